@@ -1,0 +1,1 @@
+"""onnxruntime's module layout, for code that imports names from below `onnxruntime.capi`."""

@@ -1,0 +1,56 @@
+"""Messages between a session and the compile process, over two pipes.
+
+A message is a JSON object and a block of bytes: two little-endian uint64 lengths, then the JSON in UTF-8,
+then the bytes. Nothing is pickled. The two ends exchange:
+
+| from    | "kind"                        | other members                                                        |
+|---------|-------------------------------|----------------------------------------------------------------------|
+| session | "compile", "dump"             | see `onnxsmith_compiler.worker`; bytes: the model, unless it is a file |
+| worker  | "progress"                    | "stage", "done", "total" (0 where unknown)                             |
+| worker  | "warning"                     | "message"                                                              |
+| worker  | "done"                        | the verb's answer                                                      |
+| worker  | "error"                       | "code" (the class of onnxsmith.errors to raise), "message"             |
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from typing import Any, BinaryIO, TypeAlias
+
+Message: TypeAlias = dict[str, Any]
+
+_LENGTHS = struct.Struct("<QQ")
+_MAX_JSON = 1 << 28
+
+
+def send(stream: BinaryIO, message: Message, data: bytes | memoryview = b"") -> None:
+    """Write one message. BrokenPipeError where the other end is gone."""
+    text = json.dumps(message).encode()
+    stream.write(_LENGTHS.pack(len(text), len(data)) + text)
+    if data:
+        stream.write(data)
+    stream.flush()
+
+
+def receive(stream: BinaryIO) -> tuple[Message, bytes] | None:
+    """Read one message; None where the stream ends between two. EOFError within one, ValueError for junk."""
+    head = stream.read(_LENGTHS.size)
+    if not head:
+        return None
+    if len(head) < _LENGTHS.size:
+        raise EOFError("the stream ended within a message")
+    text_length, data_length = _LENGTHS.unpack(head)
+    if text_length > _MAX_JSON:
+        raise ValueError(f"a message header of {text_length} bytes is no header")
+    message = json.loads(_exactly(stream, text_length))
+    if not isinstance(message, dict):
+        raise ValueError("a message must be a JSON object")
+    return message, _exactly(stream, data_length)
+
+
+def _exactly(stream: BinaryIO, length: int) -> bytes:
+    data = stream.read(length)
+    if len(data) < length:
+        raise EOFError("the stream ended within a message")
+    return data

@@ -1,0 +1,107 @@
+"""What a session says about its model: inputs, outputs and metadata, as onnxruntime's classes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from onnxsmith.artifact import Program, Tensor
+
+# ONNX's names of element types where they differ from the program's.
+_ONNX_NAMES = {"float32": "float", "float64": "double"}
+
+# Program dtype name -> (ml_dtypes name), for element types that numpy does not have.
+_ML_DTYPES = {
+    "bfloat16": "bfloat16",
+    "float8e4m3fn": "float8_e4m3fn",
+    "float8e4m3fnuz": "float8_e4m3fnuz",
+    "float8e5m2": "float8_e5m2",
+    "float8e5m2fnuz": "float8_e5m2fnuz",
+    "float8e8m0": "float8_e8m0fnu",
+    "float4e2m1": "float4_e2m1fn",
+    "int4": "int4",
+    "uint4": "uint4",
+    "int2": "int2",
+    "uint2": "uint2",
+}
+_FROM_ML_DTYPES = {ml: program for program, ml in _ML_DTYPES.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class NodeArg:
+    """One input or output of a model.
+
+    `type` is ONNX's name such as 'tensor(float)'. `shape` has an int for a fixed dimension, a str for a
+    symbol and None for an unknown one; it is empty for a scalar and for a tensor of unknown rank.
+    """
+
+    name: str
+    type: str
+    shape: list[int | str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelMetadata:
+    """What a model says of itself; `version` is the model's own version number."""
+
+    producer_name: str = ""
+    graph_name: str = ""
+    domain: str = ""
+    description: str = ""
+    graph_description: str = ""
+    version: int = 0
+    custom_metadata_map: Mapping[str, str] = field(default_factory=dict)
+
+
+def numpy_dtype(name: str) -> np.dtype[np.generic]:
+    """The numpy dtype that holds elements of program type `name` ("float32", "bfloat16", "string", ...).
+
+    ml_dtypes is imported for the types that numpy lacks, and only then. KeyError for an unknown name.
+    """
+    if name == "string":
+        return np.dtype(object)
+    if name in _ML_DTYPES:
+        import ml_dtypes
+
+        dtype: np.dtype[np.generic] = np.dtype(getattr(ml_dtypes, _ML_DTYPES[name]))
+        return dtype
+    try:
+        return np.dtype(name)
+    except TypeError:
+        raise KeyError(f"no element type '{name}'") from None
+
+
+def tensor_type(name: str) -> str:
+    """'tensor(float)' for the program type "float32"."""
+    return f"tensor({_ONNX_NAMES.get(name, name)})"
+
+
+def tensor_type_of(dtype: np.dtype[np.generic]) -> str:
+    """'tensor(float)' for numpy's float32; numpy's own name where ONNX has no such type."""
+    if dtype.kind in "OUST":
+        return "tensor(string)"
+    name = _FROM_ML_DTYPES.get(dtype.name, dtype.name)
+    return tensor_type(name)
+
+
+def node_arg(tensor: Tensor) -> NodeArg:
+    """The description of a program's input or output."""
+    return NodeArg(tensor.name, tensor_type(tensor.dtype), list(tensor.shape or ()))
+
+
+def model_metadata(program: Program) -> ModelMetadata:
+    """The metadata that the compiler copied from the model into `program`."""
+    known = program.metadata
+    return ModelMetadata(
+        producer_name=known.get("producer_name", ""),
+        graph_name=known.get("graph_name", ""),
+        domain=known.get("domain", ""),
+        description=known.get("description", ""),
+        graph_description=known.get("graph_description", ""),
+        version=int(known.get("version", "0")),
+        custom_metadata_map=dict(program.custom_metadata),
+    )
