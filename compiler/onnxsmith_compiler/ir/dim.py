@@ -1,0 +1,446 @@
+"""Integers that may be symbolic: sizes of dimensions, strides, offsets and loop indices.
+
+A `Dim` is a Python int, or a `Poly`: a polynomial with integer coefficients over atoms. An atom is a
+named symbol (a size bound when the program runs), a loop index with its extent, a quotient,
+remainder, maximum or minimum of other Dims, or an integer computed by a scalar expression. Polynomials
+are canonical, so that equality is structural, and one that is constant is always a plain int.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TypeAlias, Union
+
+Dim: TypeAlias = Union[int, "Poly"]
+
+
+@dataclass(frozen=True)
+class Symbol:
+    """A size known when the program runs; never negative unless it is bound to a tensor's element."""
+
+    name: str
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True)
+class LoopIndex:
+    """An integer that runs from 0 to extent - 1."""
+
+    name: str
+    extent: Dim
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True)
+class Quotient:
+    """Floor division."""
+
+    numerator: Dim
+    denominator: Dim
+
+    def __str__(self) -> str:
+        return f"({self.numerator} // {self.denominator})"
+
+
+@dataclass(frozen=True)
+class Remainder:
+    """Modulo with the sign of the divisor, as in Python."""
+
+    numerator: Dim
+    denominator: Dim
+
+    def __str__(self) -> str:
+        return f"({self.numerator} % {self.denominator})"
+
+
+@dataclass(frozen=True)
+class Extreme:
+    """The larger ("max") or smaller ("min") of two Dims."""
+
+    kind: str
+    left: Dim
+    right: Dim
+
+    def __str__(self) -> str:
+        return f"{self.kind}({self.left}, {self.right})"
+
+
+@dataclass(frozen=True)
+class Computed:
+    """The int64 result of a scalar loop-IR expression (`loop.Expr`), such as a gathered index."""
+
+    expression: object
+
+    def __str__(self) -> str:
+        return f"[{self.expression}]"
+
+
+Atom: TypeAlias = Symbol | LoopIndex | Quotient | Remainder | Extreme | Computed
+Monomial: TypeAlias = tuple[Atom, ...]
+
+
+def _monomial_key(monomial: Monomial) -> tuple[int, tuple[str, ...]]:
+    return (len(monomial), tuple(map(str, monomial)))
+
+
+@dataclass(frozen=True, eq=False)
+class Poly:
+    """A polynomial that is not constant: ((monomial, coefficient), ...), highest degree first."""
+
+    terms: tuple[tuple[Monomial, int], ...]
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash(self.terms)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        if self is other:
+            return True
+        return isinstance(other, Poly) and self._hash == other._hash and self.terms == other.terms
+
+    def __add__(self, other: Dim) -> Dim:
+        if not isinstance(other, int | Poly):
+            return NotImplemented
+        total = dict(self.terms)
+        for monomial, coefficient in _terms(other):
+            total[monomial] = total.get(monomial, 0) + coefficient
+        return _poly(total)
+
+    __radd__ = __add__
+
+    def __neg__(self) -> Dim:
+        return _poly({monomial: -coefficient for monomial, coefficient in self.terms})
+
+    def __sub__(self, other: Dim) -> Dim:
+        return self + (-other)
+
+    def __rsub__(self, other: Dim) -> Dim:
+        return (-self) + other
+
+    def __mul__(self, other: Dim) -> Dim:
+        if not isinstance(other, int | Poly):
+            return NotImplemented
+        total: dict[Monomial, int] = {}
+        for left, a in self.terms:
+            for right, b in _terms(other):
+                monomial = tuple(sorted(left + right, key=str))
+                total[monomial] = total.get(monomial, 0) + a * b
+        return _poly(total)
+
+    __rmul__ = __mul__
+
+    def __floordiv__(self, other: Dim) -> Dim:
+        return floordiv(self, other)
+
+    def __rfloordiv__(self, other: Dim) -> Dim:
+        return floordiv(other, self)
+
+    def __mod__(self, other: Dim) -> Dim:
+        return modulo(self, other)
+
+    def __rmod__(self, other: Dim) -> Dim:
+        return modulo(other, self)
+
+    def __str__(self) -> str:
+        parts = []
+        for monomial, coefficient in self.terms:
+            factors = [str(atom) for atom in monomial]
+            if coefficient != 1 or not factors:
+                factors.insert(0, str(coefficient))
+            parts.append("*".join(factors))
+        return " + ".join(parts).replace("+ -", "- ")
+
+    __repr__ = __str__
+
+
+def _terms(dim: Dim) -> tuple[tuple[Monomial, int], ...]:
+    if isinstance(dim, Poly):
+        return dim.terms
+    return (((), dim),) if dim else ()
+
+
+def _poly(terms: Mapping[Monomial, int]) -> Dim:
+    kept = {monomial: coefficient for monomial, coefficient in terms.items() if coefficient}
+    if not kept:
+        return 0
+    if len(kept) == 1 and () in kept:
+        return kept[()]
+    return Poly(tuple(sorted(kept.items(), key=lambda term: _monomial_key(term[0]), reverse=True)))
+
+
+def from_atom(atom: Atom) -> Dim:
+    return Poly((((atom,), 1),))
+
+
+def symbol(name: str) -> Dim:
+    return from_atom(Symbol(name))
+
+
+def product(dims: object) -> Dim:
+    result: Dim = 1
+    for dim in dims:  # type: ignore[attr-defined]
+        result = result * dim
+    return result
+
+
+def exact_quotient(numerator: Dim, denominator: Dim) -> Dim | None:
+    """numerator / denominator where the division is exact as polynomials, else None."""
+    if denominator == 0:
+        return None
+    if numerator == 0:
+        return 0
+    if numerator == denominator:
+        return 1
+    lead, lead_coefficient = _terms(denominator)[0]
+    quotient: Dim = 0
+    rest = numerator
+    for _ in range(len(_terms(numerator)) * 4):
+        monomial, coefficient = _terms(rest)[0]
+        factor = _divide_monomial(monomial, lead)
+        if factor is None or coefficient % lead_coefficient:
+            return None
+        step = _poly({factor: coefficient // lead_coefficient})
+        quotient = quotient + step
+        rest = rest - step * denominator
+        if rest == 0:
+            return quotient
+    return None
+
+
+def _divide_monomial(monomial: Monomial, divisor: Monomial) -> Monomial | None:
+    left = list(monomial)
+    for atom in divisor:
+        if atom not in left:
+            return None
+        left.remove(atom)
+    return tuple(left)
+
+
+def floordiv(numerator: Dim, denominator: Dim) -> Dim:
+    """Floor division; simplified where the divisible part splits off and the rest is known to be below."""
+    if denominator == 0:
+        raise ZeroDivisionError(f"{numerator} // 0")
+    if isinstance(numerator, int) and isinstance(denominator, int):
+        return numerator // denominator
+    if denominator == 1:
+        return numerator
+    whole, rest = _split_divisible(numerator, denominator)
+    if rest == 0 or is_within(rest, denominator):
+        return whole
+    if isinstance(rest, int) and isinstance(denominator, int):
+        return whole + rest // denominator
+    return whole + from_atom(Quotient(rest, denominator))
+
+
+def modulo(numerator: Dim, denominator: Dim) -> Dim:
+    if denominator == 0:
+        raise ZeroDivisionError(f"{numerator} % 0")
+    if isinstance(numerator, int) and isinstance(denominator, int):
+        return numerator % denominator
+    if denominator == 1:
+        return 0
+    _, rest = _split_divisible(numerator, denominator)
+    if rest == 0 or is_within(rest, denominator):
+        return rest
+    if isinstance(rest, int) and isinstance(denominator, int):
+        return rest % denominator
+    return from_atom(Remainder(rest, denominator))
+
+
+def _split_divisible(numerator: Dim, denominator: Dim) -> tuple[Dim, Dim]:
+    """(q, r) with numerator = q * denominator + r, moving every term that divides into q."""
+    exact = exact_quotient(numerator, denominator)
+    if exact is not None:
+        return exact, 0
+    whole: Dim = 0
+    rest: Dim = 0
+    for monomial, coefficient in _terms(numerator):
+        term = _poly({monomial: coefficient})
+        quotient = exact_quotient(term, denominator)
+        if quotient is None:
+            rest = rest + term
+        else:
+            whole = whole + quotient
+    return whole, rest
+
+
+def ceildiv(numerator: Dim, denominator: Dim) -> Dim:
+    return -floordiv(-numerator, denominator)
+
+
+def maximum(left: Dim, right: Dim) -> Dim:
+    return _extreme("max", left, right)
+
+
+def minimum(left: Dim, right: Dim) -> Dim:
+    return _extreme("min", left, right)
+
+
+def _extreme(kind: str, left: Dim, right: Dim) -> Dim:
+    difference = left - right
+    if isinstance(difference, int):
+        return left if (difference >= 0) == (kind == "max") else right
+    bounds = bounds_of(difference)
+    if bounds[0] is not None and isinstance(bounds[0], int) and bounds[0] >= 0:
+        return left if kind == "max" else right
+    if bounds[1] is not None and isinstance(bounds[1], int) and bounds[1] <= 0:
+        return right if kind == "max" else left
+    return from_atom(Extreme(kind, left, right))
+
+
+def bounds_of(dim: Dim) -> tuple[Dim | None, Dim | None]:
+    """(least, greatest) value over all loop indices in it; None where not known. Symbols stay symbols."""
+    low: Dim | None = 0
+    high: Dim | None = 0
+    for monomial, coefficient in _terms(dim):
+        least, greatest = _monomial_bounds(monomial)
+        if coefficient < 0:
+            least, greatest = greatest, least
+        low = None if low is None or least is None else low + coefficient * least
+        high = None if high is None or greatest is None else high + coefficient * greatest
+    return low, high
+
+
+def _monomial_bounds(monomial: Monomial) -> tuple[Dim | None, Dim | None]:
+    low: Dim = 1
+    high: Dim | None = 1
+    for atom in monomial:
+        least, greatest = _atom_bounds(atom)
+        if least is None:
+            return None, None
+        low = low * least
+        high = None if high is None or greatest is None else high * greatest
+    return low, high
+
+
+def _atom_bounds(atom: Atom) -> tuple[Dim | None, Dim | None]:
+    match atom:
+        case Symbol():
+            value = from_atom(atom)
+            return value, value
+        case LoopIndex(extent=extent):
+            return 0, extent - 1
+        case Remainder(denominator=denominator):
+            return 0, denominator - 1
+        case Quotient(numerator=numerator, denominator=denominator):
+            low, high = bounds_of(numerator)
+            if isinstance(low, int) and low >= 0:
+                return 0, high
+    return None, None
+
+
+def is_nonnegative(dim: Dim) -> bool:
+    """Whether dim >= 0 is certain, taking every symbol to be at least 0."""
+    low, _ = bounds_of(dim)
+    if low is None:
+        return False
+    return all(coefficient >= 0 and _plain(monomial) for monomial, coefficient in _terms(low))
+
+
+def _plain(monomial: Monomial) -> bool:
+    return all(isinstance(atom, Symbol | LoopIndex | Remainder) for atom in monomial)
+
+
+def is_within(dim: Dim, limit: Dim) -> bool:
+    """Whether 0 <= dim < limit is certain for every value of the loop indices."""
+    low, high = bounds_of(dim)
+    if low is None or high is None or not is_nonnegative(low):
+        return False
+    return is_nonnegative(limit - 1 - high)
+
+
+def atoms(dim: Dim) -> Iterator[Atom]:
+    """The atoms of a Dim's terms, each once, not those inside quotients, remainders and extremes."""
+    seen: set[Atom] = set()
+    for monomial, _ in _terms(dim):
+        for atom in monomial:
+            if atom not in seen:
+                seen.add(atom)
+                yield atom
+
+
+def all_atoms(dim: Dim) -> Iterator[Atom]:
+    """Every atom, those inside other atoms too (but not inside computed expressions)."""
+    for atom in atoms(dim):
+        yield atom
+        match atom:
+            case Quotient(numerator=a, denominator=b) | Remainder(numerator=a, denominator=b):
+                yield from all_atoms(a)
+                yield from all_atoms(b)
+            case Extreme(left=a, right=b):
+                yield from all_atoms(a)
+                yield from all_atoms(b)
+
+
+def symbols_of(dim: Dim) -> set[str]:
+    return {atom.name for atom in all_atoms(dim) if isinstance(atom, Symbol)}
+
+
+def substitute(dim: Dim, replace: Callable[[Atom], Dim | None]) -> Dim:
+    """`dim` with every atom for which `replace` gives a Dim put in place, and simplified again."""
+    if isinstance(dim, int):
+        return dim
+    result: Dim = 0
+    for monomial, coefficient in dim.terms:
+        term: Dim = coefficient
+        for atom in monomial:
+            term = term * _substitute_atom(atom, replace)
+        result = result + term
+    return result
+
+
+def _substitute_atom(atom: Atom, replace: Callable[[Atom], Dim | None]) -> Dim:
+    new = replace(atom)
+    if new is not None:
+        return new
+    match atom:
+        case Quotient(numerator=a, denominator=b):
+            return floordiv(substitute(a, replace), substitute(b, replace))
+        case Remainder(numerator=a, denominator=b):
+            return modulo(substitute(a, replace), substitute(b, replace))
+        case Extreme(kind=kind, left=a, right=b):
+            return _extreme(kind, substitute(a, replace), substitute(b, replace))
+        case LoopIndex(name=name, extent=extent):
+            return from_atom(LoopIndex(name, substitute(extent, replace)))
+    return from_atom(atom)
+
+
+def coefficient_of(dim: Dim, index: LoopIndex) -> Dim | None:
+    """c where dim = c * index + rest and neither c nor rest depends on index; None where it is not so."""
+    total: dict[Monomial, int] = {}
+    for monomial, coefficient in _terms(dim):
+        count = monomial.count(index)
+        rest = tuple(atom for atom in monomial if atom != index)
+        if count > 1 or any(depends_on(from_atom(atom), index) for atom in rest):
+            return None
+        if count:
+            total[rest] = total.get(rest, 0) + coefficient
+    return _poly(total)
+
+
+def depends_on(dim: Dim, index: LoopIndex) -> bool:
+    for atom in all_atoms(dim):
+        if atom == index:
+            return True
+        if isinstance(atom, Computed) and index in atom.expression.indices:  # type: ignore[attr-defined]
+            return True
+    return False
+
+
+def evaluate(dim: Dim, values: Mapping[str, int]) -> int:
+    """The integer that `dim` is with these values of its symbols; KeyError names one without a value."""
+    if isinstance(dim, int):
+        return dim
+    result = substitute(dim, lambda atom: values[atom.name] if isinstance(atom, Symbol) else None)
+    if not isinstance(result, int):
+        raise ValueError(f"{dim} is not a constant once its symbols are known")
+    return result

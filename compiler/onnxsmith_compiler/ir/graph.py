@@ -1,0 +1,252 @@
+"""The tensor IR: a graph of typed values. Values are compared by identity, everything is frozen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from onnxsmith_compiler.ir import dim as dims
+from onnxsmith_compiler.ir.dim import Dim
+from onnxsmith_compiler.ir.dtype import DType
+
+if TYPE_CHECKING:
+    from onnxsmith_compiler.ops.base import Op
+
+
+@dataclass(frozen=True)
+class TensorType:
+    """Element type and shape; () is a 0-d tensor."""
+
+    dtype: DType
+    shape: tuple[Dim, ...]
+
+    @property
+    def rank(self) -> int:
+        return len(self.shape)
+
+    @property
+    def size(self) -> Dim:
+        """Number of elements."""
+        return dims.product(self.shape)
+
+    def __str__(self) -> str:
+        return f"{self.dtype}[{', '.join(map(str, self.shape))}]"
+
+
+@dataclass(frozen=True, eq=False)
+class Value:
+    """One tensor of the graph.
+
+    `data` holds a constant's elements. `known` holds, for a small integer tensor computed from shapes,
+    its elements as Dims in an object array: known at compile time but for the symbols.
+    """
+
+    name: str
+    type: TensorType
+    data: np.ndarray | None = None
+    known: np.ndarray | None = None
+
+    @property
+    def dtype(self) -> DType:
+        return self.type.dtype
+
+    @property
+    def shape(self) -> tuple[Dim, ...]:
+        return self.type.shape
+
+    @property
+    def rank(self) -> int:
+        return len(self.type.shape)
+
+    @property
+    def is_constant(self) -> bool:
+        return self.data is not None
+
+    def __str__(self) -> str:
+        return f"%{self.name}"
+
+    def __repr__(self) -> str:
+        return f"%{self.name}: {self.type}"
+
+
+@dataclass(frozen=True, eq=False)
+class Node:
+    """One operation. `origin` is the ONNX node it comes from, for messages and profiles."""
+
+    op: Op
+    inputs: tuple[Value | None, ...]
+    outputs: tuple[Value, ...]
+    origin: str = ""
+
+    @property
+    def output(self) -> Value:
+        return self.outputs[0]
+
+    def operands(self) -> Iterator[Value]:
+        """The inputs that are there (an optional one that was left out is None)."""
+        return (value for value in self.inputs if value is not None)
+
+
+@dataclass(frozen=True)
+class LateSymbol:
+    """A symbol bound in mid-run: element number `element` of `source`."""
+
+    name: str
+    source: Value
+    element: int
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """A whole model. `nodes` are in an order in which every value is computed before it is used."""
+
+    inputs: tuple[Value, ...]
+    outputs: tuple[tuple[str, Value], ...]
+    nodes: tuple[Node, ...]
+    late_symbols: tuple[LateSymbol, ...] = ()
+
+    def producers(self) -> dict[Value, Node]:
+        return {output: node for node in self.nodes for output in node.outputs}
+
+    def consumers(self) -> dict[Value, list[Node]]:
+        """For every value the nodes that read it (once for each time they do)."""
+        result: dict[Value, list[Node]] = {}
+        for node in self.nodes:
+            for value in node.operands():
+                result.setdefault(value, []).append(node)
+        return result
+
+    def output_values(self) -> set[Value]:
+        return {value for _, value in self.outputs}
+
+
+@dataclass
+class GraphBuilder:
+    """Appends nodes in order, inferring types, and computes at once what is known at compile time."""
+
+    nodes: list[Node] = field(default_factory=list)
+    late_symbols: list[LateSymbol] = field(default_factory=list)
+    origin: str = ""
+    fold: bool = True
+    _names: dict[str, int] = field(default_factory=dict)
+
+    def unique(self, stem: str) -> str:
+        count = self._names.get(stem, 0)
+        self._names[stem] = count + 1
+        return f"{stem}_{count}" if count else stem
+
+    def constant(self, data: np.ndarray | np.generic, dtype: DType | None = None, name: str = "const") -> Value:
+        from onnxsmith_compiler.ir import dtype as dtypes
+
+        array = np.asarray(data)
+        type_ = TensorType(dtype or dtypes.from_numpy(array.dtype), array.shape)
+        return Value(self.unique(name), type_, array, _known_integers(array))
+
+    def dims_constant(self, values: Sequence[Dim] | np.ndarray, shape: tuple[int, ...] | None = None) -> Value:
+        """An int64 tensor of Dims (1-D unless `shape` says otherwise)."""
+        known = np.empty(len(values), dtype=object)
+        known[:] = list(values)
+        return self._from_known(known if shape is None else known.reshape(shape))
+
+    def _from_known(self, known: np.ndarray, name: str = "dims") -> Value:
+        from onnxsmith_compiler.ir import dtype as dtypes
+        from onnxsmith_compiler.ops.sizes import Sizes
+
+        if all(isinstance(element, int) for element in known.flat):
+            return self.constant(known.astype(np.int64), name=name)
+        type_ = TensorType(dtypes.INT64, known.shape)
+        value = Value(self.unique(name), type_, None, known)
+        self.nodes.append(Node(Sizes(tuple(known.flat), known.shape), (), (value,), self.origin))
+        return value
+
+    def late_symbol(self, source: Value, element: int = 0, stem: str = "late") -> Dim:
+        """A fresh symbol that a run binds to an element of `source`."""
+        name = self.unique(f"?{stem}")
+        self.late_symbols.append(LateSymbol(name, source, element))
+        return dims.symbol(name)
+
+    def emit(self, op: Op, *inputs: Value | None, name: str = "") -> Value:
+        """The only output of `op`, which must have one."""
+        outputs = self.emit_all(op, *inputs, names=(name,))
+        if len(outputs) != 1:
+            raise ValueError(f"{op} has {len(outputs)} outputs")
+        return outputs[0]
+
+    def emit_all(self, op: Op, *inputs: Value | None, names: Sequence[str] = ()) -> tuple[Value, ...]:
+        types = op.infer(tuple(None if value is None else value.type for value in inputs))
+        known = self._evaluate(op, inputs, types)
+        if known is not None:
+            return known
+        stems = list(names) + [""] * (len(types) - len(names))
+        outputs = tuple(
+            Value(self.unique(stem or op.name), type_) for stem, type_ in zip(stems, types, strict=True)
+        )
+        self.nodes.append(Node(op, inputs, outputs, self.origin))
+        return outputs
+
+    def _evaluate(
+        self, op: Op, inputs: Sequence[Value | None], types: Sequence[TensorType]
+    ) -> tuple[Value, ...] | None:
+        if not op.folds_to_known or any(value is None or value.known is None for value in inputs):
+            return self._fold_constants(op, inputs, types)
+        arrays = [value.known for value in inputs if value is not None]
+        if types[0].dtype.kind not in ("int", "uint", "bool"):
+            return self._fold_constants(op, inputs, types)
+        try:
+            results = op.evaluate(arrays, types)
+        except (TypeError, ValueError, ArithmeticError, AttributeError, NotImplementedError):
+            return self._fold_constants(op, inputs, types)
+        if results is None or any(_has_unknown(result) for result in results):
+            return self._fold_constants(op, inputs, types)
+        return tuple(
+            self._known_value(np.asarray(result, dtype=object).reshape(type_.shape), type_)
+            for result, type_ in zip(results, types, strict=True)
+        )
+
+    def _known_value(self, known: np.ndarray, type_: TensorType) -> Value:
+        if all(isinstance(element, int | bool | np.integer | np.bool_) for element in known.flat):
+            return self.constant(known.astype(type_.dtype.storage), type_.dtype)
+        value = self._from_known(known)
+        if value.dtype is type_.dtype:
+            return value
+        from onnxsmith_compiler.ops.cast import Cast
+
+        (cast,) = (Value(self.unique("cast"), type_, None, known),)
+        self.nodes.append(Node(Cast(type_.dtype), (value,), (cast,), self.origin))
+        return cast
+
+    def _fold_constants(
+        self, op: Op, inputs: Sequence[Value | None], types: Sequence[TensorType]
+    ) -> tuple[Value, ...] | None:
+        if not self.fold or not inputs or any(value is not None and value.data is None for value in inputs):
+            return None
+        if any(not isinstance(size, int) for type_ in types for size in type_.shape):
+            return None
+        with np.errstate(all="ignore"):
+            results = op.evaluate([None if value is None else value.data for value in inputs], types)
+        if results is None:
+            return None
+        return tuple(
+            self.constant(np.asarray(result).astype(type_.dtype.storage, copy=False).reshape(type_.shape), type_.dtype)
+            for result, type_ in zip(results, types, strict=True)
+        )
+
+
+KNOWN_LIMIT = 1024
+"""Elements of the largest integer constant whose elements are also followed as Dims."""
+
+
+def _known_integers(array: np.ndarray) -> np.ndarray | None:
+    if array.dtype.kind not in "iub" or array.size > KNOWN_LIMIT:
+        return None
+    known = np.empty(array.shape, dtype=object)
+    known[...] = array.tolist() if array.ndim else array.item()
+    return known
+
+
+def _has_unknown(result: np.ndarray) -> bool:
+    array = np.asarray(result, dtype=object)
+    return any(not isinstance(element, int | dims.Poly | np.integer | np.bool_) for element in array.flat)

@@ -1,0 +1,83 @@
+"""What every operator of the tensor IR offers: type inference, lowering and compile-time evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from onnxsmith_compiler.ir.dim import Dim
+from onnxsmith_compiler.ir.graph import Node, TensorType
+
+if TYPE_CHECKING:
+    from onnxsmith_compiler.ops.lowering import Lowering
+
+Types = tuple[TensorType | None, ...]
+Shape = tuple[Dim, ...]
+
+
+class ShapeError(ValueError):
+    """Operand types that do not fit the operator; the message says what would."""
+
+
+@dataclass(frozen=True)
+class Op:
+    """One operation with its attributes. It has one meaning: opset differences end in the importer.
+
+    `folds_to_known`: `evaluate` also works on object arrays of Dims, so shapes can be followed through it.
+    """
+
+    folds_to_known: ClassVar[bool] = False
+
+    @property
+    def name(self) -> str:
+        return type(self).__name__.lower()
+
+    def infer(self, inputs: Types) -> tuple[TensorType, ...]:
+        """The outputs' types. Raises ShapeError."""
+        raise NotImplementedError(f"{type(self).__name__}.infer")
+
+    def lower(self, node: Node) -> Lowering:
+        """How the node is computed."""
+        raise NotImplementedError(f"{type(self).__name__}.lower")
+
+    def evaluate(
+        self, inputs: Sequence[np.ndarray | None], types: Sequence[TensorType]
+    ) -> tuple[np.ndarray, ...] | None:
+        """The outputs for constant inputs, or None where folding is not offered."""
+        return None
+
+
+def required(inputs: Types, position: int) -> TensorType:
+    type_ = inputs[position] if position < len(inputs) else None
+    if type_ is None:
+        raise ShapeError(f"input {position} is missing")
+    return type_
+
+
+def normalize_axis(axis: int, rank: int) -> int:
+    if not -rank <= axis < max(rank, 1):
+        raise ShapeError(f"axis {axis} is out of range for rank {rank}: expected {-rank} to {rank - 1}")
+    return axis + rank if axis < 0 else axis
+
+
+def broadcast_shapes(shapes: Sequence[Shape]) -> Shape:
+    """Numpy's broadcast; two different symbolic sizes are taken to be equal at run time unless one is 1."""
+    rank = max((len(shape) for shape in shapes), default=0)
+    result: list[Dim] = []
+    for axis in range(rank):
+        sizes = [shape[axis - rank + len(shape)] for shape in shapes if axis - rank + len(shape) >= 0]
+        result.append(_broadcast_sizes(sizes, shapes))
+    return tuple(result)
+
+
+def _broadcast_sizes(sizes: list[Dim], shapes: Sequence[Shape]) -> Dim:
+    fixed = {size for size in sizes if isinstance(size, int) and size != 1}
+    if len(fixed) > 1:
+        raise ShapeError(f"shapes {[list(map(str, shape)) for shape in shapes]} cannot be broadcast together")
+    if fixed:
+        return fixed.pop()
+    symbolic = [size for size in sizes if not isinstance(size, int)]
+    return symbolic[0] if symbolic else 1

@@ -1,0 +1,101 @@
+"""Reading elements at positions that a tensor gives. Positions are checked; negative ones count from the end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from onnxsmith_compiler.ir import dtype as dtypes
+from onnxsmith_compiler.ir import loop
+from onnxsmith_compiler.ir.dim import Dim
+from onnxsmith_compiler.ir.graph import Node, TensorType, Value
+from onnxsmith_compiler.ops.base import Op, ShapeError, Types, required
+from onnxsmith_compiler.ops.cast import convert
+
+
+def checked_position(indices: Value, index: loop.Index, limit: Dim) -> Dim:
+    """Element `index` of the integer tensor `indices` as a position in [0, limit)."""
+    position = convert(loop.load(indices, index), indices.dtype, dtypes.INT64)
+    return loop.computed(loop.Checked(dtypes.INT64, position, limit))
+
+
+@dataclass(frozen=True)
+class Gather(Op):
+    """ONNX Gather: numpy.take(data, indices, axis)."""
+
+    folds_to_known: ClassVar[bool] = True
+    axis: int
+
+    def infer(self, inputs: Types) -> tuple[TensorType, ...]:
+        data, indices = required(inputs, 0), required(inputs, 1)
+        shape = (*data.shape[: self.axis], *indices.shape, *data.shape[self.axis + 1 :])
+        return (TensorType(data.dtype, shape),)
+
+    def lower(self, node: Node) -> loop.Computation:
+        data, indices = node.operands()
+        axes = loop.axes_for(node.output.shape)
+        index = loop.index_of(axes)
+        split = self.axis + indices.rank
+        position = checked_position(indices, index[self.axis : split], data.shape[self.axis])
+        return loop.Computation(axes, loop.load(data, (*index[: self.axis], position, *index[split:])))
+
+    def evaluate(
+        self, inputs: Sequence[np.ndarray | None], types: Sequence[TensorType]
+    ) -> tuple[np.ndarray, ...] | None:
+        data, indices = inputs
+        assert data is not None and indices is not None
+        positions = indices.astype(np.int64)
+        size = data.shape[self.axis]
+        if np.any(positions >= size) or np.any(positions < -size):
+            return None
+        return (np.asarray(np.take(data, positions, axis=self.axis)),)
+
+
+@dataclass(frozen=True)
+class GatherElements(Op):
+    """ONNX GatherElements: numpy.take_along_axis(data, indices, axis)."""
+
+    axis: int
+
+    def infer(self, inputs: Types) -> tuple[TensorType, ...]:
+        data, indices = required(inputs, 0), required(inputs, 1)
+        if data.rank != indices.rank:
+            raise ShapeError(f"data has rank {data.rank} and indices have rank {indices.rank}: expected the same")
+        return (TensorType(data.dtype, indices.shape),)
+
+    def lower(self, node: Node) -> loop.Computation:
+        data, indices = node.operands()
+        axes = loop.axes_for(node.output.shape)
+        index = loop.index_of(axes)
+        position = checked_position(indices, index, data.shape[self.axis])
+        return loop.Computation(axes, loop.load(data, (*index[: self.axis], position, *index[self.axis + 1 :])))
+
+
+@dataclass(frozen=True)
+class GatherND(Op):
+    """ONNX GatherND: the last axis of `indices` holds positions in the axes of data after `batch_dims`."""
+
+    batch_dims: int = 0
+
+    def infer(self, inputs: Types) -> tuple[TensorType, ...]:
+        data, indices = required(inputs, 0), required(inputs, 1)
+        depth = indices.shape[-1] if indices.rank else 0
+        if not isinstance(depth, int) or not 1 <= depth <= data.rank - self.batch_dims:
+            raise ShapeError(f"the last dimension of indices is {depth}: expected 1 to {data.rank - self.batch_dims}")
+        return (TensorType(data.dtype, (*indices.shape[:-1], *data.shape[self.batch_dims + depth :])),)
+
+    def lower(self, node: Node) -> loop.Computation:
+        data, indices = node.operands()
+        depth = indices.shape[-1]
+        assert isinstance(depth, int)
+        axes = loop.axes_for(node.output.shape)
+        index = loop.index_of(axes)
+        outer = index[: indices.rank - 1]
+        positions = tuple(
+            checked_position(indices, (*outer, number), data.shape[self.batch_dims + number]) for number in range(depth)
+        )
+        origin = (*outer[: self.batch_dims], *positions, *index[indices.rank - 1 :])
+        return loop.Computation(axes, loop.load(data, origin))

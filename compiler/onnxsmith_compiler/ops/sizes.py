@@ -1,0 +1,26 @@
+"""Sizes of dimensions as a tensor: where shape arithmetic in the graph is needed at run time after all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from onnxsmith_compiler.ir import dtype as dtypes
+from onnxsmith_compiler.ir.dim import Dim
+from onnxsmith_compiler.ir.graph import Node, TensorType
+from onnxsmith_compiler.ops.base import Op, Types
+from onnxsmith_compiler.ops.lowering import LibraryCall
+
+
+@dataclass(frozen=True)
+class Sizes(Op):
+    """An int64 tensor of the given elements, row-major."""
+
+    elements: tuple[Dim, ...]
+    shape: tuple[int, ...]
+
+    def infer(self, inputs: Types) -> tuple[TensorType, ...]:
+        return (TensorType(dtypes.INT64, self.shape),)
+
+    def lower(self, node: Node) -> LibraryCall:
+        count = len(self.elements)
+        return LibraryCall("store_sizes", (node.output, *self.elements), variant=(count,))

@@ -1,0 +1,297 @@
+"""Operators that move elements and compute none: each is an index map, composed with its neighbours' by fusion."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from onnxsmith_compiler.ir import dim as dims
+from onnxsmith_compiler.ir import dtype as dtypes
+from onnxsmith_compiler.ir import loop
+from onnxsmith_compiler.ir.dim import Dim
+from onnxsmith_compiler.ir.graph import Node, TensorType
+from onnxsmith_compiler.ops.base import Op, Shape, ShapeError, Types, required
+from onnxsmith_compiler.ops.lowering import Pieces
+
+
+@dataclass(frozen=True)
+class Reshape(Op):
+    """The same elements in row-major order in another shape; free where the tensor is in memory."""
+
+    folds_to_known: ClassVar[bool] = True
+    shape: Shape
+
+    def infer(self, inputs: Types) -> tuple[TensorType, ...]:
+        source = required(inputs, 0)
+        before, after = source.size, dims.product(self.shape)
+        if isinstance(before, int) and isinstance(after, int) and before != after:
+            raise ShapeError(f"{before} elements of shape {list(source.shape)} do not fill {list(self.shape)}")
+        return (TensorType(source.dtype, self.shape),)
+
+    def lower(self, node: Node) -> loop.Computation:
+        (source,) = node.operands()
+        axes = loop.axes_for(self.shape)
+        index = reshape_index(self.shape, source.shape, loop.index_of(axes))
+        return loop.Computation(axes, loop.load(source, index))
+
+    def evaluate(
+        self, inputs: Sequence[np.ndarray | None], types: Sequence[TensorType]
+    ) -> tuple[np.ndarray, ...] | None:
+        assert inputs[0] is not None
+        return (inputs[0].reshape(tuple(int(size) for size in self.shape)),)  # type: ignore[arg-type]
+
+
+def reshape_index(shape: Shape, source_shape: Shape, index: loop.Index) -> loop.Index:
+    """Where element `index` of a tensor of `shape` stands in `source_shape`, both row-major over the same elements.
+
+    Dimensions are matched in groups of equal size from the right, so that only real splits and merges
+    cost a division.
+    """
+    result: list[Dim] = []
+    here, there = len(shape), len(source_shape)
+    while here or there:
+        size: Dim = 1
+        source_size: Dim = 1
+        end, source_end = here, there
+        while True:
+            if here and (end == here or not _covers(source_size, size)):
+                here -= 1
+                size = size * shape[here]
+            elif there:
+                there -= 1
+                source_size = source_size * source_shape[there]
+            else:
+                break
+            if size == source_size and (end > here or here == 0) and (source_end > there or there == 0):
+                break
+            if not here and not there:
+                break
+        offset = loop.linear_offset(shape[here:end], index[here:end])
+        result[:0] = delinearize(offset, source_shape[there:source_end])
+    return tuple(result)
+
+
+def _covers(small: Dim, large: Dim) -> bool:
+    """Whether the group on the left still lacks elements, so that it must take its next dimension."""
+    return dims.exact_quotient(large, small) is not None and small != large
+
+
+def delinearize(offset: Dim, shape: Shape) -> list[Dim]:
+    """The row-major index of element `offset` of a tensor of `shape`."""
+    index: list[Dim] = []
+    for position in range(len(shape) - 1, -1, -1):
+        extent = shape[position]
+        if extent == 1:
+            index.append(0)
+        elif position == 0 or all(size == 1 for size in shape[:position]):
+            index.append(offset)
+            offset = 0
+        else:
+            index.append(dims.modulo(offset, extent) if extent != 0 else 0)
+            offset = dims.floordiv(offset, extent) if extent != 0 else 0
+    return index[::-1]
+
+
+@dataclass(frozen=True)
+class Transpose(Op):
+    """out[i] has the axes of the input in the order `permutation`, as numpy.transpose."""
+
+    folds_to_known: ClassVar[bool] = True
+    permutation: tuple[int, ...]
+
+    def infer(self, inputs: Types) -> tuple[TensorType, ...]:
+        source = required(inputs, 0)
+        if sorted(self.permutation) != list(range(source.rank)):
+            raise ShapeError(f"permutation {list(self.permutation)} does not order the {source.rank} axes")
+        return (TensorType(source.dtype, tuple(source.shape[axis] for axis in self.permutation)),)
+
+    def lower(self, node: Node) -> loop.Computation:
+        (source,) = node.operands()
+        axes = loop.axes_for(node.output.shape)
+        index = loop.index_of(axes)
+        origin: list[Dim] = [0] * source.rank
+        for position, axis in enumerate(self.permutation):
+            origin[axis] = index[position]
+        return loop.Computation(axes, loop.load(source, tuple(origin)))
+
+    def evaluate(
+        self, inputs: Sequence[np.ndarray | None], types: Sequence[TensorType]
+    ) -> tuple[np.ndarray, ...] | None:
+        assert inputs[0] is not None
+        return (np.ascontiguousarray(inputs[0].transpose(self.permutation)),)
+
+
+@dataclass(frozen=True)
+class Expand(Op):
+    """Broadcast to `shape`, which must be what numpy's broadcast of both gives."""
+
+    folds_to_known: ClassVar[bool] = True
+    shape: Shape
+
+    def infer(self, inputs: Types) -> tuple[TensorType, ...]:
+        return (TensorType(required(inputs, 0).dtype, self.shape),)
+
+    def lower(self, node: Node) -> loop.Computation:
+        (source,) = node.operands()
+        axes = loop.axes_for(self.shape)
+        return loop.Computation(axes, loop.load(source, loop.broadcast_index(source.shape, loop.index_of(axes))))
+
+    def evaluate(
+        self, inputs: Sequence[np.ndarray | None], types: Sequence[TensorType]
+    ) -> tuple[np.ndarray, ...] | None:
+        assert inputs[0] is not None
+        sizes = [size for size in self.shape if isinstance(size, int)]
+        if len(sizes) < len(self.shape) or int(np.prod(sizes)) > 65536:
+            return None
+        return (np.broadcast_to(inputs[0], sizes).copy(),)
+
+
+@dataclass(frozen=True)
+class Slice(Op):
+    """out[i...] = in[start + i * step ...] along every axis; starts are absolute, steps may be negative.
+
+    `sizes` is the output's shape. The importer has clamped all three to the input's shape.
+    """
+
+    folds_to_known: ClassVar[bool] = True
+    starts: tuple[Dim, ...]
+    steps: tuple[Dim, ...]
+    sizes: Shape
+
+    def infer(self, inputs: Types) -> tuple[TensorType, ...]:
+        return (TensorType(required(inputs, 0).dtype, self.sizes),)
+
+    def lower(self, node: Node) -> loop.Computation:
+        (source,) = node.operands()
+        axes = loop.axes_for(self.sizes)
+        index = tuple(
+            start + position * step
+            for start, step, position in zip(self.starts, self.steps, loop.index_of(axes), strict=True)
+        )
+        return loop.Computation(axes, loop.load(source, index))
+
+    def evaluate(
+        self, inputs: Sequence[np.ndarray | None], types: Sequence[TensorType]
+    ) -> tuple[np.ndarray, ...] | None:
+        assert inputs[0] is not None
+        result = inputs[0]
+        for axis, (start, step, size) in enumerate(zip(self.starts, self.steps, self.sizes, strict=True)):
+            if not (isinstance(start, int) and isinstance(step, int) and isinstance(size, int)):
+                return None
+            result = np.take(result, start + step * np.arange(size), axis=axis)
+        return (result,)
+
+
+@dataclass(frozen=True)
+class Concat(Op):
+    """The inputs one after another along `axis` (not negative); the other sizes agree."""
+
+    folds_to_known: ClassVar[bool] = True
+    axis: int
+
+    def infer(self, inputs: Types) -> tuple[TensorType, ...]:
+        types = [required(inputs, position) for position in range(len(inputs))]
+        first = types[0]
+        for type_ in types[1:]:
+            if type_.rank != first.rank or type_.dtype is not first.dtype:
+                raise ShapeError(f"cannot concatenate {first} and {type_}")
+            for axis, (a, b) in enumerate(zip(first.shape, type_.shape, strict=True)):
+                if axis != self.axis and isinstance(a, int) and isinstance(b, int) and a != b:
+                    raise ShapeError(f"cannot concatenate {first} and {type_} along axis {self.axis}: axis {axis} differs")
+        size: Dim = 0
+        for type_ in types:
+            size = size + type_.shape[self.axis]
+        return (TensorType(first.dtype, (*first.shape[: self.axis], size, *first.shape[self.axis + 1 :])),)
+
+    def lower(self, node: Node) -> Pieces:
+        pieces = []
+        start: Dim = 0
+        for value in node.operands():
+            axes = loop.axes_for(value.shape)
+            index = loop.index_of(axes)
+            store = (*index[: self.axis], index[self.axis] + start, *index[self.axis + 1 :])
+            pieces.append(loop.Computation(axes, loop.load(value, index), store=store))
+            start = start + value.shape[self.axis]
+        return Pieces(tuple(pieces))
+
+    def evaluate(
+        self, inputs: Sequence[np.ndarray | None], types: Sequence[TensorType]
+    ) -> tuple[np.ndarray, ...] | None:
+        return (np.concatenate([array for array in inputs if array is not None], axis=self.axis),)
+
+
+@dataclass(frozen=True)
+class Pad(Op):
+    """`before` and `after` elements added (or, negative, removed) a side of each axis.
+
+    `mode`: "constant" (input 1 is the 0-d value), "reflect", "edge" or "wrap", as numpy.pad.
+    """
+
+    before: tuple[Dim, ...]
+    after: tuple[Dim, ...]
+    mode: str = "constant"
+
+    def infer(self, inputs: Types) -> tuple[TensorType, ...]:
+        source = required(inputs, 0)
+        sizes = zip(source.shape, self.before, self.after, strict=True)
+        return (TensorType(source.dtype, tuple(size + low + high for size, low, high in sizes)),)
+
+    def lower(self, node: Node) -> loop.Computation:
+        source = node.inputs[0]
+        assert source is not None
+        axes = loop.axes_for(node.output.shape)
+        index = [
+            position - low for position, low in zip(loop.index_of(axes), self.before, strict=True)
+        ]
+        if self.mode != "constant":
+            origin = tuple(
+                position if low == 0 and high == 0 else _outside(self.mode, position, extent)
+                for position, extent, low, high in zip(index, source.shape, self.before, self.after, strict=True)
+            )
+            return loop.Computation(axes, loop.load(source, origin))
+        fill = node.inputs[1]
+        assert fill is not None
+        checks = [
+            check
+            for position, extent in zip(index, source.shape, strict=True)
+            if (check := loop.in_range(position, extent)) is not None
+        ]
+        inside = loop.load(source, tuple(index))
+        condition = loop.conjunction(checks)
+        if condition is None:
+            return loop.Computation(axes, inside)
+        return loop.Computation(axes, loop.Guarded(inside.dtype, condition, inside, loop.load(fill, (0,) * fill.rank)))
+
+    def evaluate(
+        self, inputs: Sequence[np.ndarray | None], types: Sequence[TensorType]
+    ) -> tuple[np.ndarray, ...] | None:
+        return None
+
+
+def _outside(mode: str, position: Dim, extent: Dim) -> Dim:
+    """The element that stands for `position`, which may lie outside [0, extent)."""
+    if mode == "edge":
+        return dims.maximum(0, dims.minimum(position, extent - 1))
+    if mode == "wrap":
+        return dims.modulo(position, extent)
+    period = dims.maximum(1, 2 * (extent - 1))
+    folded = dims.modulo(position, period)
+    return dims.minimum(folded, period - folded)
+
+
+@dataclass(frozen=True)
+class Iota(Op):
+    """The position along `axis`, as int64, at every element of `shape`."""
+
+    shape: Shape
+    axis: int
+
+    def infer(self, inputs: Types) -> tuple[TensorType, ...]:
+        return (TensorType(dtypes.INT64, self.shape),)
+
+    def lower(self, node: Node) -> loop.Computation:
+        axes = loop.axes_for(self.shape)
+        return loop.Computation(axes, loop.IndexValue(dtypes.INT64, loop.index_of(axes)[self.axis]))

@@ -1,0 +1,275 @@
+"""Which computations share a kernel: epilogues join their contraction, rows of one shape join each other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+from onnxsmith_compiler.ir import dim as dims
+from onnxsmith_compiler.ir import loop
+from onnxsmith_compiler.ir.dim import Dim, LoopIndex
+from onnxsmith_compiler.ir.graph import Graph, Value
+from onnxsmith_compiler.ir.loop import Computation
+from onnxsmith_compiler.ops.lowering import Contract, LibraryCall
+from onnxsmith_compiler.ops.view import Reshape
+from onnxsmith_compiler.schedule.groups import CallGroup, ContractGroup, Group, LoopGroup, Stage, as_calls
+from onnxsmith_compiler.schedule.inlining import Lowered, choose_inlined, inline, lower_nodes
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Groups in execution order. `aliases` maps a reshaped value to the one whose memory it is."""
+
+    groups: tuple[Group, ...]
+    aliases: dict[Value, Value]
+
+
+def schedule(graph: Graph, fuse: bool = True) -> Schedule:
+    """The kernels that compute `graph`; with `fuse` off, one for every node."""
+    lowered = lower_nodes(graph)
+    inlined = choose_inlined(graph, lowered, fuse)
+    aliases: dict[Value, Value] = {}
+    groups = list(_initial_groups(graph, lowered, inlined, aliases))
+    if fuse:
+        groups = join_epilogues(graph, groups, aliases)
+        groups = join_rows(groups, aliases)
+    outputs = {resolve(value, aliases) for value in graph.output_values()}
+    return Schedule(tuple(_live(groups, outputs, aliases)), aliases)
+
+
+def resolve(value: Value, aliases: dict[Value, Value]) -> Value:
+    while value in aliases:
+        value = aliases[value]
+    return value
+
+
+def _initial_groups(
+    graph: Graph, lowered: Sequence[Lowered], inlined: frozenset[Value], aliases: dict[Value, Value]
+) -> Iterable[Group]:
+    definitions: dict[Value, Computation] = {}
+    origins: dict[Value, tuple[str, ...]] = {}
+    outputs = graph.output_values()
+    given = set(graph.inputs)
+    for item in lowered:
+        node = item.node
+        sources = [origin for value in node.operands() for origin in origins.get(value, ())]
+        own = tuple(dict.fromkeys((*sources, node.origin)))
+        if node.outputs[0] in inlined:
+            definitions[node.output] = inline(item.computations()[0], definitions)
+            origins[node.output] = own
+            continue
+        match item.lowering:
+            case Contract():
+                yield ContractGroup(node, item.lowering, tuple(node.operands()))
+            case LibraryCall():
+                yield CallGroup(node, (item.lowering,))
+            case _ if calls := item.computations():
+                source = next(node.operands(), None)
+                if isinstance(node.op, Reshape) and source not in inlined and _may_alias(node, source, outputs, given):
+                    aliases[node.output] = source  # type: ignore[assignment]
+                    continue
+                for computation in calls:
+                    yield LoopGroup((Stage(node.output, inline(computation, definitions), own),))
+            case _:
+                calls_ = as_calls(item.lowering)  # type: ignore[arg-type]
+                yield CallGroup(node, calls_.calls, calls_.temporaries)
+
+
+def _may_alias(node: object, source: Value | None, outputs: set[Value], given: set[Value]) -> bool:
+    """An output needs memory of its own, and never is a view of an input or a constant."""
+    if source is None:
+        return False
+    return node.output not in outputs  # type: ignore[attr-defined]
+
+
+def _live(groups: Sequence[Group], outputs: set[Value], aliases: dict[Value, Value]) -> list[Group]:
+    needed = set(outputs)
+    kept: list[Group] = []
+    for group in reversed(groups):
+        if any(value in needed for value in group.outputs):
+            kept.append(group)
+            needed |= {resolve(value, aliases) for value in group.reads()}
+    return kept[::-1]
+
+
+def join_epilogues(graph: Graph, groups: list[Group], aliases: dict[Value, Value]) -> list[Group]:
+    """Merges each contraction with the one map that reads its result, element by element."""
+    outputs = {resolve(value, aliases) for value in graph.output_values()}
+    readers: dict[Value, list[Group]] = {}
+    for group in groups:
+        for value in group.reads():
+            readers.setdefault(resolve(value, aliases), []).append(group)
+    merged: dict[Group, Group] = {}
+    absorbed: set[Group] = set()
+    for group in groups:
+        if not isinstance(group, ContractGroup) or group.outputs[0] in outputs:
+            continue
+        uses = readers.get(group.outputs[0], [])
+        if len(uses) != 1 or uses[0] in merged or not isinstance(uses[0], LoopGroup):
+            continue
+        epilogue = _as_epilogue(uses[0].stages[0], group.outputs[0], aliases)
+        if epilogue is not None and group.contract.kernel.accepts_epilogue(epilogue):  # type: ignore[attr-defined]
+            merged[uses[0]] = replace(group, epilogue=epilogue)
+            absorbed.add(group)
+    return [merged.get(group, group) for group in groups if group not in absorbed]
+
+
+def _as_epilogue(stage: Stage, result: Value, aliases: dict[Value, Value]) -> Stage | None:
+    """`stage` with `result` read as the accumulator, where it is a map that reads element i of it for its element i."""
+    computation = stage.computation
+    if computation.reduce or computation.store is not None:
+        return None
+    here = loop.linear_offset(stage.output.shape, loop.index_of(computation.axes))
+    for load in loop.loads(computation.body):
+        if resolve(load.value, aliases) is result and loop.linear_offset(load.value.shape, load.index) != here:
+            return None
+
+    def visit(expr: loop.Expr) -> loop.Expr | None:
+        if isinstance(expr, loop.Load) and resolve(expr.value, aliases) is result:
+            return loop.Accumulated(expr.dtype)
+        return None
+
+    return replace(stage, computation=replace(computation, body=loop.rewrite(computation.body, visit, lambda dim: dim)))
+
+
+def row_axes(computation: Computation) -> tuple[LoopIndex, ...]:
+    """The output axes that are loops (size 1 needs none)."""
+    return tuple(axis for axis in computation.axes if axis.extent != 1)
+
+
+@dataclass(eq=False)
+class _Cluster:
+    """A group under construction, with the clusters that must run before it."""
+
+    group: Group
+    before: set[_Cluster] = field(default_factory=set)
+
+
+def join_rows(groups: list[Group], aliases: dict[Value, Value]) -> list[Group]:
+    """Merges a computation into the group that produces what it reads, where both walk the same rows.
+
+    Softmax and normalisations become one kernel this way: reductions are scalars of a row, maps in between
+    are rows in a thread's scratch.
+    """
+    clusters: list[_Cluster] = []
+    producer: dict[Value, _Cluster] = {}
+    for group in groups:
+        reads = {producer[resolve(v, aliases)] for v in group.reads() if resolve(v, aliases) in producer}
+        home = _joinable(group, reads)
+        if home is None:
+            cluster = _Cluster(group)
+            cluster.before = set().union(reads, *(other.before for other in reads))
+            clusters.append(cluster)
+        else:
+            merged, home_cluster = home
+            home_cluster.group = merged
+            others = reads - {home_cluster}
+            home_cluster.before |= set().union(others, *(other.before for other in others))
+            for other in clusters:
+                if home_cluster in other.before:
+                    other.before |= home_cluster.before
+            cluster = home_cluster
+        for value in group.outputs:
+            producer[value] = cluster
+    return _ordered(clusters)
+
+
+def _joinable(group: Group, reads: set[_Cluster]) -> tuple[LoopGroup, _Cluster] | None:
+    if not isinstance(group, LoopGroup):
+        return None
+    for cluster in reads:
+        if any(cluster in other.before for other in reads):
+            continue
+        if isinstance(cluster.group, LoopGroup) and (merged := _merge(cluster.group, group.stages[0])) is not None:
+            return merged, cluster
+    return None
+
+
+def _merge(group: LoopGroup, stage: Stage) -> LoopGroup | None:
+    """`group` with `stage` at its end, if the stage walks the same rows."""
+    computation = stage.computation
+    if computation.store is not None or any(s.computation.store is not None for s in group.stages):
+        return None
+    axes = row_axes(computation)
+    folds = any(s.computation.reduce for s in group.stages)
+    vertical = is_vertical(stage) if computation.reduce else group.vertical
+    if vertical and not (computation.reduce == () and len(axes) == group.rows):
+        return None
+    if computation.reduce:
+        rows = len(axes)
+        if computation.combine.startswith("arg") or (folds and rows != group.rows):
+            return None
+        if not folds and any(len(row_axes(s.computation)) < rows for s in group.stages):
+            return None
+    elif folds:
+        rows = group.rows
+        if len(axes) < rows:
+            return None
+    else:
+        return None
+    extents = [axis.extent for axis in axes[:rows]]
+    members = set(group.outputs)
+    for other in group.stages:
+        if [axis.extent for axis in row_axes(other.computation)[:rows]] != extents:
+            return None
+    if not _same_row(stage, members, rows, axes):
+        return None
+    if not folds and not all(_same_row(s, members, rows, row_axes(s.computation)) for s in group.stages):
+        return None
+    return LoopGroup((*group.stages, stage), rows, group.vertical)
+
+
+def _same_row(stage: Stage, members: set[Value], rows: int, axes: tuple[LoopIndex, ...]) -> bool:
+    """Whether the stage reads the members at its own row only."""
+    here = [dims.from_atom(axis) for axis in axes[:rows]]
+    for load in loop.loads(stage.computation.body):
+        if load.value in members:
+            positions = [p for p, extent in zip(load.index, load.value.shape, strict=True) if extent != 1]
+            if positions[:rows] != here or any(_mentions(p, axes[:rows]) for p in positions[rows:]):
+                return False
+    return True
+
+
+def _mentions(position: Dim, axes: tuple[LoopIndex, ...]) -> bool:
+    return any(dims.depends_on(position, axis) for axis in axes)
+
+
+def is_vertical(stage: Stage) -> bool:
+    """Whether a reduction's loads are contiguous along the last output axis, not along the reduced ones."""
+    computation = stage.computation
+    axes = row_axes(computation)
+    if not axes or computation.combine.startswith("arg"):
+        return False
+    along_row = along_reduce = 0
+    for load in loop.loads(computation.body):
+        offset = loop.linear_offset(load.value.shape, load.index)
+        along_row += dims.coefficient_of(offset, axes[-1]) == 1
+        along_reduce += any(dims.coefficient_of(offset, axis) == 1 for axis in computation.reduce)
+    return along_row > along_reduce
+
+
+def _ordered(clusters: list[_Cluster]) -> list[Group]:
+    """The groups, each after those it depends on, otherwise in the order they were met."""
+    done: set[_Cluster] = set()
+    result: list[Group] = []
+
+    def visit(cluster: _Cluster) -> None:
+        if cluster in done:
+            return
+        for other in clusters:
+            if other in cluster.before:
+                visit(other)
+        done.add(cluster)
+        result.append(cluster.group)
+
+    for cluster in clusters:
+        visit(cluster)
+    return [_mark_vertical(group) for group in result]
+
+
+def _mark_vertical(group: Group) -> Group:
+    if isinstance(group, LoopGroup) and not group.vertical and group.stages[0].computation.reduce:
+        first = group.stages[0]
+        if is_vertical(first):
+            return replace(group, vertical=True, rows=len(row_axes(first.computation)))
+    return group
