@@ -3,20 +3,20 @@
 A message is a JSON object and a block of bytes: two little-endian uint64 lengths, then the JSON in UTF-8,
 then the bytes. Nothing is pickled. The two ends exchange:
 
-| from    | "kind"                        | other members                                                        |
-|---------|-------------------------------|----------------------------------------------------------------------|
-| session | "compile", "dump"             | see `onnxsmith_compiler.worker`; bytes: the model, unless it is a file |
-| worker  | "progress"                    | "stage", "done", "total" (0 where unknown)                             |
-| worker  | "warning"                     | "message"                                                              |
-| worker  | "done"                        | the verb's answer                                                      |
-| worker  | "error"                       | "code" (the class of onnxsmith.errors to raise), "message"             |
+| from    | "kind"            | other members                                             |
+|---------|-------------------|-----------------------------------------------------------|
+| session | "compile", "dump" | see `onnxsmith_compiler.worker`; a model in memory is the block |
+| worker  | "progress"        | "stage", "done", "total" (0 where unknown)                |
+| worker  | "warning"         | "message"                                                 |
+| worker  | "done"            | the verb's answer                                         |
+| worker  | "error"           | "code" (a class name of onnxsmith.errors), "message"      |
 """
 
 from __future__ import annotations
 
 import json
 import struct
-from typing import Any, BinaryIO, TypeAlias
+from typing import IO, Any, TypeAlias
 
 Message: TypeAlias = dict[str, Any]
 
@@ -24,7 +24,7 @@ _LENGTHS = struct.Struct("<QQ")
 _MAX_JSON = 1 << 28
 
 
-def send(stream: BinaryIO, message: Message, data: bytes | memoryview = b"") -> None:
+def send(stream: IO[bytes], message: Message, data: bytes | memoryview = b"") -> None:
     """Write one message. BrokenPipeError where the other end is gone."""
     text = json.dumps(message).encode()
     stream.write(_LENGTHS.pack(len(text), len(data)) + text)
@@ -33,7 +33,7 @@ def send(stream: BinaryIO, message: Message, data: bytes | memoryview = b"") -> 
     stream.flush()
 
 
-def receive(stream: BinaryIO) -> tuple[Message, bytes] | None:
+def receive(stream: IO[bytes]) -> tuple[Message, bytes] | None:
     """Read one message; None where the stream ends between two. EOFError within one, ValueError for junk."""
     head = stream.read(_LENGTHS.size)
     if not head:
@@ -49,7 +49,7 @@ def receive(stream: BinaryIO) -> tuple[Message, bytes] | None:
     return message, _exactly(stream, data_length)
 
 
-def _exactly(stream: BinaryIO, length: int) -> bytes:
+def _exactly(stream: IO[bytes], length: int) -> bytes:
     data = stream.read(length)
     if len(data) < length:
         raise EOFError("the stream ended within a message")

@@ -1,0 +1,271 @@
+"""The cache on disk: kernels and programs by the digest of what they were made from.
+
+    <directory>/kernels/ab/abcd...     one compiled kernel
+    <directory>/programs/ab/abcd.../   one compiled model, as `artifact.write` leaves it
+    <directory>/sources/ab/abcd...     what is known of a model file: see onnxsmith.source
+    <directory>/locks, <directory>/tmp
+
+An entry is code. So the directory belongs to the user and is writable by nobody else, or it is not used.
+Entries appear by rename, whole and never changed afterwards. A single file begins with the SHA-256 of its
+contents, which is checked on every read; a program's files are checked by whoever loads it. When the cache
+outgrows its bound, what was used longest ago goes first; modification times record the last use.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import stat
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from onnxsmith.options import DEFAULT_CACHE_BYTES
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
+
+_DIGEST_BYTES = 32
+_ABANDONED_SECONDS = 24 * 3600.0
+_WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One entry: the store it is in, its key, its size in bytes and when it was last used (seconds)."""
+
+    store: str
+    key: str
+    path: Path
+    size: int
+    used: float
+
+
+class Store:
+    """Byte strings by key. Keys are hexadecimal digests."""
+
+    def __init__(self, root: Path, name: str) -> None:
+        self.name = name
+        self._root = root
+        self._directory = root / name
+
+    def get(self, key: str) -> bytes | None:
+        """What was put under `key`; None where nothing is. A damaged entry is removed, and is nothing."""
+        path = self._path(key)
+        try:
+            content = path.read_bytes()
+            os.utime(path)
+        except OSError:
+            return None
+        if hashlib.sha256(content[_DIGEST_BYTES:]).digest() == content[:_DIGEST_BYTES]:
+            return content[_DIGEST_BYTES:]
+        self.remove(key)
+        return None
+
+    def put(self, key: str, data: bytes) -> None:
+        """Keep `data` under `key`. OSError where the disk refuses."""
+        path = self._path(key)
+        with _temporary_directory(self._root) as folder:
+            temporary = folder / "entry"
+            with open(temporary, "xb") as file:
+                file.write(hashlib.sha256(data).digest())
+                file.write(data)
+                os.fsync(file.fileno())
+            _make_private(path.parent)
+            os.replace(temporary, path)
+
+    def remove(self, key: str) -> None:
+        """Forget `key`, if it is there."""
+        with contextlib.suppress(OSError):
+            self._path(key).unlink()
+
+    def entries(self) -> Iterator[Entry]:
+        """Every entry, in no order."""
+        for path in _children(self._directory):
+            with contextlib.suppress(OSError):
+                found = path.stat()
+                yield Entry(self.name, path.name, path, found.st_size, found.st_mtime)
+
+    def _path(self, key: str) -> Path:
+        return self._directory / key[:2] / key
+
+
+class DirectoryStore:
+    """Folders of files by key. Keys are hexadecimal digests."""
+
+    def __init__(self, root: Path, name: str) -> None:
+        self.name = name
+        self._root = root
+        self._directory = root / name
+
+    def find(self, key: str) -> Path | None:
+        """The folder kept under `key`, whose contents the caller checks; None where there is none."""
+        path = self._path(key)
+        try:
+            os.utime(path)
+        except OSError:
+            return None
+        return path
+
+    def put(self, key: str, write: Callable[[Path], None]) -> Path:
+        """Let `write` fill an empty folder, keep it under `key` and return where it is.
+
+        Where another process was faster, its folder is kept. OSError where the disk refuses.
+        """
+        path = self._path(key)
+        with _temporary_directory(self._root) as folder:
+            temporary = folder / "entry"
+            temporary.mkdir(mode=0o700)
+            write(temporary)
+            for file in (file for file in temporary.rglob("*") if file.is_file()):
+                with open(file, "rb") as opened:
+                    os.fsync(opened.fileno())
+            _make_private(path.parent)
+            try:
+                os.rename(temporary, path)
+            except OSError:
+                if not path.is_dir():
+                    raise
+        return path
+
+    def remove(self, key: str) -> None:
+        """Forget `key`, if it is there. What a session has open stays readable to it."""
+        with contextlib.suppress(OSError), _temporary_directory(self._root) as folder:
+            os.rename(self._path(key), folder / "entry")
+
+    def entries(self) -> Iterator[Entry]:
+        """Every entry, in no order."""
+        for path in _children(self._directory):
+            with contextlib.suppress(OSError):
+                size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+                yield Entry(self.name, path.name, path, size, path.stat().st_mtime)
+
+    def _path(self, key: str) -> Path:
+        return self._directory / key[:2] / key
+
+
+class Cache:
+    """All stores under one directory, held below `bound` bytes by `prune`."""
+
+    def __init__(self, directory: Path, bound: int = DEFAULT_CACHE_BYTES) -> None:
+        self.directory = directory
+        self.bound = bound
+        self.kernels = Store(directory, "kernels")
+        self.sources = Store(directory, "sources")
+        self.programs = DirectoryStore(directory, "programs")
+
+    def entries(self) -> list[Entry]:
+        """Every entry of every store, last used longest ago first."""
+        found = [*self.kernels.entries(), *self.sources.entries(), *self.programs.entries()]
+        return sorted(found, key=lambda entry: entry.used)
+
+    def prune(self, bound: int | None = None) -> list[Entry]:
+        """Remove what was used longest ago until at most `bound` bytes are kept; returns what went.
+
+        `bound` is the cache's own by default. Remains of processes that died are removed too.
+        """
+        entries = self.entries()
+        excess = sum(entry.size for entry in entries) - (self.bound if bound is None else bound)
+        removed = []
+        _remove_abandoned(self.directory)
+        for entry in entries:
+            if excess <= 0:
+                break
+            self._remove(entry)
+            removed.append(entry)
+            excess -= entry.size
+        return removed
+
+    def lock(self, key: str) -> BaseFileLock:
+        """A lock between processes for the work on `key`, to be used as a context manager.
+
+        There are 256 lock files, so that unrelated keys may now and then wait for each other.
+        """
+        import filelock
+
+        _make_private(self.directory / "locks")
+        return filelock.FileLock(self.directory / "locks" / f"{key[:2]}.lock", mode=0o600)
+
+    def _remove(self, entry: Entry) -> None:
+        store = {store.name: store for store in (self.kernels, self.sources, self.programs)}[entry.store]
+        store.remove(entry.key)
+
+
+def open_cache(directory: str | Path | None, bound: int = DEFAULT_CACHE_BYTES) -> Cache | None:
+    """The cache at `directory`, made (mode 0700) where it is missing; None where it cannot be used.
+
+    A RuntimeWarning says why: it belongs to another user, others may write to it, or it cannot be made.
+    """
+    if directory is None:
+        return None
+    path = Path(directory)
+    try:
+        _make_private(path)
+        problem = _why_unsafe(path)
+    except OSError as refusal:
+        problem = refusal.strerror or str(refusal)
+    if problem is None:
+        return Cache(path, bound)
+    warnings.warn(
+        f"The cache folder '{path}' is not used, and models are compiled anew in each process: {problem}. "
+        "Set ONNXSMITH_CACHE_DIR to a folder of your own, or ONNXSMITH_CACHE=off.",
+        RuntimeWarning,
+        stacklevel=2,
+    )
+    return None
+
+
+def _why_unsafe(path: Path) -> str | None:
+    if os.name != "posix":
+        return None
+    found = path.stat()
+    if found.st_uid != os.geteuid():
+        return f"it belongs to user {found.st_uid}, and this process runs as {os.geteuid()}"
+    if found.st_mode & _WRITABLE_BY_OTHERS:
+        return f"others may write to it (mode {stat.S_IMODE(found.st_mode):04o}; 0700 would be right)"
+    if not os.access(path, os.W_OK | os.X_OK):
+        return "this process may not write to it"
+    return None
+
+
+def _make_private(path: Path) -> None:
+    if path.is_dir():
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.mkdir(mode=0o700, exist_ok=True)
+
+
+@contextlib.contextmanager
+def _temporary_directory(root: Path) -> Iterator[Path]:
+    """A folder on the same disk as the stores, gone afterwards with whatever was not moved out of it."""
+    import shutil  # here and not above: a session that only reads has no need of them
+    import tempfile
+
+    _make_private(root / "tmp")
+    folder = Path(tempfile.mkdtemp(dir=root / "tmp"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove_abandoned(root: Path) -> None:
+    import shutil
+
+    with contextlib.suppress(OSError):
+        for folder in list((root / "tmp").iterdir()):
+            with contextlib.suppress(OSError):
+                if time.time() - folder.stat().st_mtime > _ABANDONED_SECONDS:
+                    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _children(directory: Path) -> Iterator[Path]:
+    """The entries in the two-letter folders of a store."""
+    with contextlib.suppress(OSError):
+        for shard in list(directory.iterdir()):
+            with contextlib.suppress(OSError):
+                yield from list(shard.iterdir())

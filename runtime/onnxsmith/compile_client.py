@@ -1,0 +1,140 @@
+"""Finds a model's program in the cache, or has the compile process make it."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from onnxsmith import source
+from onnxsmith.cache import Cache, open_cache
+from onnxsmith.errors import NoSuchFile, error
+from onnxsmith.options import Settings
+
+Progress: TypeAlias = Callable[[str, int, int], None]
+"""Called with a stage's name, how much of it is done, and how much there is (0 where unknown)."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model as the user gave it: the path of a file (absolute), or its bytes. One of the two is None."""
+
+    path: str | None
+    data: bytes | None
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return f"'{self.path}'" if self.path is not None else "given as bytes"
+
+
+@dataclass(frozen=True)
+class ProgramFolder:
+    """Where a compiled program lies. `key` is its key in the cache, None for one in a temporary folder."""
+
+    path: Path
+    key: str | None
+
+
+def find_program(
+    model: Model, options: Mapping[str, Any], settings: Settings, on_progress: Progress | None = None
+) -> ProgramFolder:
+    """The program of `model` compiled with `options`: from the cache, or compiled now.
+
+    Without a cache it goes into a temporary folder, which `remove_temporary` removes.
+
+    Raises the class of onnxsmith.errors that the compiler names for a model that it refuses; NoSuchFile
+    for a missing file; NotImplemented where no compiler is installed; EngineError where the compile process
+    died; Fail where it took longer than settings.compile_seconds.
+    """
+    if model.path is not None and not os.path.exists(model.path):
+        raise error(NoSuchFile, f"The model file '{model.path}' does not exist.")
+    cache = open_cache(settings.cache_dir, settings.cache_bytes)
+    found = _in_cache(model, options, cache)
+    if found is not None:
+        return found
+    request = _request("compile", model, options)
+    if cache is not None:
+        request["cache"] = {"directory": str(cache.directory), "bytes": cache.bound}
+        answer, _ = _ask(request, model, settings, on_progress)
+        return ProgramFolder(Path(answer["directory"]), answer["key"])
+    return _compile_aside(request, model, settings, on_progress)
+
+
+def forget_program(folder: ProgramFolder, settings: Settings) -> None:
+    """Remove a program that turned out to be damaged from the cache."""
+    cache = open_cache(settings.cache_dir, settings.cache_bytes)
+    if folder.key is not None and cache is not None:
+        cache.programs.remove(folder.key)
+
+
+def remove_temporary(folder: ProgramFolder, owner: object) -> None:
+    """Remove the folder with its program when `owner` is gone, if it is a temporary one."""
+    if folder.key is None:
+        weakref.finalize(owner, _remove_own, str(folder.path.parent), os.getpid())
+
+
+def dump(model: Model, options: Mapping[str, Any], what: str, settings: Settings) -> str:
+    """Text about how `model` is compiled, `what` as the compiler offers it. Raises as find_program does."""
+    request = _request("dump", model, options) | {"what": what}
+    _, text = _ask(request, model, settings, None)
+    return text.decode()
+
+
+def _compile_aside(
+    request: dict[str, Any], model: Model, settings: Settings, on_progress: Progress | None
+) -> ProgramFolder:
+    """Compile into a folder that is this session's alone."""
+    import shutil
+    import tempfile
+
+    folder = tempfile.mkdtemp(prefix="onnxsmith-")
+    request["directory"] = os.path.join(folder, "program")
+    try:
+        _ask(request, model, settings, on_progress)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    return ProgramFolder(Path(request["directory"]), None)
+
+
+def _remove_own(directory: str, process: int) -> None:
+    import shutil
+
+    if os.getpid() == process:  # a forked child must not remove what its parent uses
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _request(kind: str, model: Model, options: Mapping[str, Any]) -> dict[str, Any]:
+    return {"kind": kind, "path": model.path, "options": dict(options)}
+
+
+def _ask(
+    request: dict[str, Any], model: Model, settings: Settings, on_progress: Progress | None
+) -> tuple[dict[str, Any], bytes]:
+    from onnxsmith import compile_process  # only where there is something to compile
+
+    return compile_process.call(request, model.data or b"", model.name, settings.compile_seconds, on_progress)
+
+
+def _in_cache(model: Model, options: Mapping[str, Any], cache: Cache | None) -> ProgramFolder | None:
+    if cache is None:
+        return None
+    try:
+        digest = _digest(model, cache)
+    except OSError:
+        return None  # the compile process says what is wrong with the file
+    if digest is None:
+        return None
+    key = source.program_key(digest, options)
+    path = cache.programs.find(key)
+    return None if path is None else ProgramFolder(path, key)
+
+
+def _digest(model: Model, cache: Cache) -> str | None:
+    if model.path is not None:
+        return source.known_digest(model.path, cache)
+    return source.bytes_digest(model.data or b"")
