@@ -1,0 +1,51 @@
+"""Every name that a printed kernel may use."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from onnxsmith_compiler.codegen.intrinsics import INDEX_INTRINSICS, MEMORY_INTRINSICS
+from onnxsmith_compiler.ir import dtype as dtypes
+
+# Types that scalars are computed in are numpy's, so that `float32(x)` converts; the others are only stored.
+_SCALAR_TYPES: dict[str, Any] = {
+    "float32": np.float32,
+    "float64": np.float64,
+    "int8": np.int8,
+    "int16": np.int16,
+    "int32": np.int32,
+    "int64": np.int64,
+    "uint8": np.uint8,
+    "uint16": np.uint16,
+    "uint32": np.uint32,
+    "uint64": np.uint64,
+    "bool": np.bool_,
+}
+_STORAGE_TYPES: dict[str, Any] = {
+    dtype.name: dtype
+    for dtype in dtypes.ALL
+    if dtype.name not in _SCALAR_TYPES and dtype.kind in ("float", "int", "uint")
+}
+_BUILTINS: dict[str, Any] = {"range": range, "abs": abs}
+
+# Intrinsics and helpers are callable in plain Python, so one table serves compiled and uncompiled kernels.
+KERNEL_NAMESPACE: Mapping[str, Any] = MappingProxyType(
+    {**_SCALAR_TYPES, **_STORAGE_TYPES, **_BUILTINS, **MEMORY_INTRINSICS, **INDEX_INTRINSICS}
+)
+REFERENCE_NAMESPACE: Mapping[str, Any] = KERNEL_NAMESPACE
+
+
+def define_kernel(text: str, filename: str = "<kernel>") -> Any:
+    """The function `kernel` that `text` defines, its globals being the kernel namespace and no builtins.
+
+    Raises ValueError where the text does not define it.
+    """
+    scope: dict[str, Any] = {"__builtins__": {}, **KERNEL_NAMESPACE}
+    exec(compile(text, filename, "exec"), scope)
+    if "kernel" not in scope:
+        raise ValueError("the text of a kernel must define a function named kernel")
+    return scope["kernel"]

@@ -1,0 +1,432 @@
+"""numba as a front end: typed Python functions to LLVM IR, without its JIT, its runtime or Python's C API.
+
+The only file that uses numba's internals, all of them imported here; numba is pinned to a minor version.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import llvmlite.binding as llvm
+from llvmlite import ir
+from numba.core import callconv, codegen, compiler, cpu, cpu_options, errors, types, typing
+from numba.core.compiler_lock import global_compiler_lock
+from numba.extending import models, register_model, typeof_impl
+
+from onnxsmith_compiler.codegen import llvm_backend
+from onnxsmith_compiler.codegen.kernel_function import Helper, Intrinsic
+from onnxsmith_compiler.codegen.namespace import define_kernel
+from onnxsmith_compiler.codegen.source import KernelSource
+from onnxsmith_compiler.codegen.storage import StoragePointer, named_type
+from onnxsmith_compiler.codegen.target import Target
+from onnxsmith_compiler.ir.dtype import INT64
+
+FAST_MATH = ("contract", "nsz")
+_I32 = ir.IntType(32)
+_I64 = ir.IntType(64)
+_FAULT_INVALID = 3
+
+
+class KernelCompileError(RuntimeError):
+    """A kernel or native function that numba refuses; the message names it and says why."""
+
+
+@dataclass(frozen=True)
+class NativeFunction:
+    """A function to export with a plain C signature, its types named as in `source.Parameter`.
+
+    `function`'s globals are as a Helper's. `noalias` lists the positions of parameters through which
+    alone their memory is reached.
+    """
+
+    symbol: str
+    function: Callable[..., Any]
+    result: str
+    arguments: tuple[str, ...]
+    noalias: tuple[int, ...] = ()
+
+
+class _CallableType(types.Callable, types.Dummy):  # type: ignore[misc]
+    """The numba type of one Intrinsic or Helper."""
+
+    def __init__(self, function: Intrinsic | Helper) -> None:
+        self.function = function
+        super().__init__(f"{type(function).__name__.lower()} {function.name}")
+
+    @property
+    def key(self) -> object:
+        return self.function
+
+    def get_call_type(self, context: Any, args: Sequence[types.Type], kws: dict[str, types.Type]) -> Any:
+        if kws:
+            raise errors.TypingError(f"{self.function.name}: takes no keyword arguments")
+        if isinstance(self.function, Helper):
+            return _helper_signature(self.function)
+        typed = self._define(context, args)
+        if typed is None:
+            given = ", ".join(str(argument) for argument in args)
+            raise errors.TypingError(f"{self.function.name}: does not take ({given})")
+        return typed[0]
+
+    def _define(self, context: Any, args: Sequence[types.Type]) -> Any:
+        assert isinstance(self.function, Intrinsic)
+        if not self.function.literals:
+            args = [types.unliteral(argument) for argument in args]
+        try:
+            return self.function.definition(context, *args)
+        except TypeError as error:
+            raise errors.TypingError(f"{self.function.name}: {error}") from error
+
+    def implementation(self, context: Any, signature: Any) -> Callable[..., ir.Value]:
+        """What numba calls, with a builder and values, to emit one call."""
+        if isinstance(self.function, Helper):
+            return functools.partial(_call_helper, context, self.function)
+        return functools.partial(_emit_intrinsic, context, signature, self._define(None, signature.args)[1])
+
+    def get_call_signatures(self) -> tuple[list[Any], bool]:
+        return [], True
+
+    def get_impl_key(self, signature: Any) -> object:
+        return self.function
+
+
+register_model(_CallableType)(models.OpaqueModel)
+
+
+@typeof_impl.register(Intrinsic)  # type: ignore[untyped-decorator]
+@typeof_impl.register(Helper)  # type: ignore[untyped-decorator]
+def _typeof_callable(value: Intrinsic | Helper, context: object) -> _CallableType:
+    return _CallableType(value)
+
+
+def _emit_intrinsic(
+    context: Any,
+    signature: Any,
+    emit: Callable[..., ir.Value],
+    builder: ir.IRBuilder,
+    arguments: Sequence[ir.Value],
+    location: object = None,
+) -> ir.Value:
+    return emit(context, builder, signature, arguments)
+
+
+def _helper_signature(helper: Helper) -> Any:
+    return typing.signature(named_type(helper.result), *map(named_type, helper.arguments))
+
+
+def _helper_symbol(helper: Helper) -> str:
+    return f"onnxsmith.helper.{helper.name}"
+
+
+def _call_helper(
+    context: Any, helper: Helper, builder: ir.IRBuilder, arguments: Sequence[ir.Value], location: object = None
+) -> ir.Value:
+    context.helpers_called[_helper_symbol(helper)] = helper
+    signature = _helper_signature(helper)
+    symbol = _helper_symbol(helper)
+    callee = builder.module.globals.get(symbol)
+    if callee is None:
+        kinds = [context.get_value_type(kind) for kind in signature.args]
+        kind = ir.FunctionType(context.get_value_type(signature.return_type), kinds)
+        callee = ir.Function(builder.module, kind, symbol)
+    return builder.call(callee, arguments)
+
+
+class _ModuleCollector(codegen.CodeLibrary):  # type: ignore[misc]
+    """Keeps the modules that numba lowers, in place of compiling them."""
+
+    def __init__(self, owner: Any, name: str) -> None:
+        super().__init__(owner, name)
+        self.modules: list[ir.Module] = []
+        self.linked: list[_ModuleCollector] = []
+
+    def add_ir_module(self, ir_module: ir.Module) -> None:
+        self.modules.append(ir_module)
+
+    def add_linking_library(self, library: _ModuleCollector) -> None:
+        if library not in self.linked:
+            self.linked.append(library)
+
+    def all_modules(self) -> list[ir.Module]:
+        """Its own modules and, once each, those of the libraries that it links to."""
+        found: dict[int, ir.Module] = {id(module): module for module in self.modules}
+        for library in self.linked:
+            found.update((id(module), module) for module in library.all_modules())
+        return list(found.values())
+
+    def finalize(self) -> None:
+        self._finalized = True
+
+    def get_function(self, name: str) -> Any:
+        raise NotImplementedError
+
+    get_llvm_str = get_asm_str = get_function
+
+
+class _FrontEndCodegen(codegen.Codegen):  # type: ignore[misc]
+    """numba's notion of a code generator, without an execution engine."""
+
+    _library_class = _ModuleCollector
+
+    def __init__(self, target: Target) -> None:
+        machine = llvm_backend.target_machine(target)
+        self._triple = machine.triple
+        self._target_data = machine.target_data
+        self._data_layout = str(machine.target_data)
+
+    def _create_empty_module(self, name: str) -> ir.Module:
+        module = ir.Module(name)
+        module.triple = self._triple
+        module.data_layout = self._data_layout
+        return module
+
+    def _add_module(self, module: object) -> None:
+        raise NotImplementedError
+
+    def magic_tuple(self) -> tuple[str, ...]:
+        return (self._triple,)
+
+
+class _KernelTyping(typing.Context):  # type: ignore[misc]
+    """numba's typing rules for its builtins alone: scalars, ranges, tuples."""
+
+    def load_additional_registries(self) -> None:
+        return
+
+
+class _KernelContext(cpu.CPUContext):  # type: ignore[misc]
+    """numba's lowering for its builtins alone, plus Intrinsics and Helpers."""
+
+    def __init__(self, target: Target) -> None:
+        self.kernel_target = target
+        self.helpers_called: dict[str, Helper] = {}
+        super().__init__(_KernelTyping(), "cpu")
+
+    def init(self) -> None:
+        self.is32bit = False
+        self._internal_codegen = _FrontEndCodegen(self.kernel_target)
+
+    def load_additional_registries(self) -> None:
+        from numba.cpython import builtins, numbers, rangeobj, tupleobj  # noqa: F401
+
+    def get_function(self, fn: Any, sig: Any, _firstcall: bool = True) -> Any:
+        if isinstance(fn, _CallableType):
+            return fn.implementation(self, sig)
+        return super().get_function(fn, sig, _firstcall)
+
+    def post_lowering(self, mod: ir.Module, library: _ModuleCollector) -> None:
+        cpu.fastmathpass.rewrite_module(mod, self.fastmath)
+
+
+def _flags() -> compiler.Flags:
+    flags = compiler.Flags()
+    flags.no_compile = True
+    flags.no_cpython_wrapper = True
+    flags.no_cfunc_wrapper = True
+    flags.enable_pyobject = False
+    flags.nrt = False
+    flags.error_model = "numpy"
+    flags.fastmath = cpu_options.FastMathOptions(set(FAST_MATH))
+    return flags
+
+
+@dataclass(frozen=True)
+class _Lowered:
+    """One function in LLVM IR: numba's modules, the exported function among them, and the helpers it calls."""
+
+    modules: tuple[str, ...]
+    helpers: tuple[Helper, ...]
+
+
+class Compiler:
+    """Compiles kernels and native functions for one target; helpers are compiled once and kept."""
+
+    def __init__(self, target: Target) -> None:
+        self.target = target
+        self._context = _KernelContext(target)
+        self._helpers: dict[Helper, tuple[bytes, tuple[Helper, ...]]] = {}
+
+    def compile_kernel(self, source: KernelSource, symbol: str) -> bytes:
+        """A relocatable object that exports `symbol`, with the kernel ABI.
+
+        Raises KernelCompileError where numba refuses the text, UndefinedSymbolError where code calls what nothing defines.
+        """
+        module = self.kernel_module(source, symbol)
+        return llvm_backend.emit_object(module, self.target, f"kernel {source.label}")
+
+    def kernel_module(self, source: KernelSource, symbol: str) -> llvm.ModuleRef:
+        """The optimised LLVM module of `source`."""
+        kinds = [parameter.type for parameter in source.parameters]
+        noalias = [index for index, parameter in enumerate(source.parameters, 1) if parameter.noalias]
+        arguments = ("int64*", *kinds, "int64", "int64")
+        label = f"kernel {source.label}"
+        function = define_kernel(source.text)
+        lowered = self._lower(
+            function, "int32", arguments, noalias, label, functools.partial(_wrap_kernel, symbol, arguments)
+        )
+        return self._link([lowered], [symbol])
+
+    def compile_functions(self, functions: Iterable[NativeFunction]) -> bytes:
+        """A relocatable object that exports every one of `functions` with its C signature."""
+        functions = list(functions)
+        lowered = [
+            self._lower(
+                native.function,
+                native.result,
+                native.arguments,
+                native.noalias,
+                f"native function {native.symbol}",
+                functools.partial(_wrap_native, native.symbol),
+            )
+            for native in functions
+        ]
+        module = self._link(lowered, [native.symbol for native in functions])
+        return llvm_backend.emit_object(module, self.target, "native functions")
+
+    def _lower(
+        self,
+        function: Callable[..., Any],
+        result: str,
+        arguments: Sequence[str],
+        noalias: Iterable[int],
+        label: str,
+        wrap: Callable[[ir.Module, ir.Function], None],
+    ) -> _Lowered:
+        """Type and lower `function`; `wrap` adds the exported function to the module."""
+        context = self._context
+        context.helpers_called = {}
+        library = context.codegen().create_library(label)
+        try:
+            with global_compiler_lock:
+                compiled = compiler.compile_extra(
+                    context.typing_context,
+                    context,
+                    function,
+                    tuple(map(named_type, arguments)),
+                    types.void if result == "void" else named_type(result),
+                    _flags(),
+                    {},
+                    library=library,
+                )
+        except errors.NumbaError as error:
+            raise KernelCompileError(f"{label}: {error}") from error
+        module = library.modules[0]
+        inner = module.globals[compiled.fndesc.llvm_func_name]
+        for index in noalias:
+            inner.args[index + 2].add_attribute("noalias")
+        wrap(module, inner)
+        modules = library.all_modules()
+        for part in modules:
+            self._set_attributes(part)
+        return _Lowered(tuple(map(str, modules)), tuple(context.helpers_called.values()))
+
+    def _set_attributes(self, module: ir.Module) -> None:
+        width = self.target.vector_bits
+        for function in module.functions:
+            if function.is_declaration:
+                continue
+            function.attributes.add("nounwind")
+            # llvmlite checks names against a list that lacks these, so go around its `add`.
+            for attribute in ('"no-builtins"', f'"prefer-vector-width"="{width}"'):
+                set.add(function.attributes, attribute)
+
+    def _link(self, lowered: Sequence[_Lowered], exported: Sequence[str]) -> llvm.ModuleRef:
+        """One optimised module of `lowered` and all the helpers that they reach."""
+        texts = [text for one in lowered for text in one.modules]
+        module = llvm_backend.parse(texts[0], self.target)
+        for text in texts[1:]:
+            module.link_in(llvm_backend.parse(text, self.target))
+        for bitcode in self._reachable_helpers([helper for one in lowered for helper in one.helpers]):
+            module.link_in(llvm.parse_bitcode(bitcode))
+        llvm_backend.keep_only(module, exported)
+        module.verify()
+        llvm_backend.optimise(module, self.target)
+        return module
+
+    def _reachable_helpers(self, roots: Sequence[Helper]) -> list[bytes]:
+        found: dict[Helper, bytes] = {}
+        pending = list(roots)
+        while pending:
+            helper = pending.pop()
+            if helper not in found:
+                found[helper], callees = self._helper(helper)
+                pending.extend(callees)
+        return list(found.values())
+
+    def _helper(self, helper: Helper) -> tuple[bytes, tuple[Helper, ...]]:
+        """The helper's bitcode, simplified but not vectorised, and the helpers that it calls."""
+        if helper not in self._helpers:
+            symbol = _helper_symbol(helper)
+            lowered = self._lower(
+                helper.function,
+                helper.result,
+                helper.arguments,
+                (),
+                f"helper {helper.name}",
+                functools.partial(_wrap_native, symbol, always_inline=True),
+            )
+            module = llvm_backend.parse(lowered.modules[0], self.target)
+            for text in lowered.modules[1:]:
+                module.link_in(llvm_backend.parse(text, self.target))
+            llvm_backend.keep_only(module, [symbol])
+            llvm_backend.optimise(module, self.target, vectorise=False)
+            self._helpers[helper] = module.as_bitcode(), lowered.helpers
+        return self._helpers[helper]
+
+
+@functools.cache
+def compiler_for(target: Target) -> Compiler:
+    """This process's Compiler for `target`."""
+    return Compiler(target)
+
+
+def compile_kernel(source: KernelSource, symbol: str, target: Target) -> bytes:
+    """A relocatable object for `target` that exports `symbol`, with the kernel ABI; see Compiler.compile_kernel."""
+    return compiler_for(target).compile_kernel(source, symbol)
+
+
+def compile_functions(functions: Iterable[NativeFunction], target: Target) -> bytes:
+    """A relocatable object for `target` that exports `functions` with plain C signatures."""
+    return compiler_for(target).compile_functions(functions)
+
+
+def _call_inner(builder: ir.IRBuilder, inner: ir.Function, arguments: Sequence[ir.Value]) -> tuple[ir.Value, ir.Value]:
+    """(numba's status code, the returned value) of a call that is always inlined."""
+    returned = builder.alloca(inner.args[0].type.pointee)
+    exception = builder.alloca(inner.args[1].type.pointee)
+    inner.attributes.add("alwaysinline")
+    status = builder.call(inner, [returned, exception, *arguments])
+    return status, returned
+
+
+def _wrap_kernel(symbol: str, arguments: Sequence[str], module: ir.Module, inner: ir.Function) -> None:
+    """Add `int32 symbol(int64* ctx, int64* args, int64 begin, int64 end)`, which reads `inner`'s arguments from `args`."""
+    words = _I64.as_pointer()
+    wrapper = ir.Function(module, ir.FunctionType(_I32, [words, words, _I64, _I64]), symbol)
+    ctx, table, begin, end = wrapper.args
+    builder = ir.IRBuilder(wrapper.append_basic_block("entry"))
+    values = [ctx]
+    for index, kind in enumerate(arguments[1:-2]):
+        word = builder.load(builder.gep(table, [_I64(index)], inbounds=True))
+        values.append(builder.inttoptr(word, inner.args[index + 3].type) if kind.endswith("*") else word)
+    status, returned = _call_inner(builder, inner, [*values, begin, end])
+    failed = builder.icmp_unsigned("!=", status, ir.Constant(status.type, callconv.RETCODE_OK.constant))
+    builder.ret(builder.select(failed, _I32(_FAULT_INVALID), builder.load(returned)))
+
+
+def _wrap_native(symbol: str, module: ir.Module, inner: ir.Function, *, always_inline: bool = False) -> None:
+    """Add `symbol`, which takes `inner`'s arguments and returns what it returns."""
+    returns_nothing = isinstance(inner.args[0].type.pointee, ir.PointerType)
+    result = ir.VoidType() if returns_nothing else inner.args[0].type.pointee
+    wrapper = ir.Function(module, ir.FunctionType(result, [value.type for value in inner.args[2:]]), symbol)
+    if always_inline:
+        wrapper.attributes.add("alwaysinline")
+    builder = ir.IRBuilder(wrapper.append_basic_block("entry"))
+    _, returned = _call_inner(builder, inner, wrapper.args)
+    if returns_nothing:
+        builder.ret_void()
+    else:
+        builder.ret(builder.load(returned))

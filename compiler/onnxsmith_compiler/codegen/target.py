@@ -1,0 +1,143 @@
+"""The machine that code is compiled for, as a value."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import llvmlite.binding as llvm
+
+_DEFAULT_L1 = 32 << 10
+_DEFAULT_L2 = 512 << 10
+_DEFAULT_L3 = 8 << 20
+
+
+@dataclass(frozen=True)
+class Target:
+    """One CPU: what LLVM is told (`triple`, `cpu`, `features`) and what schedules are sized by.
+
+    `features` is LLVM's list ("+avx2,-avx512f,..."). `vector_bits` is the width of the vectors that code uses,
+    `vector_registers` how many of them there are; `l1`, `l2`, `l3` are bytes of data cache, l1 and l2 of one core,
+    l3 of all; `cores` is how many this process may run on.
+    """
+
+    triple: str
+    cpu: str
+    features: str
+    vector_bits: int
+    vector_registers: int
+    fma: bool
+    l1: int = _DEFAULT_L1
+    l2: int = _DEFAULT_L2
+    l3: int = _DEFAULT_L3
+    cores: int = 1
+
+    @property
+    def architecture(self) -> str:
+        """The triple's first word: "x86_64", "aarch64"."""
+        return self.triple.split("-", 1)[0]
+
+    @property
+    def native_half(self) -> bool:
+        """Whether the CPU converts between float16 and float32."""
+        return self.architecture == "aarch64" or self.has("f16c")
+
+    def has(self, feature: str) -> bool:
+        """Whether `feature`, by LLVM's name, is switched on."""
+        return f"+{feature}" in self.features.split(",")
+
+    @staticmethod
+    def host() -> Target:
+        """The machine this process runs on, read from LLVM, /sys and the process's CPU affinity."""
+        triple = llvm.get_process_triple()
+        features = llvm.get_host_cpu_features()
+        vector_bits, registers = _vectors(triple, {name for name, on in features.items() if on})
+        l1, l2, l3 = _cache_sizes(Path("/sys/devices/system/cpu/cpu0/cache"))
+        return Target(
+            triple=triple,
+            cpu=llvm.get_host_cpu_name(),
+            features=features.flatten(),
+            vector_bits=vector_bits,
+            vector_registers=registers,
+            fma=_is_arm(triple) or bool(features.get("fma")),
+            l1=l1,
+            l2=l2,
+            l3=l3,
+            cores=_usable_cores(),
+        )
+
+    @staticmethod
+    def generic_x86_64(level: Literal["v2", "v3", "v4"], cores: int = 1) -> Target:
+        """Linux on any x86-64 CPU of the given microarchitecture level, with modest caches."""
+        names = _X86_LEVELS[level]
+        vector_bits, registers = _vectors("x86_64-unknown-linux-gnu", names)
+        return Target(
+            triple="x86_64-unknown-linux-gnu",
+            cpu=f"x86-64-{level}",
+            features=",".join(f"+{name}" for name in sorted(names)),
+            vector_bits=vector_bits,
+            vector_registers=registers,
+            fma="fma" in names,
+            cores=cores,
+        )
+
+    @staticmethod
+    def generic_aarch64(cores: int = 1) -> Target:
+        """Linux on any 64-bit ARM CPU (NEON)."""
+        return Target("aarch64-unknown-linux-gnu", "generic", "+neon", 128, 32, fma=True, cores=cores)
+
+
+_X86_V2 = frozenset({"cx16", "popcnt", "sahf", "sse3", "ssse3", "sse4.1", "sse4.2"})
+_X86_V3 = _X86_V2 | {"avx", "avx2", "bmi", "bmi2", "f16c", "fma", "lzcnt", "movbe"}
+_X86_V4 = _X86_V3 | {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"}
+_X86_LEVELS = {"v2": _X86_V2, "v3": _X86_V3, "v4": _X86_V4}
+
+
+def _is_arm(triple: str) -> bool:
+    return triple.startswith(("aarch64", "arm64"))
+
+
+def _vectors(triple: str, features: set[str] | frozenset[str]) -> tuple[int, int]:
+    """(bits of a vector, number of vector registers)."""
+    if _is_arm(triple):
+        return 128, 32
+    if {"avx512f", "avx512bw", "avx512dq", "avx512vl"} <= features:
+        return 512, 32
+    return (256, 16) if "avx2" in features else (128, 16)
+
+
+def _cache_sizes(folder: Path) -> tuple[int, int, int]:
+    """Bytes of data cache of levels 1 to 3 that Linux lists under `folder`, with defaults for what it hides."""
+    sizes = {1: _DEFAULT_L1, 2: _DEFAULT_L2, 3: _DEFAULT_L3}
+    for index in sorted(folder.glob("index*")):
+        try:
+            kind = (index / "type").read_text().strip()
+            level = int((index / "level").read_text())
+            size = _parse_size((index / "size").read_text().strip())
+        except (OSError, ValueError):
+            continue
+        if kind in ("Data", "Unified") and level in sizes and size > 0:
+            sizes[level] = size
+    return sizes[1], sizes[2], sizes[3]
+
+
+def _parse_size(text: str) -> int:
+    match = re.fullmatch(r"(\d+)([KMG]?)", text)
+    if match is None:
+        raise ValueError(f"{text!r} is no cache size")
+    return int(match[1]) << {"": 0, "K": 10, "M": 20, "G": 30}[match[2]]
+
+
+def _usable_cores() -> int:
+    """CPUs this process may use: its affinity, bounded by the quota of its control group."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+    except (OSError, ValueError):
+        return cores
+    if quota == "max":
+        return cores
+    return max(1, min(cores, -(-int(quota) // int(period))))
