@@ -69,10 +69,17 @@ def _initial_groups(
                     aliases[node.output] = source  # type: ignore[assignment]
                     continue
                 for computation in calls:
-                    yield LoopGroup((Stage(node.output, inline(computation, definitions), own),))
+                    yield single(Stage(node.output, inline(computation, definitions), own))
             case _:
                 calls_ = as_calls(item.lowering)  # type: ignore[arg-type]
                 yield CallGroup(node, calls_.calls, calls_.temporaries)
+
+
+def single(stage: Stage) -> LoopGroup:
+    """A group of one computation."""
+    if not stage.computation.reduce:
+        return LoopGroup((stage,))
+    return LoopGroup((stage,), len(row_axes(stage.computation)), is_vertical(stage))
 
 
 def _may_alias(node: object, source: Value | None, outputs: set[Value], given: set[Value]) -> bool:
@@ -152,81 +159,86 @@ def join_rows(groups: list[Group], aliases: dict[Value, Value]) -> list[Group]:
     are rows in a thread's scratch.
     """
     clusters: list[_Cluster] = []
-    producer: dict[Value, _Cluster] = {}
+    writers: dict[Value, set[_Cluster]] = {}
     for group in groups:
-        reads = {producer[resolve(v, aliases)] for v in group.reads() if resolve(v, aliases) in producer}
-        home = _joinable(group, reads)
+        reads = set().union(*(writers.get(resolve(value, aliases), set()) for value in group.reads()))
+        home = _joinable(group, reads, aliases)
         if home is None:
             cluster = _Cluster(group)
             cluster.before = set().union(reads, *(other.before for other in reads))
             clusters.append(cluster)
         else:
-            merged, home_cluster = home
-            home_cluster.group = merged
-            others = reads - {home_cluster}
-            home_cluster.before |= set().union(others, *(other.before for other in others))
+            cluster, cluster.group = home[1], home[0]
+            others = reads - {cluster}
+            cluster.before |= set().union(others, *(other.before for other in others))
             for other in clusters:
-                if home_cluster in other.before:
-                    other.before |= home_cluster.before
-            cluster = home_cluster
+                if cluster in other.before:
+                    other.before |= cluster.before
         for value in group.outputs:
-            producer[value] = cluster
+            writers.setdefault(value, set()).add(cluster)
     return _ordered(clusters)
 
 
-def _joinable(group: Group, reads: set[_Cluster]) -> tuple[LoopGroup, _Cluster] | None:
+def _joinable(
+    group: Group, reads: set[_Cluster], aliases: dict[Value, Value]
+) -> tuple[LoopGroup, _Cluster] | None:
     if not isinstance(group, LoopGroup):
         return None
-    for cluster in reads:
-        if any(cluster in other.before for other in reads):
+    for cluster in sorted(reads, key=lambda cluster: -len(cluster.group.outputs)):
+        if any(cluster in other.before for other in reads) or not isinstance(cluster.group, LoopGroup):
             continue
-        if isinstance(cluster.group, LoopGroup) and (merged := _merge(cluster.group, group.stages[0])) is not None:
+        merged = merge(cluster.group, group, aliases)
+        if merged is not None:
             return merged, cluster
     return None
 
 
-def _merge(group: LoopGroup, stage: Stage) -> LoopGroup | None:
-    """`group` with `stage` at its end, if the stage walks the same rows."""
-    computation = stage.computation
-    if computation.store is not None or any(s.computation.store is not None for s in group.stages):
+def merge(group: LoopGroup, reader: LoopGroup, aliases: dict[Value, Value]) -> LoopGroup | None:
+    """`group` with the only stage of `reader` at its end, if that walks the same rows."""
+    (stage,) = reader.stages
+    if any(s.computation.store is not None for s in (*group.stages, stage)):
         return None
-    axes = row_axes(computation)
-    folds = any(s.computation.reduce for s in group.stages)
-    vertical = is_vertical(stage) if computation.reduce else group.vertical
-    if vertical and not (computation.reduce == () and len(axes) == group.rows):
+    rows = _common_rows(group, reader)
+    if rows is None:
         return None
-    if computation.reduce:
-        rows = len(axes)
-        if computation.combine.startswith("arg") or (folds and rows != group.rows):
-            return None
-        if not folds and any(len(row_axes(s.computation)) < rows for s in group.stages):
-            return None
-    elif folds:
-        rows = group.rows
-        if len(axes) < rows:
-            return None
-    else:
-        return None
-    extents = [axis.extent for axis in axes[:rows]]
+    extents = [axis.extent for axis in row_axes(stage.computation)[:rows]]
     members = set(group.outputs)
-    for other in group.stages:
-        if [axis.extent for axis in row_axes(other.computation)[:rows]] != extents:
+    for other in (*group.stages, stage):
+        axes = row_axes(other.computation)
+        if [axis.extent for axis in axes[:rows]] != extents or not _same_row(other, members, axes[:rows], aliases):
             return None
-    if not _same_row(stage, members, rows, axes):
-        return None
-    if not folds and not all(_same_row(s, members, rows, row_axes(s.computation)) for s in group.stages):
-        return None
     return LoopGroup((*group.stages, stage), rows, group.vertical)
 
 
-def _same_row(stage: Stage, members: set[Value], rows: int, axes: tuple[LoopIndex, ...]) -> bool:
+def _common_rows(group: LoopGroup, reader: LoopGroup) -> int | None:
+    """How many outer axes both walk together, None where the two have no use for one kernel."""
+    (stage,) = reader.stages
+    rank = len(row_axes(stage.computation))
+    if reader.vertical or stage.computation.combine.startswith("arg"):
+        return None
+    if any(s.computation.combine.startswith("arg") for s in group.stages):
+        return None
+    folds = any(s.computation.reduce for s in group.stages)
+    if group.vertical:
+        return group.rows if not stage.computation.reduce and rank == group.rows else None
+    if stage.computation.reduce:
+        return rank if not folds or rank == group.rows else None
+    return group.rows if folds and rank >= group.rows else None
+
+
+def _same_row(
+    stage: Stage, members: set[Value], axes: tuple[LoopIndex, ...], aliases: dict[Value, Value]
+) -> bool:
     """Whether the stage reads the members at its own row only."""
-    here = [dims.from_atom(axis) for axis in axes[:rows]]
+    here = [dims.from_atom(axis) for axis in axes]
     for load in loop.loads(stage.computation.body):
-        if load.value in members:
-            positions = [p for p, extent in zip(load.index, load.value.shape, strict=True) if extent != 1]
-            if positions[:rows] != here or any(_mentions(p, axes[:rows]) for p in positions[rows:]):
-                return False
+        if resolve(load.value, aliases) not in members:
+            continue
+        if load.value not in members:
+            return False
+        positions = [p for p, extent in zip(load.index, load.value.shape, strict=True) if extent != 1]
+        if positions[: len(axes)] != here or any(_mentions(p, axes) for p in positions[len(axes) :]):
+            return False
     return True
 
 
@@ -264,12 +276,4 @@ def _ordered(clusters: list[_Cluster]) -> list[Group]:
 
     for cluster in clusters:
         visit(cluster)
-    return [_mark_vertical(group) for group in result]
-
-
-def _mark_vertical(group: Group) -> Group:
-    if isinstance(group, LoopGroup) and not group.vertical and group.stages[0].computation.reduce:
-        first = group.stages[0]
-        if is_vertical(first):
-            return replace(group, vertical=True, rows=len(row_axes(first.computation)))
-    return group
+    return result
