@@ -1,0 +1,239 @@
+"""The compile process: `python -m onnxsmith_compiler.worker`, driven over its standard input and output.
+
+Messages are those of `onnxsmith.protocol`. Requests:
+
+- "compile": members "path" (None: the block is the model), "options", and either "cache" ({"directory",
+  "bytes"}) or "directory", a folder to make and write to. The answer has "directory" and, with a cache, "key".
+- "dump": members "path", "options" and "what". The answer's block is text in UTF-8.
+
+"options" are fields of CompileOptions by name, as JSON values or as text. The process serves one request
+after another and leaves when its input ends, or when it has been idle for a minute.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from onnxsmith import protocol, source
+from onnxsmith.cache import Cache
+from onnxsmith.protocol import Message
+from onnxsmith_compiler.errors import CompileError
+
+if TYPE_CHECKING:
+    from onnxsmith_compiler.options import CompileOptions
+    from onnxsmith_compiler.pipeline import CompiledModel
+
+_IDLE_SECONDS = 60.0
+_ATTEMPTS = 2
+
+
+@dataclass(frozen=True)
+class Request:
+    """One request: its members, its block of bytes, and the pipe that progress goes to."""
+
+    message: Message
+    data: bytes
+    pipe: IO[bytes]
+
+    @property
+    def model(self) -> Path | bytes:
+        """What is to be compiled."""
+        path = self.message["path"]
+        return self.data if path is None else Path(path)
+
+    def progress(self, stage: str, done: int = 0, total: int = 0) -> None:
+        """Tell the session how far this request is."""
+        protocol.send(self.pipe, {"kind": "progress", "stage": stage, "done": done, "total": total})
+
+
+class ModelChanged(CompileError):
+    """A model file that was written to while it was being compiled."""
+
+
+class InvalidOption(CompileError):
+    """An option that the compiler does not have, or a value that it cannot take."""
+
+    code = "InvalidArgument"
+
+
+def main() -> None:
+    """Serve requests until the session is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the session decides what an interrupt ends
+    with os.fdopen(os.dup(0), "rb") as incoming, os.fdopen(os.dup(1), "wb") as outgoing:
+        os.dup2(2, 1)  # whatever a library prints must not end up between two messages
+        serve(incoming, outgoing)
+
+
+def serve(incoming: IO[bytes], outgoing: IO[bytes], idle_seconds: float = _IDLE_SECONDS) -> None:
+    """Answer requests from `incoming` on `outgoing` until the former ends."""
+    while True:
+        with _leave_when_idle(idle_seconds):
+            received = protocol.receive(incoming)
+        if received is None:
+            return
+        message, data = received
+        answer, block = answer_to(Request(message, data, outgoing))
+        protocol.send(outgoing, answer, block)
+        if answer["kind"] == "done" and message.get("cache"):
+            _cache(message).prune()
+
+
+def answer_to(request: Request) -> tuple[Message, bytes]:
+    """What the request's verb answers, or an "error" that says why there is no answer."""
+    verb = VERBS.get(request.message["kind"])
+    try:
+        if verb is None:
+            raise CompileError(f"The compile process knows no request '{request.message['kind']}'.")
+        return verb(request)
+    except CompileError as refusal:
+        return {"kind": "error", "code": refusal.code, "message": refusal.message}, b""
+    except BrokenPipeError:
+        raise
+    except OSError as problem:
+        return _failure(f"The compiler was stopped by the operating system: {problem}")
+    except MemoryError:
+        return _failure("The compiler ran out of memory.")
+    except Exception:
+        return _failure(f"The compiler failed; this is a fault of onnxsmith.\n{traceback.format_exc()}")
+
+
+def compile_request(request: Request) -> tuple[Message, bytes]:
+    """Compile into the cache, unless the program is there already, or into the folder that was named."""
+    if not request.message.get("cache"):
+        directory = Path(request.message["directory"])
+        directory.mkdir(mode=0o700)
+        _compile(request, None).write(directory)
+        return {"kind": "done", "directory": str(directory)}, b""
+    for _ in range(_ATTEMPTS):
+        key, found = _compile_into(_cache(request.message), request)
+        if found is not None:
+            return {"kind": "done", "directory": str(found), "key": key}, b""
+    raise ModelChanged(f"The model file '{request.message['path']}' changes while it is being compiled.")
+
+
+def dump_request(request: Request) -> tuple[Message, bytes]:
+    """Describe how a model is compiled."""
+    from onnxsmith_compiler.pipeline import inspect_model
+
+    text = inspect_model(request.model, _options(request), request.message["what"])
+    return {"kind": "done"}, text.encode()
+
+
+VERBS: dict[str, Callable[[Request], tuple[Message, bytes]]] = {
+    "compile": compile_request,
+    "dump": dump_request,
+}
+
+
+def _compile_into(cache: Cache, request: Request) -> tuple[str, Path | None]:
+    """The program's key and folder in the cache; no folder where the model's file changed meanwhile."""
+    model, options = request.model, request.message["options"]
+    before = source.stamp(str(model)) if isinstance(model, Path) and model.is_file() else None
+    own = source.file_digest(before.path) if before is not None else source.bytes_digest(request.data)
+    since = time.time_ns()
+    with _locked(cache, own, request):
+        digest = own if before is None else _known_digest(before.path, cache)
+        if digest is not None:
+            key = source.program_key(digest, options)
+            found = cache.programs.find(key)
+            if found is not None:
+                return key, found
+        compiled = _compile(request, cache)
+        if before is not None:
+            if source.stamp(before.path) != before:
+                return "", None
+            external = [source.FileStamp(*astuple(file)) for file in compiled.external_files]
+            digest = source.remember(before, own, external, cache, since)
+        key = source.program_key(digest or own, options)
+        return key, cache.programs.put(key, compiled.write)
+
+
+def _known_digest(path: str, cache: Cache) -> str | None:
+    try:
+        return source.known_digest(path, cache)
+    except OSError:
+        return None  # the loader says which file of external data is missing
+
+
+@contextmanager
+def _locked(cache: Cache, key: str, request: Request) -> Iterator[None]:
+    """Hold the cache's lock for `key`, so that of many processes one compiles and the others wait for it."""
+    lock = cache.lock(key)
+    try:
+        lock.acquire(timeout=0)
+    except TimeoutError:
+        request.progress("waiting for another process that compiles this model")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _compile(request: Request, cache: Cache | None) -> CompiledModel:
+    from onnxsmith_compiler.pipeline import compile_model  # numba loads only where there is work for it
+
+    directory = None if cache is None else cache.directory
+    return compile_model(request.model, _options(request), directory, request.progress)
+
+
+def _options(request: Request) -> CompileOptions:
+    """The request's options, text converted to the type of the field's default.
+
+    CompileError for an option that does not exist or a value that does not fit.
+    """
+    from onnxsmith_compiler.options import CompileOptions
+
+    known = {field.name: field.default for field in fields(CompileOptions)}
+    values: dict[str, Any] = {}
+    for name, value in request.message["options"].items():
+        if name not in known:
+            raise InvalidOption(f"The compiler has no option '{name}'. It has: {', '.join(sorted(known))}.")
+        values[name] = _converted(name, value, known[name])
+    return CompileOptions(**values)
+
+
+def _converted(name: str, value: Any, default: object) -> Any:
+    if not isinstance(value, str) or isinstance(default, str):
+        return tuple(value) if isinstance(value, list) else value
+    try:
+        if isinstance(default, bool):
+            return {"0": False, "1": True, "false": False, "true": True}[value.lower()]
+        if isinstance(default, int | float):
+            return type(default)(value)
+    except (KeyError, ValueError):
+        pass
+    raise InvalidOption(f"The compiler's option '{name}' cannot be '{value}': its default is {default!r}.")
+
+
+def _cache(message: Message) -> Cache:
+    return Cache(Path(message["cache"]["directory"]), message["cache"]["bytes"])
+
+
+def _failure(sentence: str) -> tuple[Message, bytes]:
+    return {"kind": "error", "code": "Fail", "message": sentence}, b""
+
+
+@contextmanager
+def _leave_when_idle(seconds: float) -> Iterator[None]:
+    """End this process if the block takes longer than `seconds`."""
+    timer = threading.Timer(seconds, os._exit, (0,))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+if __name__ == "__main__":
+    main()
