@@ -1,0 +1,1 @@
+"""Speed, memory and accuracy of onnxsmith beside onnxruntime and OpenVINO: `make bench`."""

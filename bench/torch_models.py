@@ -1,0 +1,145 @@
+"""Builds the vision, transformer and recurrent models in torch and exports them to ONNX."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from bench.catalog import ZooModel, images, token_ids
+from bench.liveness import assert_alive, calibrate_batch_norms, enliven
+
+OPSET = 17
+IMAGE_SIZE = 224
+HIDDEN = 256
+STEPS = 64
+
+
+@dataclass(frozen=True)
+class Exportable:
+    """A live model with what the exporter needs to know about its border."""
+
+    module: nn.Module
+    inputs: tuple[Tensor, ...]
+    input_names: tuple[str, ...]
+    output_names: tuple[str, ...]
+    dynamic_axes: Mapping[str, Mapping[int, str]]
+
+
+def export(model: ZooModel, path: Path) -> None:
+    """Builds `model`, checks that every weight matters, and writes it to `path`."""
+    torch.manual_seed(0)
+    exportable = BUILDERS[model.family](model)
+    assert_alive(exportable.module, exportable.inputs)
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            exportable.module,
+            exportable.inputs,
+            str(path),
+            input_names=list(exportable.input_names),
+            output_names=list(exportable.output_names),
+            dynamic_axes={name: dict(axes) for name, axes in exportable.dynamic_axes.items()},
+            opset_version=OPSET,
+            dynamo=False,
+        )
+
+
+def timm_model(model: ZooModel) -> Exportable:
+    declare_torchvision_operators()
+    import timm
+
+    module = timm.create_model(model.name, pretrained=False, exportable=True)
+    enliven(module, seed=1)
+    calibrate_batch_norms(module, [torch.from_numpy(images(8, 3, IMAGE_SIZE, seed=2))])
+    picture = torch.from_numpy(images(1, 3, IMAGE_SIZE, seed=0))
+    return Exportable(module, (picture,), ("image",), ("logits",), {})
+
+
+@functools.cache
+def declare_torchvision_operators() -> None:
+    """Lets timm and transformers import a torchvision whose compiled part does not load.
+
+    Beside a CPU build of torch it does not, and torchvision then fails at import, where it registers fake
+    kernels for two operators that its compiled part would have declared.
+    """
+    for name in ("nms", "qnms"):
+        torch.library.define(f"torchvision::{name}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+
+
+class Outputs(nn.Module):
+    """A transformers model with positional inputs and a tuple of tensors as its result."""
+
+    def __init__(self, model: nn.Module, input_names: tuple[str, ...], output_names: tuple[str, ...]) -> None:
+        super().__init__()
+        self.model = model
+        self.input_names = input_names
+        self.output_names = output_names
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        result = self.model(**dict(zip(self.input_names, inputs, strict=True)))
+        return tuple(result[name] for name in self.output_names)
+
+
+def transformer_model(model: ZooModel) -> Exportable:
+    declare_torchvision_operators()
+    import transformers
+
+    logging.getLogger("transformers").setLevel(logging.ERROR)
+    if model.name.startswith("bert-base"):
+        config = transformers.BertConfig(attn_implementation="eager")
+        core: nn.Module = transformers.BertModel(config)
+        input_names = ("input_ids", "attention_mask", "token_type_ids")
+        output_names = ("last_hidden_state", "pooler_output")
+        length = 128
+    elif model.name == "distilbert":
+        config = transformers.DistilBertConfig(attn_implementation="eager")
+        core = transformers.DistilBertModel(config)
+        input_names = ("input_ids", "attention_mask")
+        output_names = ("last_hidden_state",)
+        length = 128
+    else:
+        config = transformers.GPT2Config(attn_implementation="eager", use_cache=False)
+        core = transformers.GPT2LMHeadModel(config)
+        input_names = ("input_ids", "attention_mask")
+        output_names = ("logits",)
+        length = 64
+    module = Outputs(core, input_names, output_names).eval()
+    enliven(module, seed=1)
+    ids = torch.from_numpy(token_ids(1, length, seed=0))
+    kinds = torch.from_numpy(token_ids(1, length, seed=1, vocabulary=2))
+    inputs = (ids, torch.ones_like(ids), kinds)[: len(input_names)]
+    axes = {0: "batch", 1: "sequence"}
+    dynamic = {name: axes for name in (*input_names, "last_hidden_state")} if model.sizes else {}
+    if model.sizes:
+        dynamic["pooler_output"] = {0: "batch"}
+    return Exportable(module, inputs, input_names, output_names, dynamic)
+
+
+class FirstOutput(nn.Module):
+    """A recurrent network's sequence of outputs [steps, batch, hidden], without the final states."""
+
+    def __init__(self, recurrent: nn.LSTM | nn.GRU) -> None:
+        super().__init__()
+        self.recurrent = recurrent
+
+    def forward(self, sequence: Tensor) -> Tensor:
+        result: Tensor = self.recurrent(sequence)[0]
+        return result
+
+
+def recurrent_model(model: ZooModel) -> Exportable:
+    kind = {"lstm": nn.LSTM, "gru": nn.GRU}[model.name]
+    module = FirstOutput(kind(HIDDEN, HIDDEN, num_layers=2)).eval()
+    enliven(module, seed=1)
+    sequence = torch.randn(STEPS, 1, HIDDEN, generator=torch.Generator().manual_seed(0))
+    return Exportable(module, (sequence,), ("sequence",), ("output",), {})
+
+
+BUILDERS = {"timm": timm_model, "transformer": transformer_model, "recurrent": recurrent_model}
