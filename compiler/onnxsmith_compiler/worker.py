@@ -3,7 +3,7 @@
 Messages are those of `onnxsmith.protocol`. Requests:
 
 - "compile": members "path" (None: the block is the model), "options", and either "cache" ({"directory",
-  "bytes"}) or "directory", a folder to make and write to. The answer has "directory" and, with a cache, "key".
+  "bytes"}) or "directory", a folder to make. The answer has "directory" and, with a cache, "key".
 - "dump": members "path", "options" and "what". The answer's block is text in UTF-8.
 
 "options" are fields of CompileOptions by name, as JSON values or as text. The process serves one request
