@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from onnxsmith_compiler.codegen.conversions import CONVERSIONS
 from onnxsmith_compiler.codegen.intrinsics import INDEX_INTRINSICS, MEMORY_INTRINSICS
+from onnxsmith_compiler.codegen.scalar import SCALAR_INTRINSICS
 from onnxsmith_compiler.ir import dtype as dtypes
 
 # Types that scalars are computed in are numpy's, so that `float32(x)` converts; the others are only stored.
@@ -28,13 +30,21 @@ _SCALAR_TYPES: dict[str, Any] = {
 _STORAGE_TYPES: dict[str, Any] = {
     dtype.name: dtype
     for dtype in dtypes.ALL
-    if dtype.name not in _SCALAR_TYPES and dtype.kind in ("float", "int", "uint")
+    if dtype.name not in _SCALAR_TYPES and dtype.is_float
 }
-_BUILTINS: dict[str, Any] = {"range": range, "abs": abs}
+_BUILTINS: dict[str, Any] = {"range": range, "nan": float("nan"), "inf": float("inf")}
 
 # Intrinsics and helpers are callable in plain Python, so one table serves compiled and uncompiled kernels.
 KERNEL_NAMESPACE: Mapping[str, Any] = MappingProxyType(
-    {**_SCALAR_TYPES, **_STORAGE_TYPES, **_BUILTINS, **MEMORY_INTRINSICS, **INDEX_INTRINSICS}
+    {
+        **_SCALAR_TYPES,
+        **_STORAGE_TYPES,
+        **_BUILTINS,
+        **MEMORY_INTRINSICS,
+        **INDEX_INTRINSICS,
+        **CONVERSIONS,
+        **SCALAR_INTRINSICS,
+    }
 )
 REFERENCE_NAMESPACE: Mapping[str, Any] = KERNEL_NAMESPACE
 

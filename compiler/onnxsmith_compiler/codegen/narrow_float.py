@@ -69,6 +69,15 @@ FORMATS = {
 STORAGE = {name: fmt.storage for name, fmt in FORMATS.items()} | {"bfloat16": I16, "float8e8m0": I8}
 
 
+def largest(name: str) -> float:
+    """The largest finite value of the DType `name`, one of FORMATS or bfloat16."""
+    if name == "bfloat16":
+        return (2.0 - 2.0**-7) * 2.0**_F32_BIAS
+    fmt = FORMATS[name]
+    exponent, mantissa = divmod(fmt.largest, 1 << fmt.mantissa)
+    return float((1 + mantissa / (1 << fmt.mantissa)) * 2.0 ** (exponent - fmt.bias))
+
+
 def widen(builder: ir.IRBuilder, name: str, stored: ir.Value, *, native_half: bool) -> ir.Value:
     """The float32 value of `stored`, an integer that holds an element of the DType `name`; exact."""
     if name == "float16" and native_half:
