@@ -235,7 +235,7 @@ def _why_unsafe(path: Path) -> str | None:
 def _make_private(path: Path) -> None:
     if path.is_dir():
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
+    _make_private(path.parent)
     path.mkdir(mode=0o700, exist_ok=True)
 
 

@@ -1,0 +1,243 @@
+"""The cache: entries are whole, private, bounded, and shared between processes."""
+
+import hashlib
+import os
+import subprocess
+import sys
+import threading
+import warnings
+
+import pytest
+
+from onnxsmith import source
+from onnxsmith.cache import Cache, open_cache
+
+
+def key(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@pytest.fixture
+def cache(tmp_path):
+    return open_cache(tmp_path / "cache")
+
+
+def write_files(content: bytes):
+    def write(folder):
+        (folder / "code.so").write_bytes(content)
+        (folder / "sub").mkdir()
+        (folder / "sub" / "weights").write_bytes(b"w")
+
+    return write
+
+
+def test_store_returns_what_was_put(cache):
+    assert cache.kernels.get(key("a")) is None
+    cache.kernels.put(key("a"), b"one")
+    cache.kernels.put(key("b"), b"")
+    assert cache.kernels.get(key("a")) == b"one"
+    assert cache.kernels.get(key("b")) == b""
+    cache.kernels.put(key("a"), b"two")
+    assert cache.kernels.get(key("a")) == b"two"
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda raw: raw[:-1], lambda raw: raw[:40] + b"x" + raw[41:], lambda raw: b""]
+)
+def test_damaged_entry_is_nothing_and_is_removed(cache, damage):
+    cache.kernels.put(key("a"), b"0123456789")
+    (entry,) = cache.kernels.entries()
+    entry.path.write_bytes(damage(entry.path.read_bytes()))
+    assert cache.kernels.get(key("a")) is None
+    assert not entry.path.exists()
+
+
+def test_folder_is_kept_whole(cache):
+    path = cache.programs.put(key("p"), write_files(b"code"))
+    assert path == cache.programs.find(key("p"))
+    assert (path / "code.so").read_bytes() == b"code"
+    assert (path / "sub" / "weights").read_bytes() == b"w"
+    assert cache.programs.find(key("q")) is None
+
+
+def test_folder_of_a_failed_writer_never_appears(cache):
+    def write(folder):
+        (folder / "code.so").write_bytes(b"half")
+        raise ValueError("stopped")
+
+    with pytest.raises(ValueError, match="stopped"):
+        cache.programs.put(key("p"), write)
+    assert cache.programs.find(key("p")) is None
+    assert list((cache.directory / "tmp").iterdir()) == []
+
+
+def test_first_of_two_equal_folders_stays(cache):
+    first = cache.programs.put(key("p"), write_files(b"first"))
+    assert cache.programs.put(key("p"), write_files(b"second")) == first
+    assert (first / "code.so").read_bytes() == b"first"
+
+
+def test_removed_folder_stays_readable_to_who_has_it_open(cache):
+    path = cache.programs.put(key("p"), write_files(b"code"))
+    with open(path / "code.so", "rb") as opened:
+        cache.programs.remove(key("p"))
+        assert opened.read() == b"code"
+    assert cache.programs.find(key("p")) is None
+
+
+def test_prune_removes_what_was_used_longest_ago(cache):
+    for number in range(4):
+        cache.kernels.put(key(str(number)), b"x" * 968)
+    cache.programs.put(key("p"), write_files(b"x" * 999))
+    for entry in cache.entries():
+        os.utime(entry.path, (1000, 1000))
+    assert cache.kernels.get(key("2")) is not None
+    removed = cache.prune(2100)
+    assert len(removed) == 3
+    assert cache.kernels.get(key("2")) is not None
+    assert sum(entry.size for entry in cache.entries()) <= 2100
+
+
+def test_prune_removes_remains_of_dead_processes_only_when_old(cache):
+    cache.kernels.put(key("a"), b"x")
+    old, new = cache.directory / "tmp" / "old", cache.directory / "tmp" / "new"
+    old.mkdir()
+    new.mkdir()
+    os.utime(old, (1000, 1000))
+    cache.prune()
+    assert not old.exists()
+    assert new.exists()
+
+
+def test_directory_is_private(cache):
+    cache.kernels.put(key("a"), b"x")
+    for folder, _, _ in os.walk(cache.directory):
+        assert os.stat(folder).st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o770])
+def test_directory_that_others_may_write_is_refused(tmp_path, mode):
+    folder = tmp_path / "open"
+    folder.mkdir()
+    folder.chmod(mode)
+    with pytest.warns(RuntimeWarning, match="others may write"):
+        assert open_cache(folder) is None
+
+
+def test_directory_of_another_user_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "geteuid", lambda: 12345)
+    with pytest.warns(RuntimeWarning, match="belongs to user"):
+        assert open_cache(tmp_path) is None
+
+
+def test_file_in_place_of_the_directory_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.warns(RuntimeWarning, match="is not used"):
+        assert open_cache(tmp_path / "file" / "cache") is None
+
+
+def test_no_directory_is_no_cache():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert open_cache(None) is None
+
+
+def test_lock_keeps_another_process_waiting(cache):
+    script = (
+        "import sys; from pathlib import Path; from onnxsmith.cache import Cache\n"
+        "with Cache(Path(sys.argv[1])).lock(sys.argv[2]): print('locked', flush=True)"
+    )
+    with cache.lock(key("a")):
+        other = subprocess.Popen(
+            [sys.executable, "-c", script, str(cache.directory), key("a")], stdout=subprocess.PIPE, text=True
+        )
+        timer = threading.Timer(0.7, lambda: None)
+        timer.start()
+        timer.join()
+        assert other.poll() is None
+    assert other.communicate(timeout=20)[0] == "locked\n"
+
+
+class TestKnownDigest:
+    """A model file is read again only where it, or its external data, may have changed."""
+
+    @pytest.fixture
+    def model(self, tmp_path):
+        path = tmp_path / "model.onnx"
+        path.write_bytes(b"model")
+        settle(path)
+        return path
+
+    def test_unknown_until_the_compiler_has_read_it(self, cache, model):
+        assert source.known_digest(str(model), cache) is None
+
+    def test_remembered_without_reading(self, cache, model, monkeypatch):
+        digest = remember(cache, model)
+        monkeypatch.setattr(source, "file_digest", lambda path: pytest.fail("was read"))
+        assert source.known_digest(str(model), cache) == digest == hashlib.sha256(b"model").hexdigest()
+
+    def test_copy_is_recognised_by_its_contents(self, cache, model, tmp_path):
+        digest = remember(cache, model)
+        copy = tmp_path / "copy.onnx"
+        copy.write_bytes(b"model")
+        assert source.known_digest(str(copy), cache) == digest
+
+    def test_change_of_equal_size_is_noticed(self, cache, model):
+        remember(cache, model)
+        model.write_bytes(b"MODEL")
+        assert source.known_digest(str(model), cache) is None
+
+    def test_change_of_external_data_is_noticed(self, cache, model, tmp_path):
+        weights = tmp_path / "weights.bin"
+        weights.write_bytes(b"1")
+        settle(weights)
+        first = remember(cache, model, weights)
+        assert source.known_digest(str(model), cache) == first
+        weights.write_bytes(b"2")
+        second = source.known_digest(str(model), cache)
+        assert second not in (None, first)
+        weights.unlink()
+        with pytest.raises(FileNotFoundError):
+            source.known_digest(str(model), cache)
+
+    def test_file_written_a_moment_ago_is_not_remembered_by_its_time(self, cache, model):
+        stat = model.stat()
+        remember(cache, model, since_ns=stat.st_mtime_ns + 1000)
+        model.write_bytes(b"MODEL")
+        os.utime(model, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+        assert source.known_digest(str(model), cache) is None
+
+
+def settle(path) -> None:
+    os.utime(path, (1000, 1000))
+
+
+def remember(cache: Cache, model, *external, since_ns: int = 10**18) -> str:
+    own = source.file_digest(str(model))
+    stamps = [source.stamp(str(path)) for path in external]
+    return source.remember(source.stamp(str(model)), own, stamps, cache, since_ns)
+
+
+def test_program_key_depends_on_model_options_and_compiler(monkeypatch):
+    keys = {
+        source.program_key("m", {}),
+        source.program_key("n", {}),
+        source.program_key("m", {"optimization_level": 0}),
+    }
+    monkeypatch.setattr(source, "compiler_identity", lambda: "another")
+    keys.add(source.program_key("m", {}))
+    monkeypatch.undo()
+    monkeypatch.setattr(source, "machine_identity", lambda: "another")
+    keys.add(source.program_key("m", {}))
+    assert len(keys) == 5
+    assert source.program_key("m", {"a": 1, "b": 2}) == source.program_key("m", {"b": 2, "a": 1})
+
+
+def test_compiler_identity_changes_with_a_source_file(tmp_path, monkeypatch):
+    (tmp_path / "passes").mkdir()
+    (tmp_path / "passes" / "a.py").write_text("x = 1")
+    monkeypatch.setattr(source, "compiler_folder", lambda: tmp_path)
+    before = source.compiler_identity()
+    assert source.compiler_identity() == before
+    (tmp_path / "passes" / "a.py").write_text("x = 12")
+    assert source.compiler_identity() != before
