@@ -7,6 +7,13 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+_SHOWN = 120
+
+
+def quoted(name: str) -> str:
+    """A name out of a model as it may appear in a message: printable, and cut where it is very long."""
+    return repr(name if len(name) <= _SHOWN else name[:_SHOWN] + "...")
+
 
 class CompileError(Exception):
     """A model that cannot be compiled. `code` names the runtime exception raised for it."""
@@ -24,14 +31,8 @@ class ModelFileMissing(CompileError):
     code = "NoSuchFile"
 
 
-class ModelUnreadable(CompileError):
-    """A path that is there, and that is no readable regular file."""
-
-    code = "Fail"
-
-
 class MalformedModel(CompileError):
-    """Bytes that are no ONNX protobuf message: junk, truncated or damaged."""
+    """Something that holds no ONNX protobuf message: a folder, junk, a truncated or damaged file."""
 
     code = "InvalidProtobuf"
 
@@ -49,13 +50,39 @@ class UnsupportedVersion(CompileError):
 
 
 class InvalidGraph(CompileError):
-    """A graph that breaks ONNX's rules: names, order, arity, attributes, shapes."""
+    """A node or a function that breaks the rules of its operator: name, arity, attributes."""
 
     code = "InvalidGraph"
 
 
-class InvalidTensor(InvalidGraph):
+class UndefinedName(CompileError):
+    """A node that reads, or a graph that returns, a name that nothing defines."""
+
+    code = "InvalidArgument"
+
+
+class DuplicateName(CompileError):
+    """A value that is defined twice."""
+
+    code = "Fail"
+
+
+class CyclicGraph(CompileError):
+    """Nodes that wait for one another."""
+
+    code = "Fail"
+
+
+class InvalidType(CompileError):
+    """A declared type that is missing or makes no sense."""
+
+    code = "Fail"
+
+
+class InvalidTensor(CompileError):
     """A tensor whose data disagrees with its type or its dimensions."""
+
+    code = "Fail"
 
 
 class UnsupportedFeature(CompileError):
@@ -73,10 +100,4 @@ class LimitExceeded(CompileError):
 class ExternalDataError(CompileError):
     """External tensor data that may not or cannot be read: an unsafe path, a bad offset, a short file."""
 
-    code = "InvalidGraph"
-
-
-class ExternalDataMissing(ExternalDataError):
-    """An external data file that is not in the model's folder."""
-
-    code = "NoSuchFile"
+    code = "Fail"

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from onnxsmith_compiler.errors import quoted
 from onnxsmith_compiler.ir.dtype import DType
 
-Array: TypeAlias = npt.NDArray[np.generic]
+Array: TypeAlias = npt.NDArray[Any]
 Dim: TypeAlias = int | str | None
 """One dimension: its size, the name of a symbol, or None where nothing is known."""
 
@@ -109,6 +110,9 @@ class OnnxNode:
     `name` is never empty and unique within the model (a nameless node is called "Add_3"); `domain` is "" for
     ai.onnx. `version` is the operator set version in force for the domain, not the one the operator was last
     changed in. An omitted optional input or output is None.
+
+    `overload` and `references` (attribute name -> name of the enclosing function's attribute) matter only
+    until functions are inlined: after loading both are empty.
     """
 
     name: str
@@ -118,6 +122,12 @@ class OnnxNode:
     inputs: tuple[str | None, ...]
     outputs: tuple[str | None, ...]
     attributes: Mapping[str, AttributeValue] = field(default_factory=dict)
+    overload: str = ""
+    references: Mapping[str, str] = field(default_factory=dict)
+
+    def input(self, index: int) -> str | None:
+        """The name of an input; None where it is omitted, at the end of the list too."""
+        return self.inputs[index] if index < len(self.inputs) else None
 
     def attribute(self, name: str, kind: type[T], default: T | None = None) -> T:
         """The attribute as a `kind`; `default` where it is absent. KeyError or TypeError otherwise."""
@@ -137,7 +147,7 @@ class OnnxNode:
 
     def __str__(self) -> str:
         kind = f"{self.domain}.{self.op_type}" if self.domain else self.op_type
-        return f"node '{self.name}' ({kind})"
+        return f"node {quoted(self.name)} ({quoted(kind)[1:-1]})"
 
 
 @dataclass(frozen=True, eq=False)
