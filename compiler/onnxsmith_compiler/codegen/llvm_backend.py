@@ -7,13 +7,10 @@ from collections.abc import Iterable
 
 import llvmlite.binding as llvm
 
+from onnxsmith_compiler.codegen.compile_errors import UndefinedSymbolError
 from onnxsmith_compiler.codegen.target import Target
 
 _OPTIMISATION_LEVEL = 3
-
-
-class UndefinedSymbolError(RuntimeError):
-    """Compiled code refers to a function that nothing defines."""
 
 
 @functools.cache

@@ -17,6 +17,7 @@ from numba.core.compiler_lock import global_compiler_lock
 from numba.extending import models, register_model, typeof_impl
 
 from onnxsmith_compiler.codegen import llvm_backend
+from onnxsmith_compiler.codegen.compile_errors import KernelCompileError
 from onnxsmith_compiler.codegen.kernel_function import Helper, Intrinsic
 from onnxsmith_compiler.codegen.namespace import define_kernel
 from onnxsmith_compiler.codegen.source import KernelSource
@@ -28,10 +29,6 @@ FAST_MATH = ("contract", "nsz")
 _I32 = ir.IntType(32)
 _I64 = ir.IntType(64)
 _FAULT_INVALID = 3
-
-
-class KernelCompileError(RuntimeError):
-    """A kernel or native function that numba refuses; the message names it and says why."""
 
 
 @dataclass(frozen=True)

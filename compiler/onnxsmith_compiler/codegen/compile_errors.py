@@ -1,0 +1,17 @@
+"""What goes wrong between a kernel's text and its machine code."""
+
+from __future__ import annotations
+
+from onnxsmith_compiler.errors import CompileError
+
+
+class KernelCompileError(CompileError):
+    """A kernel or native function that does not compile; the message names it and says why."""
+
+
+class UndefinedSymbolError(KernelCompileError):
+    """Compiled code that calls a function which nothing defines."""
+
+
+class WorkerCrash(KernelCompileError):
+    """A compile worker that died, ran out of time or of memory while it compiled a kernel."""

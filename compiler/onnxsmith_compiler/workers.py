@@ -1,0 +1,227 @@
+"""A pool of processes that compile kernels side by side.
+
+numba holds a lock while it compiles, and LLVM ends its process on a fatal error: so kernels are compiled
+in processes of their own, which live as long as the pool.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import queue
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from types import TracebackType
+from typing import IO, Protocol
+
+from onnxsmith import protocol
+from onnxsmith.protocol import Message
+from onnxsmith_compiler import kernel_worker
+from onnxsmith_compiler.codegen import compile_errors
+from onnxsmith_compiler.codegen.compile_errors import KernelCompileError, WorkerCrash
+from onnxsmith_compiler.codegen.kernel_key import kernel_key, kernel_symbol
+from onnxsmith_compiler.codegen.source import KernelSource
+from onnxsmith_compiler.codegen.target import Target
+
+_LAST_WORDS = 2000
+Progress = Callable[[int, int], None]
+
+
+class Store(Protocol):
+    """Bytes by key, as `onnxsmith.cache.Store`."""
+
+    def get(self, key: str) -> bytes | None: ...
+
+    def put(self, key: str, data: bytes) -> None: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """What one worker may use: seconds for one kernel, bytes of address space (0: no limit)."""
+
+    seconds: float = 120.0
+    memory_bytes: int = 8 << 30
+
+
+class Worker:
+    """One process. Not for two threads at once."""
+
+    def __init__(self, target: Target, limits: Limits) -> None:
+        self._limits = limits
+        self._errors: IO[bytes] = tempfile.TemporaryFile()
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-m", kernel_worker.__name__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            env=_environment(),
+        )
+        with contextlib.suppress(BrokenPipeError):  # the first request says that it is dead
+            self._send(
+                {"kind": "start", "target": dataclasses.asdict(target), "memory_bytes": limits.memory_bytes}
+            )
+
+    def compile(self, source: KernelSource, symbol: str) -> bytes:
+        """The object of `source`, exporting `symbol`.
+
+        KernelCompileError where it does not compile, WorkerCrash where the process died of it or took too long.
+        """
+        request = {"kind": "kernel", "source": kernel_worker.source_message(source), "symbol": symbol}
+        expired = threading.Event()
+        timer = threading.Timer(self._limits.seconds, self._expire, (expired,))
+        timer.daemon = True
+        timer.start()
+        try:
+            self._send(request)
+            assert self._process.stdout is not None
+            received = protocol.receive(self._process.stdout)
+        except (OSError, EOFError, ValueError):
+            received = None
+        finally:
+            timer.cancel()
+        if received is None:
+            raise WorkerCrash(f"kernel {source.label}: {self._cause_of_death(expired.is_set())}")
+        answer, data = received
+        if answer["kind"] == "error":
+            raise getattr(compile_errors, answer["type"])(answer["message"])
+        return data
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.kill()
+        self._process.wait()
+        for stream in (self._process.stdin, self._process.stdout, self._errors):
+            with contextlib.suppress(OSError):
+                if stream is not None:
+                    stream.close()
+
+    def _send(self, message: Message) -> None:
+        assert self._process.stdin is not None
+        protocol.send(self._process.stdin, message)
+
+    def _expire(self, expired: threading.Event) -> None:
+        expired.set()
+        self._process.kill()
+
+    def _cause_of_death(self, expired: bool) -> str:
+        if expired:
+            return f"took longer than {self._limits.seconds:g} s to compile"
+        self._process.kill()
+        code = self._process.wait()
+        self._errors.seek(max(0, self._errors.seek(0, os.SEEK_END) - _LAST_WORDS))
+        words = self._errors.read().decode(errors="replace").strip()
+        how = f"of {signal.Signals(-code).name}" if code < 0 else f"with status {code}"
+        return f"the compile worker died {how}" + (f": {words}" if words else "")
+
+
+class CompilePool:
+    """Compiles kernels for `target` in `workers` processes.
+
+    Use as a context manager, or call `close`. `start` returns at once, so that the processes load numba
+    while the caller does something else.
+    """
+
+    def __init__(
+        self, workers: int, target: Target, store: Store | None = None, limits: Limits | None = None
+    ) -> None:
+        if workers < 1:
+            raise ValueError(f"a pool needs at least one worker, not {workers}")
+        self.target = target
+        self._count = workers
+        self._store = store
+        self._limits = limits or Limits()
+        self._idle: queue.SimpleQueue[Worker | None] = queue.SimpleQueue()
+        self._threads = ThreadPoolExecutor(workers, "compile")
+        self._started = False
+
+    def start(self) -> None:
+        """Start the workers, unless that is done."""
+        if self._started:
+            return
+        self._started = True
+        for _ in range(self._count):
+            self._idle.put(Worker(self.target, self._limits))
+
+    def compile(self, sources: Iterable[KernelSource], on_progress: Progress | None = None) -> dict[str, bytes]:
+        """The objects of `sources` by `kernel_key`, each of which exports `kernel_symbol(key)`.
+
+        `on_progress(done, total)` counts kernels. Where some do not compile, the others still are (and kept
+        in the store) before the first one's KernelCompileError is raised.
+        """
+        wanted = {kernel_key(source, self.target): source for source in sources}
+        objects: dict[str, bytes] = {}
+        for key in wanted:
+            found = self._store.get(key) if self._store is not None else None
+            if found is not None:
+                objects[key] = found
+        missing = {key: source for key, source in wanted.items() if key not in objects}
+        if missing:
+            self.start()
+        # The longest first, so that none is left to one worker at the end.
+        order = sorted(missing, key=lambda key: len(missing[key].text), reverse=True)
+        futures = {self._threads.submit(self._compile_one, key, missing[key]): key for key in order}
+        failures: dict[str, KernelCompileError] = {}
+        for future in _completed(futures, on_progress, len(objects), len(wanted)):
+            key = futures[future]
+            try:
+                objects[key] = future.result()
+            except KernelCompileError as error:
+                failures[key] = error
+        if failures:
+            raise next(failures[key] for key in wanted if key in failures)
+        return objects
+
+    def close(self) -> None:
+        """End the workers, once the kernels that they are at are done."""
+        self._threads.shutdown(wait=True, cancel_futures=True)
+        while not self._idle.empty():
+            worker = self._idle.get()
+            if worker is not None:
+                worker.close()
+
+    def __enter__(self) -> CompilePool:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _compile_one(self, key: str, source: KernelSource) -> bytes:
+        worker = self._idle.get()
+        try:
+            if worker is None:
+                worker = Worker(self.target, self._limits)
+            data = worker.compile(source, kernel_symbol(key))
+        except WorkerCrash:
+            assert worker is not None
+            worker.close()
+            worker = None  # whoever needs it next starts another
+            raise
+        finally:
+            self._idle.put(worker)
+        if self._store is not None:
+            self._store.put(key, data)
+        return data
+
+
+def _completed(
+    futures: Iterable[Future[bytes]], on_progress: Progress | None, done: int, total: int
+) -> Iterable[Future[bytes]]:
+    for future in as_completed(futures):
+        done += 1
+        if on_progress is not None:
+            on_progress(done, total)
+        yield future
+
+
+def _environment() -> dict[str, str]:
+    """This process's environment, with its module path and without settings of numba's."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("NUMBA_")}
+    return kept | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
