@@ -1,0 +1,119 @@
+"""Which importer serves which ONNX operator, from which opset version on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from onnxsmith_compiler.onnx.importers import activation, elementwise, reduction, shape
+from onnxsmith_compiler.onnx.node_import import Importer
+
+Versions = tuple[tuple[int, Importer], ...]
+
+
+def _since(importer: Importer, version: int = 1) -> Versions:
+    return ((version, importer),)
+
+
+_UNARY = {
+    "Abs": "abs", "Acos": "acos", "Acosh": "acosh", "Asin": "asin", "Asinh": "asinh", "Atan": "atan", "Atanh": "atanh",
+    "BitwiseNot": "bitnot", "Ceil": "ceil", "Cos": "cos", "Cosh": "cosh", "Erf": "erf", "Exp": "exp", "Floor": "floor",
+    "IsNaN": "isnan", "Log": "log", "Neg": "neg", "Not": "not", "Reciprocal": "reciprocal", "Round": "round",
+    "Sigmoid": "sigmoid", "Sign": "sign", "Sin": "sin", "Sinh": "sinh", "Softplus": "softplus", "Sqrt": "sqrt",
+    "Tan": "tan", "Tanh": "tanh",
+}  # fmt: skip
+_BINARY = {
+    "Add": "add", "And": "and", "BitwiseAnd": "bitand", "BitwiseOr": "bitor", "BitwiseXor": "bitxor", "Div": "div",
+    "Equal": "eq", "Greater": "gt", "GreaterOrEqual": "ge", "Less": "lt", "LessOrEqual": "le", "Mul": "mul", "Or": "or",
+    "Sub": "sub", "Xor": "xor",
+}  # fmt: skip
+_LEGACY_BROADCAST = frozenset({"Add", "And", "Div", "Equal", "Greater", "Less", "Mul", "Or", "Sub", "Xor"})
+
+ELEMENTWISE: Mapping[str, Versions] = {
+    **{name: _since(elementwise.unary(function)) for name, function in _UNARY.items()},
+    **{
+        name: ((1, elementwise.legacy_binary(function)), (7, elementwise.binary(function)))
+        if name in _LEGACY_BROADCAST
+        else _since(elementwise.binary(function))
+        for name, function in _BINARY.items()
+    },
+    "BitShift": _since(elementwise.bit_shift),
+    "Cast": _since(elementwise.cast),
+    "CastLike": _since(elementwise.cast_like),
+    "Clip": _since(elementwise.clip),
+    "Dropout": _since(elementwise.dropout),
+    "Identity": _since(elementwise.identity),
+    "IsInf": _since(elementwise.is_inf),
+    "Max": _since(elementwise.variadic("max")),
+    "Mean": _since(elementwise.mean),
+    "Min": _since(elementwise.variadic("min")),
+    "Mod": _since(elementwise.mod),
+    "Pow": _since(elementwise.power),
+    "Sum": _since(elementwise.variadic("add")),
+    "Where": _since(elementwise.where),
+}
+
+ACTIVATION: Mapping[str, Versions] = {
+    "Celu": _since(activation.celu),
+    "Elu": _since(activation.elu),
+    "Gelu": _since(activation.gelu),
+    "HardSigmoid": _since(activation.hard_sigmoid),
+    "HardSwish": _since(activation.hard_swish),
+    "Hardmax": _since(activation.hardmax),
+    "LeakyRelu": _since(activation.leaky_relu),
+    "LogSoftmax": _since(activation.log_softmax),
+    "Mish": _since(activation.mish),
+    "PRelu": _since(activation.prelu),
+    "Relu": _since(activation.relu),
+    "Selu": _since(activation.selu),
+    "Shrink": _since(activation.shrink),
+    "Softmax": _since(activation.softmax),
+    "Softsign": _since(activation.softsign),
+    "Swish": _since(activation.swish),
+    "ThresholdedRelu": _since(activation.thresholded_relu),
+}
+
+REDUCTION: Mapping[str, Versions] = {
+    "ArgMax": _since(reduction.arg("argmax")),
+    "ArgMin": _since(reduction.arg("argmin")),
+    "ReduceL1": _since(reduction.l1),
+    "ReduceL2": _since(reduction.l2),
+    "ReduceLogSum": _since(reduction.log_sum),
+    "ReduceLogSumExp": _since(reduction.log_sum_exp),
+    "ReduceMax": _since(reduction.plain("max")),
+    "ReduceMean": _since(reduction.mean),
+    "ReduceMin": _since(reduction.plain("min")),
+    "ReduceProd": _since(reduction.plain("prod")),
+    "ReduceSum": _since(reduction.plain("sum")),
+    "ReduceSumSquare": _since(reduction.sum_square),
+}
+
+SHAPE: Mapping[str, Versions] = {
+    "Concat": _since(shape.concat),
+    "Constant": _since(shape.constant),
+    "ConstantOfShape": _since(shape.constant_of_shape),
+    "Expand": _since(shape.expand),
+    "Flatten": _since(shape.flatten),
+    "Reshape": _since(shape.reshape),
+    "Shape": _since(shape.shape),
+    "Size": _since(shape.size),
+    "Slice": _since(shape.slice_),
+    "Split": _since(shape.split),
+    "Squeeze": _since(shape.squeeze),
+    "Transpose": _since(shape.transpose),
+    "Unsqueeze": _since(shape.unsqueeze),
+}
+
+OPERATORS: Mapping[str, Mapping[str, Versions]] = {
+    "": {**ELEMENTWISE, **ACTIVATION, **REDUCTION, **SHAPE},
+    "ai.onnx.ml": {},
+    "com.microsoft": {},
+}
+
+
+def find_importer(domain: str, op_type: str, version: int) -> Importer | None:
+    """The importer for an operator of this opset version, None where it is not supported."""
+    found: Importer | None = None
+    for since, importer in OPERATORS.get(domain, {}).get(op_type, ()):
+        if since <= version:
+            found = importer
+    return found
