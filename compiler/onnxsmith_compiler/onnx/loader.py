@@ -17,7 +17,7 @@ from onnxsmith_compiler.onnx.convert import (
     imports_of,
 )
 from onnxsmith_compiler.onnx.external_data import ExternalData
-from onnxsmith_compiler.onnx.functions import Inliner
+from onnxsmith_compiler.onnx.inline import Inliner
 from onnxsmith_compiler.onnx.limits import Budget, LoadLimits
 from onnxsmith_compiler.onnx.model import Metadata, Model, OnnxGraph
 from onnxsmith_compiler.onnx.names import NamePool

@@ -88,7 +88,7 @@ def _problems(node: OnnxNode) -> Iterator[str]:
     signature = _signature(node.op_type, node.version, node.domain)
     if signature is None:
         domain = node.domain or "ai.onnx"
-        yield f"no operator {q(node.op_type)} in {domain} operator set {node.version}"
+        yield f"no operator {q(node.op_type)} in {q(domain)[1:-1]} operator set {node.version}"
         return
     if signature.deprecated:
         yield f"deprecated, no longer an operator in operator set {node.version}"
