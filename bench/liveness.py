@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 SMALLEST_CHANGE = 1e-3
+SMALLEST_CHANGE_BY_INPUT = 0.03
 # A bias on the keys of an attention adds the same number to every score of a query, and softmax is
 # blind to that: no key bias can change an output.
 WITHOUT_EFFECT = ("key.bias", "k_lin.bias")
@@ -36,16 +37,15 @@ class DeadWeightError(Exception):
 
 
 def enliven(model: nn.Module, seed: int) -> None:
-    """Draws every parameter but the weights of convolutions and embeddings anew.
+    """Draws every parameter but embeddings anew.
 
-    Scales come from U(0.5, 1.5), biases from N(0, 0.3), matrices from N(0, 1 / sqrt(fan in)). A deep
-    transformer with layer norms after its residuals would make all tokens alike, and then nothing that
-    its attention does could matter: its queries and keys are wider, its residual branches weaker.
+    Scales come from U(0.5, 1.5), biases from N(0, 0.3), matrices from N(0, 1 / sqrt(fan in)), convolutions
+    twice that variance, for the relu that most often follows. A deep transformer with layer norms after
+    its residuals would make all tokens alike, and then nothing that its attention does could matter:
+    its queries and keys are wider, its residual branches weaker.
     """
     generator = torch.Generator().manual_seed(seed)
-    matrices = {
-        id(module.weight): module.in_features**-0.5 for module in model.modules() if isinstance(module, nn.Linear)
-    }
+    deviations = _matrix_deviations(model)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             gain = next((gain for part, gain in GAINS if part in name), 1.0)
@@ -53,10 +53,21 @@ def enliven(model: nn.Module, seed: int) -> None:
                 parameter.normal_(0.0, 0.3 * gain, generator=generator)
             elif parameter.dim() == 1:
                 parameter.uniform_(0.5, 1.5, generator=generator)
-            elif id(parameter) in matrices:
-                parameter.normal_(0.0, gain * matrices[id(parameter)], generator=generator)
+            elif name in deviations:
+                parameter.normal_(0.0, gain * deviations[name], generator=generator)
             elif name.endswith(TOKENS_AND_TABLES):
                 parameter.normal_(0.0, 1.0, generator=generator)
+
+
+def _matrix_deviations(model: nn.Module) -> dict[str, float]:
+    """The standard deviation to draw each weight matrix and each convolution's weights with, by name."""
+    deviations = {}
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear):
+            deviations[f"{name}.weight"] = module.in_features**-0.5
+        elif isinstance(module, nn.Conv2d):
+            deviations[f"{name}.weight"] = (2 / module.weight[0].numel()) ** 0.5
+    return deviations
 
 
 def calibrate_batch_norms(model: nn.Module, inputs: Sequence[Tensor]) -> None:
@@ -73,21 +84,26 @@ def calibrate_batch_norms(model: nn.Module, inputs: Sequence[Tensor]) -> None:
 
 
 def assert_alive(model: nn.Module, inputs: Sequence[Tensor]) -> None:
-    """Shuffles one weight tensor at a time, and raises DeadWeightError where the output hardly moves."""
+    """Shuffles the first input, then one weight tensor at a time.
+
+    Raises DeadWeightError where the output hardly moves. `inputs` are restored.
+    """
     expected = flat_output(model, inputs)
     if not torch.isfinite(expected).all():
         raise DeadWeightError("the output is not finite")
     scale = expected.abs().max()
     generator = torch.Generator().manual_seed(0)
+    live = [("the input", inputs[0], SMALLEST_CHANGE_BY_INPUT)]
     for name, parameter in model.named_parameters():
-        if name.endswith(WITHOUT_EFFECT):
-            continue
-        with shuffled(parameter, generator):
+        if not name.endswith(WITHOUT_EFFECT):
+            live.append((name, parameter.detach(), SMALLEST_CHANGE))
+    for name, tensor, smallest in live:
+        with shuffled(tensor, generator):
             change = (flat_output(model, inputs) - expected).abs().max() / scale
-        if not change > SMALLEST_CHANGE:
+        if not change > smallest:
             raise DeadWeightError(
-                f"shuffling {name} {tuple(parameter.shape)} changes the output by {change:.2g} of its scale; "
-                f"a live weight changes it by more than {SMALLEST_CHANGE}"
+                f"shuffling {name} {tuple(tensor.shape)} changes the output by {change:.2g} of its scale; "
+                f"in a live network it changes by more than {smallest}"
             )
 
 
@@ -109,14 +125,12 @@ def _tensors(value: object) -> Iterator[Tensor]:
 
 
 @contextmanager
-def shuffled(parameter: nn.Parameter, generator: torch.Generator) -> Iterator[None]:
-    """Within the block, the parameter's elements are in another, random order."""
-    original = parameter.detach().clone()
+def shuffled(tensor: Tensor, generator: torch.Generator) -> Iterator[None]:
+    """Within the block, the tensor's elements are in another, random order."""
+    original = tensor.clone()
     order = torch.randperm(original.numel(), generator=generator)
-    with torch.no_grad():
-        parameter.copy_(original.flatten()[order].view_as(original))
+    tensor.copy_(original.flatten()[order].view_as(original))
     try:
         yield
     finally:
-        with torch.no_grad():
-            parameter.copy_(original)
+        tensor.copy_(original)
