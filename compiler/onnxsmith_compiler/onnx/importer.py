@@ -13,7 +13,7 @@ from onnxsmith_compiler.ir import dtype as dtypes
 from onnxsmith_compiler.ir.dim import Dim
 from onnxsmith_compiler.ir.graph import Graph, GraphBuilder, TensorType, Value
 from onnxsmith_compiler.onnx import model as onnx_model
-from onnxsmith_compiler.onnx.functions import expand_function
+from onnxsmith_compiler.onnx.functions import expand_function, has_function_body
 from onnxsmith_compiler.onnx.model import Model, OnnxGraph, OnnxNode, ValueInfo
 from onnxsmith_compiler.onnx.node_import import NodeImport
 from onnxsmith_compiler.onnx.op_table import find_importer
@@ -149,17 +149,13 @@ def _check_supported(graph: OnnxGraph) -> None:
     """Raises one error that names every node whose operator has no importer and no function body."""
     missing: dict[str, list[str]] = {}
     for node in graph.nodes:
-        if find_importer(node.domain, node.op_type, node.version) is None and not _has_body(node):
+        if find_importer(node.domain, node.op_type, node.version) is None and not has_function_body(node):
             operator = f"{node.domain + '.' if node.domain else ''}{node.op_type} (opset {node.version})"
             missing.setdefault(operator, []).append(node.name)
     if missing:
         listed = "; ".join(f"{operator}: {', '.join(names[:5])}{' ...' if len(names) > 5 else ''}"
                            for operator, names in sorted(missing.items()))  # fmt: skip
         raise UnsupportedFeature(f"the model has operators that are not supported yet: {listed}")
-
-
-def _has_body(node: OnnxNode) -> bool:
-    return has_function_body(node)
 
 
 def _name_of(size: Dim) -> int | str:

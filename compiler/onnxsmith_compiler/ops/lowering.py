@@ -23,8 +23,7 @@ class LibraryCall:
 
     `arguments` are values (their address: inputs and outputs of the node) and Dims (int64).
     It runs over `tiles` independent tiles of about `cost` nanoseconds each, with `scratch` bytes of its
-    own memory a thread. `variant` are compile-time parameters that choose the function's form.
-    `zeroed`: the outputs hold zero bytes when it is called.
+    own memory a thread. `variant` are (name, text) pairs that are put in place of names in the function.
     """
 
     function: str
@@ -32,7 +31,7 @@ class LibraryCall:
     tiles: Dim = 1
     cost: Dim = 1000
     scratch: Dim = 0
-    variant: tuple[object, ...] = ()
+    variant: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)

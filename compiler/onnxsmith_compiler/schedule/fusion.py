@@ -222,8 +222,9 @@ def _common_rows(group: LoopGroup, reader: LoopGroup) -> int | None:
     if group.vertical:
         return group.rows if not stage.computation.reduce and rank == group.rows else None
     if stage.computation.reduce:
-        return rank if not folds or rank == group.rows else None
-    return group.rows if folds and rank >= group.rows else None
+        rows = rank if not folds or rank == group.rows else None
+        return rows if rows or folds else None  # one row is one tile: maps are better off apart
+    return group.rows if folds and (rank >= group.rows > 0 or rank == group.rows) else None
 
 
 def _same_row(

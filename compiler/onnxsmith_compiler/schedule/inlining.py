@@ -14,6 +14,9 @@ from onnxsmith_compiler.ops.lowering import Lowering, Pieces
 from onnxsmith_compiler.ops.view import Reshape
 
 
+_LITERAL_DIGITS = 6
+
+
 @dataclass(frozen=True)
 class Lowered:
     """A node with its lowering before anything is inlined."""
@@ -103,13 +106,26 @@ def _iterations(computation: Computation) -> Dim:
     return dims.product([axis.extent for axis in (*computation.axes, *computation.reduce)])
 
 
+def _literal(load: loop.Load) -> loop.Expr | None:
+    """A constant of one element that is short enough to write into a kernel that others should share."""
+    data = load.value.data
+    if data is None or data.size != 1:
+        return None
+    number = data.reshape(-1)[0].item() if load.value.dtype.storage.kind in "biuf" else float(data.reshape(-1)[0])
+    if load.value.dtype.is_float and len(f"{number:.9g}") > _LITERAL_DIGITS and number == number:
+        return None
+    return loop.const(number, load.value.dtype)
+
+
 def inline(computation: Computation, definitions: Mapping[Value, Computation]) -> Computation:
     """`computation` with loads of defined values replaced by their bodies at the loaded element."""
     memo: dict[tuple[Value, loop.Index], loop.Expr] = {}
 
     def visit(expr: loop.Expr) -> loop.Expr | None:
-        if not isinstance(expr, loop.Load) or expr.value not in definitions:
+        if not isinstance(expr, loop.Load):
             return None
+        if expr.value not in definitions:
+            return _literal(expr)
         index = tuple(dim(position) for position in expr.index)
         key = (expr.value, index)
         if key not in memo:

@@ -1,0 +1,59 @@
+"""Prints every group of a schedule as a kernel for a CPU, with the arguments its step passes."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from onnxsmith_compiler.codegen.kernel_text import PrintedKernel
+from onnxsmith_compiler.codegen.library.table import LIBRARY
+from onnxsmith_compiler.codegen.loop_printer import print_loops
+from onnxsmith_compiler.codegen.source import KernelSource, Parameter
+from onnxsmith_compiler.codegen.target import Target
+from onnxsmith_compiler.ir.graph import Value
+from onnxsmith_compiler.ops.lowering import LibraryCall
+from onnxsmith_compiler.schedule.groups import CallGroup, ContractGroup, Group, LoopGroup
+
+
+@dataclass(frozen=True, eq=False)
+class PrintedStep:
+    """A printed kernel, the tensors that it writes, and where it comes from."""
+
+    kernel: PrintedKernel
+    writes: tuple[Value, ...]
+    label: str
+    origins: tuple[str, ...]
+
+
+def print_group(group: Group, kept: frozenset[Value], target: Target) -> Iterable[PrintedStep]:
+    """The steps that compute `group`; `kept` are the values that other groups, or the caller, read."""
+    match group:
+        case LoopGroup():
+            kernel = print_loops(group, kept)
+            writes = tuple(value for value in group.outputs if value in kept)
+            yield PrintedStep(kernel, writes, kernel.source.label, group.origins)
+        case CallGroup(calls=calls, temporaries=temporaries):
+            written: tuple[Value, ...] = (*group.outputs, *temporaries)
+            for call in calls:
+                own = tuple(value for value in call.arguments if isinstance(value, Value) and value in written)
+                yield PrintedStep(print_call(call, own), own, call.function, group.origins)
+        case ContractGroup():
+            yield from _print_contraction(group, target)
+
+
+def print_call(call: LibraryCall, written: Sequence[Value]) -> PrintedKernel:
+    """A library kernel with its parameters typed by what the call passes."""
+    text = LIBRARY[call.function](call)
+    (definition,) = (node for node in ast.parse(text).body if isinstance(node, ast.FunctionDef))
+    names = [argument.arg for argument in definition.args.args][1:-2]
+    parameters = tuple(
+        Parameter(name, f"{argument.dtype}*", noalias=True) if isinstance(argument, Value) else Parameter(name, "int64")
+        for name, argument in zip(names, call.arguments, strict=True)
+    )
+    source = KernelSource(call.function, text, parameters)
+    return PrintedKernel(source, call.arguments, call.tiles, call.cost, call.scratch)
+
+
+def _print_contraction(group: ContractGroup, target: Target) -> Iterable[PrintedStep]:
+    yield from group.contract.kernel.print(group, target)  # type: ignore[attr-defined]

@@ -1,0 +1,17 @@
+"""Removes nodes whose results nothing reads."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from onnxsmith_compiler.ir.graph import Graph, Node
+
+
+def remove_dead_nodes(graph: Graph) -> Graph:
+    needed = graph.output_values() | {symbol.source for symbol in graph.late_symbols}
+    kept: list[Node] = []
+    for node in reversed(graph.nodes):
+        if any(output in needed for output in node.outputs):
+            kept.append(node)
+            needed.update(node.operands())
+    return replace(graph, nodes=tuple(reversed(kept)))

@@ -1,0 +1,24 @@
+"""Gives every output of the model a tensor of its own, so that its memory can be the caller's."""
+
+from __future__ import annotations
+
+from onnxsmith_compiler.ir.graph import Graph, Value
+from onnxsmith_compiler.ops.pointwise import Pointwise
+from onnxsmith_compiler.passes.rewrite import Rewriter
+
+
+def separate_outputs(graph: Graph) -> Graph:
+    """Copies an output that is an input, a constant, or an output already."""
+    rewriter = Rewriter(graph)
+    for node in graph.nodes:
+        rewriter.keep(node)
+    computed = {value for node in graph.nodes for value in node.outputs}
+    seen: set[Value] = set()
+    outputs = []
+    for name, value in graph.outputs:
+        if value not in computed or value in seen:
+            rewriter.builder.fold = False
+            value = rewriter.builder.emit(Pointwise("identity"), Value(value.name, value.type, value.data))  # a known value would fold
+        seen.add(value)
+        outputs.append((name, value))
+    return Graph(graph.inputs, tuple(outputs), tuple(rewriter.builder.nodes), graph.late_symbols)

@@ -1,0 +1,174 @@
+"""The whole way from a model to a program, top to bottom."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from onnxsmith import artifact
+from onnxsmith.cache import open_cache
+from onnxsmith_compiler.codegen.cpu import PrintedStep, print_group
+from onnxsmith_compiler.codegen.elf_linker import link_shared_library
+from onnxsmith_compiler.codegen.kernel_key import compiler_digest, kernel_key, kernel_symbol
+from onnxsmith_compiler.codegen.source import KernelSource
+from onnxsmith_compiler.codegen.target import Target
+from onnxsmith_compiler.ir.graph import Graph, Value
+from onnxsmith_compiler.ir.verify import verify
+from onnxsmith_compiler.onnx.importer import Imported, import_model
+from onnxsmith_compiler.onnx.loader import load_model
+from onnxsmith_compiler.onnx.model import ExternalFile, Model
+from onnxsmith_compiler.options import CompileOptions
+from onnxsmith_compiler.passes.outputs import separate_outputs
+from onnxsmith_compiler.passes.cleanup import remove_dead_nodes
+from onnxsmith_compiler.schedule.fusion import Schedule, resolve, schedule
+from onnxsmith_compiler.schedule.program import Border, KernelCall, Weights, build_program
+from onnxsmith_compiler.workers import CompilePool, Store
+
+Progress = Callable[[str, int, int], None]
+Pass = Callable[[Graph], Graph]
+
+
+@dataclass(frozen=True, eq=False)
+class CompiledModel:
+    """A program with its code (a shared library) and its weights, and the files of external data that were read."""
+
+    program: artifact.Program
+    code: bytes
+    weights: Weights
+    external_files: tuple[ExternalFile, ...]
+
+    def write(self, directory: Path) -> None:
+        """Write the program's files into `directory`, which exists."""
+        artifact.write(directory, self.program, self.code, self.weights.pieces)
+
+
+@dataclass(frozen=True, eq=False)
+class Lowered:
+    """A model up to its printed kernels."""
+
+    model: Model
+    imported: Imported
+    graph: Graph
+    schedule: Schedule
+    steps: tuple[PrintedStep, ...]
+
+
+def passes(options: CompileOptions) -> tuple[tuple[str, Pass], ...]:
+    """The graph passes in the order in which they run."""
+    always: tuple[tuple[str, Pass], ...] = (("separate_outputs", separate_outputs), ("remove_dead_nodes", remove_dead_nodes))
+    return always
+
+
+def compile_model(
+    source: Any, options: CompileOptions, cache_dir: Path | None = None, on_progress: Progress | None = None
+) -> CompiledModel:
+    """Compile a model (path, bytes or ModelProto) for this machine.
+
+    Kernels are kept in the cache at `cache_dir`. `on_progress(stage, done, total)` hears of every step.
+
+    Raises subclasses of CompileError for anything wrong with the model.
+    """
+    target = Target.host()
+    report = on_progress or (lambda stage, done, total: None)
+    cache = None if cache_dir is None else open_cache(cache_dir)
+    store = None if cache is None else cache.kernels
+    with CompilePool(options.workers or target.cores, target, store) as pool:
+        pool.start()
+        report("reading the model", 0, 0)
+        lowered = lower_model(load_model(source), options, target)
+        sources = [step.kernel.source for step in lowered.steps]
+        objects = pool.compile(sources, lambda done, total: report("compiling kernels", done, total))
+    symbols = {id(source): kernel_symbol(kernel_key(source, target)) for source in sources}
+    program, weights = _program(lowered, symbols)
+    code = link_program(program, {kernel_symbol(key): data for key, data in objects.items()}, target, store)
+    return CompiledModel(program, code, weights, lowered.model.external_files)
+
+
+def lower_model(model: Model, options: CompileOptions, target: Target) -> Lowered:
+    """Import, optimise, schedule and print `model`."""
+    imported = import_model(
+        model, options.dimensions, options.denotations, options.distinct_symbols, fold=options.optimize
+    )
+    graph = imported.graph
+    verify(graph, "import")
+    for name, run in passes(options):
+        graph = run(graph)
+        verify(graph, name)
+    scheduled = schedule(graph, options.fuse)
+    return Lowered(model, imported, graph, scheduled, tuple(_print(graph, scheduled, target)))
+
+
+def _print(graph: Graph, scheduled: Schedule, target: Target) -> Sequence[PrintedStep]:
+    readers: dict[Value, set[int]] = {}
+    for number, group in enumerate(scheduled.groups):
+        for value in group.reads():
+            readers.setdefault(resolve(value, scheduled.aliases), set()).add(number)
+    outputs = {resolve(value, scheduled.aliases) for value in graph.output_values()}
+    outputs |= {resolve(symbol.source, scheduled.aliases) for symbol in graph.late_symbols}
+    steps: list[PrintedStep] = []
+    for number, group in enumerate(scheduled.groups):
+        kept = frozenset(v for v in group.outputs if v in outputs or readers.get(v, set()) - {number})
+        steps.extend(print_group(group, kept, target))
+    return steps
+
+
+def _program(lowered: Lowered, symbols: Mapping[int, str]) -> tuple[artifact.Program, Weights]:
+    calls = [
+        KernelCall(
+            symbols[id(step.kernel.source)],
+            step.kernel.arguments,
+            step.writes,
+            step.kernel.tiles,
+            step.kernel.cost,
+            step.kernel.scratch,
+            step.label,
+            step.origins,
+        )
+        for step in lowered.steps
+    ]
+    metadata = lowered.model.metadata
+    border = Border(
+        lowered.imported.input_shapes,
+        lowered.imported.output_shapes,
+        {
+            "producer_name": metadata.producer_name,
+            "graph_name": metadata.graph_name,
+            "domain": metadata.domain,
+            "description": metadata.description,
+            "graph_description": metadata.graph_description,
+            "version": str(metadata.version),
+        },
+        metadata.custom_metadata_map,
+        lowered.imported.overridable,
+    )
+    aliases = lowered.schedule.aliases
+    return build_program(lowered.graph, calls, lambda value: resolve(value, aliases), border)
+
+
+def link_program(
+    program: artifact.Program, objects: Mapping[str, bytes], target: Target, store: Store | None = None
+) -> bytes:
+    """The shared library of a program: its kernels and the native core."""
+    core = _core(target, store)
+    exports = [*_core_symbols(), *program.kernels]
+    return link_shared_library({"core": core, **objects}, exports, "program.so")
+
+
+def _core_symbols() -> tuple[str, ...]:
+    from onnxsmith_compiler.codegen.native_core import ENTRY_POINTS
+
+    return tuple(ENTRY_POINTS)
+
+
+def _core(target: Target, store: Store | None) -> bytes:
+    key = kernel_key(KernelSource("core", compiler_digest(), ()), target)
+    found = None if store is None else store.get(key)
+    if found is None:
+        from onnxsmith_compiler.codegen.native_core import compile_core
+
+        found = compile_core(target)
+        if store is not None:
+            store.put(key, found)
+    return found
