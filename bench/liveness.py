@@ -71,7 +71,7 @@ def _matrix_deviations(model: nn.Module) -> dict[str, float]:
 
 
 def calibrate_batch_norms(model: nn.Module, inputs: Sequence[Tensor]) -> None:
-    """Sets every batch norm's running statistics from one pass over `inputs`; leaves the model in eval mode."""
+    """Sets batch norms' running statistics from one pass over `inputs`; leaves the model in eval mode."""
     model.eval()
     norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
     for norm in norms:

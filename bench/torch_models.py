@@ -70,7 +70,9 @@ def declare_torchvision_operators() -> None:
     kernels for two operators that its compiled part would have declared.
     """
     for name in ("nms", "qnms"):
-        torch.library.define(f"torchvision::{name}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        torch.library.define(
+            f"torchvision::{name}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+        )
 
 
 class Outputs(nn.Module):
@@ -116,7 +118,7 @@ def transformer_model(model: ZooModel) -> Exportable:
     kinds = torch.from_numpy(token_ids(1, length, seed=1, vocabulary=2))
     inputs = (ids, torch.ones_like(ids), kinds)[: len(input_names)]
     axes = {0: "batch", 1: "sequence"}
-    dynamic = {name: axes for name in (*input_names, "last_hidden_state")} if model.sizes else {}
+    dynamic = dict.fromkeys((*input_names, "last_hidden_state"), axes) if model.sizes else {}
     if model.sizes:
         dynamic["pooler_output"] = {0: "batch"}
     return Exportable(module, inputs, input_names, output_names, dynamic)
