@@ -1,4 +1,4 @@
-"""One compile worker: `python -m onnxsmith_compiler.kernel_worker`, driven over its standard input and output.
+"""One compile worker: `python -m onnxsmith_compiler.kernel_worker`, driven over its standard streams.
 
 Messages are those of `onnxsmith.protocol`. The first one is "start", with "target" (fields of Target) and
 "memory_bytes" (a limit of this process's address space, or 0). Then, one after another:

@@ -54,7 +54,7 @@ class Worker:
 
     def __init__(self, target: Target, limits: Limits) -> None:
         self._limits = limits
-        self._errors: IO[bytes] = tempfile.TemporaryFile()
+        self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (closed by close)
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", kernel_worker.__name__],
             stdin=subprocess.PIPE,
@@ -70,7 +70,7 @@ class Worker:
     def compile(self, source: KernelSource, symbol: str) -> bytes:
         """The object of `source`, exporting `symbol`.
 
-        KernelCompileError where it does not compile, WorkerCrash where the process died of it or took too long.
+        KernelCompileError where it does not compile, WorkerCrash where the process died or took too long.
         """
         request = {"kind": "kernel", "source": kernel_worker.source_message(source), "symbol": symbol}
         expired = threading.Event()
@@ -148,7 +148,9 @@ class CompilePool:
         for _ in range(self._count):
             self._idle.put(Worker(self.target, self._limits))
 
-    def compile(self, sources: Iterable[KernelSource], on_progress: Progress | None = None) -> dict[str, bytes]:
+    def compile(
+        self, sources: Iterable[KernelSource], on_progress: Progress | None = None
+    ) -> dict[str, bytes]:
         """The objects of `sources` by `kernel_key`, each of which exports `kernel_symbol(key)`.
 
         `on_progress(done, total)` counts kernels. Where some do not compile, the others still are (and kept

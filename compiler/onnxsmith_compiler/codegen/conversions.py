@@ -1,11 +1,12 @@
 """Rounding of float32 values to narrower floats and of integers to 4 and 2 bits, as ONNX Cast has it.
 
-| name | meaning |
-|---|---|
-| `round_to_float8e5m2(x)` | the nearest value of the type, as a float32; what is out of range becomes the largest one (float8), or infinity (float16, bfloat16) |
-| `round_to_float8e5m2_wrap(x)` | the same without saturation: what is out of range becomes infinity, or NaN where the type has none |
-| `round_to_float8e8m0_up(x)`, `..._wrap_up(x)` | a power of two, by exponent alone: "up", "down" or "nearest"; the sign is dropped |
-| `int4(x)`, `wrap_int4(x)` | the low bits of an integer, or of a float truncated toward zero, sign-extended to int8 |
+- `round_to_float8e5m2(x)`: the nearest value of the type, as a float32. What is out of range becomes the
+  largest value (float8, float4), or infinity (float16, bfloat16).
+- `round_to_float8e5m2_wrap(x)`: the same without saturation. What is out of range becomes infinity, or NaN
+  where the type has none.
+- `round_to_float8e8m0_up(x)`, `round_to_float8e8m0_wrap_up(x)`: a power of two; "up", "down" and "nearest"
+  are by magnitude, and the sign is dropped.
+- `int4(x)`, `wrap_int4(x)`: the low bits of an integer, or of a float truncated toward zero, as an int8.
 
 Source: ONNX Cast, version 25, and `onnx.numpy_helper.to_float8e8m0`.
 """
@@ -148,8 +149,8 @@ def _truncate(builder: ir.IRBuilder, value: ir.Value) -> ir.Value:
 
 
 def _wrapped(dtype: DType, value: Any) -> Any:
-    low = -(2**31) if value == value and value <= -(2**31) else 0 if value != value else min(int(value), 2**31 - 1)
-    low &= (1 << dtype.bits) - 1
+    number = 0 if value != value else int(max(min(value, 2**31 - 1), -(2**31)))
+    low = number & ((1 << dtype.bits) - 1)
     if dtype.kind == "int" and low >> (dtype.bits - 1):
         return np.int8(low - (1 << dtype.bits))
     return np.int8(low) if dtype.kind == "int" else np.uint8(low)

@@ -79,8 +79,8 @@ class _Image:
 def link_shared_library(objects: Mapping[str, bytes], exports: Sequence[str], soname: str) -> bytes:
     """The bytes of a shared library of `objects` (label -> object file) that exports the functions `exports`.
 
-    Raises LinkError, naming the object, for an object of another kind, a symbol defined twice or not at all,
-    or a relocation that needs the dynamic linker.
+    Raises LinkError, naming the object, for an object of another kind, a symbol defined twice or not at
+    all, or a relocation that needs the dynamic linker.
     """
     if not objects:
         raise LinkError("no objects to link")
@@ -117,7 +117,8 @@ def link_shared_library(objects: Mapping[str, bytes], exports: Sequence[str], so
     )
     head = _HEADER.pack(
         b"\x7fELF\x02\x01\x01" + bytes(9),
-        _ET_DYN, machine, 1, 0, _HEADER.size, 0, 0, _HEADER.size, _PROGRAM.size, len(programs), _SECTION.size, 0, 0,
+        _ET_DYN, machine, 1, 0, _HEADER.size, 0, 0, _HEADER.size,
+        _PROGRAM.size, len(programs), _SECTION.size, 0, 0,
     )  # fmt: skip
     head += b"".join(_PROGRAM.pack(t, f, at, at, at, size, size, align) for t, f, at, size, align in programs)
     body = tables.contents(tables_at, {name: defined[name] for name in tables.names})
@@ -221,12 +222,15 @@ def _relocate(
         is_text, start = image.bases[index, section.info]
         part = image.text if is_text else image.read_only
         base = addresses[index, section.info]
-        for offset, info, addend in _RELA.iter_unpack(one.data[section.offset : section.offset + section.size]):
+        for offset, info, addend in _RELA.iter_unpack(
+            one.data[section.offset : section.offset + section.size]
+        ):
             symbol = one.symbols[info >> 32]
             apply = relocations.get(info & 0xFFFFFFFF)
             if apply is None:
                 raise LinkError(
-                    f"{one.label}: relocation type {info & 0xFFFFFFFF} of {symbol.name or section.name} is not position independent"
+                    f"{one.label}: relocation type {info & 0xFFFFFFFF} of {symbol.name or section.name} "
+                    "is not position independent"
                 )
             target = _symbol_address(one, index, symbol, addresses, defined)
             try:

@@ -1,6 +1,7 @@
 """Memory intrinsics: element access through typed pointers, and memory of a kernel's own.
 
-Every one also runs as plain Python, where a flat numpy array of the element's storage type stands for a pointer.
+Every one also runs as plain Python, where a flat numpy array of the element's storage type stands for a
+pointer.
 """
 
 from __future__ import annotations
@@ -34,9 +35,7 @@ def emit_load(context: Any, builder: ir.IRBuilder, dtype: DType, address: ir.Val
     """The value, in `dtype.compute`, of the element at `address`, a pointer to its storage type."""
     stored = builder.load(address)
     if dtype.is_float and dtype.bits < 32:
-        return narrow_float.widen(
-            builder, dtype.name, stored, native_half=context.kernel_target.native_half
-        )
+        return narrow_float.widen(builder, dtype.name, stored, native_half=context.kernel_target.native_half)
     if dtype.kind == "bool":
         return builder.icmp_unsigned("!=", stored, _I8(0))
     if dtype.bits < 8:
@@ -46,9 +45,7 @@ def emit_load(context: Any, builder: ir.IRBuilder, dtype: DType, address: ir.Val
     return stored
 
 
-def emit_store(
-    context: Any, builder: ir.IRBuilder, dtype: DType, value: ir.Value, address: ir.Value
-) -> None:
+def emit_store(context: Any, builder: ir.IRBuilder, dtype: DType, value: ir.Value, address: ir.Value) -> None:
     """Store `value`, in `dtype.compute`, as the element at `address`."""
     if dtype.is_float and dtype.bits < 32:
         value = narrow_float.narrow(builder, dtype.name, value, native_half=context.kernel_target.native_half)
@@ -108,7 +105,7 @@ def _store_element(pointer: Any, index: int, value: Any) -> None:
 
 
 def _takes(stored: types.Type, value: types.Type) -> bool:
-    """Whether a value may be stored to elements whose value type is `stored`: integers wrap, floats must match."""
+    """Whether a value may be stored as elements of value type `stored`: integers wrap, floats must match."""
     return stored == value or (isinstance(stored, types.Integer) and isinstance(value, types.Integer))
 
 
@@ -159,7 +156,7 @@ def _stack_array(kind: Any, count: int) -> np.ndarray[Any, Any]:
 
 @intrinsic(_stack_array, literals=True)
 def stack(context: Any, kind: Any, count: Any) -> Any:
-    """stack(float32, n): a pointer to `n` elements (a literal) that live until the kernel returns; 64-byte aligned."""
+    """stack(float32, n): `n` elements (a literal), 64-byte aligned, that live until the return."""
     dtype = dtype_of_class(kind)
     if dtype is None or not isinstance(count, types.IntegerLiteral) or count.literal_value <= 0:
         return None
@@ -176,7 +173,7 @@ def stack(context: Any, kind: Any, count: Any) -> Any:
 
 def _scratch_array(context: Any, kind: Any, byte_offset: int) -> np.ndarray[Any, Any]:
     storage = _as_dtype(kind).storage
-    memory = context.scratch[int(byte_offset) :]
+    memory: np.ndarray[Any, Any] = context.scratch[int(byte_offset) :]
     return memory[: len(memory) // storage.itemsize * storage.itemsize].view(storage)
 
 

@@ -11,6 +11,8 @@ import numpy as np
 from onnxsmith_compiler.codegen.conversions import CONVERSIONS
 from onnxsmith_compiler.codegen.intrinsics import INDEX_INTRINSICS, MEMORY_INTRINSICS
 from onnxsmith_compiler.codegen.scalar import SCALAR_INTRINSICS
+from onnxsmith_compiler.codegen.tiles import TILES
+from onnxsmith_compiler.codegen.vector_math import VECTOR_MATH
 from onnxsmith_compiler.ir import dtype as dtypes
 
 # Types that scalars are computed in are numpy's, so that `float32(x)` converts; the others are only stored.
@@ -28,9 +30,7 @@ _SCALAR_TYPES: dict[str, Any] = {
     "bool": np.bool_,
 }
 _STORAGE_TYPES: dict[str, Any] = {
-    dtype.name: dtype
-    for dtype in dtypes.ALL
-    if dtype.name not in _SCALAR_TYPES and dtype.is_float
+    dtype.name: dtype for dtype in dtypes.ALL if dtype.name not in _SCALAR_TYPES and dtype.is_float
 }
 _BUILTINS: dict[str, Any] = {"range": range, "nan": float("nan"), "inf": float("inf")}
 
@@ -40,10 +40,13 @@ KERNEL_NAMESPACE: Mapping[str, Any] = MappingProxyType(
         **_SCALAR_TYPES,
         **_STORAGE_TYPES,
         **_BUILTINS,
+        **TILES,
         **MEMORY_INTRINSICS,
         **INDEX_INTRINSICS,
         **CONVERSIONS,
         **SCALAR_INTRINSICS,
+        **VECTOR_MATH,
+        **TILES,
     }
 )
 REFERENCE_NAMESPACE: Mapping[str, Any] = KERNEL_NAMESPACE

@@ -26,8 +26,9 @@ _F32_MAGNITUDE = 0x7FFFFFFF
 class NarrowFormat:
     """A float format with a sign bit, `exponent` exponent bits and `mantissa` mantissa bits.
 
-    `inf` and `nan` are the magnitude bits of infinity and of the NaN that is written; None where the format lacks it.
-    `unsigned_zero` marks the FNUZ formats, whose only NaN is the pattern of minus zero (`nan` is None).
+    `inf` and `nan` are the magnitude bits of infinity and of the NaN that is written; None where the format
+    lacks it. `unsigned_zero` marks the FNUZ formats, whose only NaN is the pattern of minus zero (`nan` is
+    None).
     """
 
     bits: int

@@ -12,23 +12,42 @@ from typing import Any
 
 import llvmlite.binding as llvm
 from llvmlite import ir
-from numba.core import callconv, codegen, compiler, cpu, cpu_options, errors, types, typing
+from numba.core import (
+    codegen,
+    compiler,
+    cpu,
+    cpu_options,
+    errors,
+    fastmathpass,
+    imputils,
+    types,
+    typing,
+)  # fmt: skip
 from numba.core.compiler_lock import global_compiler_lock
+from numba.core.typing import builtins as numba_builtins
+from numba.core.typing import templates
+from numba.cpython import builtins, numbers, rangeobj, tupleobj  # noqa: F401 (they fill the registry)
 from numba.extending import models, register_model, typeof_impl
 
-from onnxsmith_compiler.codegen import llvm_backend
+from onnxsmith_compiler.codegen import entry_points, llvm_backend
 from onnxsmith_compiler.codegen.compile_errors import KernelCompileError
 from onnxsmith_compiler.codegen.kernel_function import Helper, Intrinsic
 from onnxsmith_compiler.codegen.namespace import define_kernel
 from onnxsmith_compiler.codegen.source import KernelSource
-from onnxsmith_compiler.codegen.storage import StoragePointer, named_type
+from onnxsmith_compiler.codegen.storage import named_type
 from onnxsmith_compiler.codegen.target import Target
-from onnxsmith_compiler.ir.dtype import INT64
 
 FAST_MATH = ("contract", "nsz")
-_I32 = ir.IntType(32)
-_I64 = ir.IntType(64)
-_FAULT_INVALID = 3
+_PASSES = (
+    compiler.TranslateByteCode,
+    compiler.FixupArgs,
+    compiler.IRProcessing,
+    compiler.ReconstructSSA,
+    compiler.NopythonTypeInference,
+    compiler.PreLowerStripPhis,
+    compiler.NativeLowering,
+    compiler.NoPythonBackend,
+)
 
 
 @dataclass(frozen=True)
@@ -115,11 +134,15 @@ def _helper_signature(helper: Helper) -> Any:
 
 
 def _helper_symbol(helper: Helper) -> str:
-    return f"onnxsmith.helper.{helper.name}"
+    return f"onnxsmith.helper.{helper.function.__module__}.{helper.name}"
 
 
 def _call_helper(
-    context: Any, helper: Helper, builder: ir.IRBuilder, arguments: Sequence[ir.Value], location: object = None
+    context: Any,
+    helper: Helper,
+    builder: ir.IRBuilder,
+    arguments: Sequence[ir.Value],
+    location: object = None,
 ) -> ir.Value:
     context.helpers_called[_helper_symbol(helper)] = helper
     signature = _helper_signature(helper)
@@ -127,9 +150,10 @@ def _call_helper(
     callee = builder.module.globals.get(symbol)
     if callee is None:
         kinds = [context.get_value_type(kind) for kind in signature.args]
-        kind = ir.FunctionType(context.get_value_type(signature.return_type), kinds)
-        callee = ir.Function(builder.module, kind, symbol)
-    return builder.call(callee, arguments)
+        result = ir.VoidType() if helper.result == "void" else context.get_value_type(signature.return_type)
+        callee = ir.Function(builder.module, ir.FunctionType(result, kinds), symbol)
+    returned = builder.call(callee, arguments)
+    return context.get_dummy_value() if helper.result == "void" else returned
 
 
 class _ModuleCollector(codegen.CodeLibrary):  # type: ignore[misc]
@@ -187,15 +211,36 @@ class _FrontEndCodegen(codegen.Codegen):  # type: ignore[misc]
         return (self._triple,)
 
 
-class _KernelTyping(typing.Context):  # type: ignore[misc]
-    """numba's typing rules for its builtins alone: scalars, ranges, tuples."""
+@functools.cache
+def _typing_rules() -> templates.Registry:
+    """numba's typing rules for scalars, ranges and tuples: those of one module, without overloads."""
+    rules = templates.Registry()
+    rules.functions = [rule for rule in templates.builtin_registry.functions if _is_builtin(rule)]
+    rules.attributes = [rule for rule in templates.builtin_registry.attributes if _is_builtin(rule)]
+    rules.globals = [
+        (value, kind)
+        for value, kind in templates.builtin_registry.globals
+        if isinstance(kind, types.Function) and all(map(_is_builtin, kind.templates))
+    ]
+    return rules
 
-    def load_additional_registries(self) -> None:
-        return
+
+def _is_builtin(rule: type) -> bool:
+    return any(base.__module__ == numba_builtins.__name__ for base in rule.__mro__)
+
+
+class _KernelTyping(typing.BaseContext):  # type: ignore[misc]
+    """numba's typing, of scalars, ranges and tuples alone."""
+
+    def init(self) -> None:
+        self.install_registry(_typing_rules())
+
+    def refresh(self) -> None:
+        """Nothing is ever added to the rules."""
 
 
 class _KernelContext(cpu.CPUContext):  # type: ignore[misc]
-    """numba's lowering for its builtins alone, plus Intrinsics and Helpers."""
+    """numba's lowering of scalars, ranges and tuples, plus Intrinsics and Helpers."""
 
     def __init__(self, target: Target) -> None:
         self.kernel_target = target
@@ -205,17 +250,29 @@ class _KernelContext(cpu.CPUContext):  # type: ignore[misc]
     def init(self) -> None:
         self.is32bit = False
         self._internal_codegen = _FrontEndCodegen(self.kernel_target)
+        self.install_registry(imputils.builtin_registry)
 
-    def load_additional_registries(self) -> None:
-        from numba.cpython import builtins, numbers, rangeobj, tupleobj  # noqa: F401
+    def refresh(self) -> None:
+        """Nothing is ever added to the registry."""
 
     def get_function(self, fn: Any, sig: Any, _firstcall: bool = True) -> Any:
         if isinstance(fn, _CallableType):
             return fn.implementation(self, sig)
-        return super().get_function(fn, sig, _firstcall)
+        return super().get_function(fn, sig, _firstcall=False)
 
     def post_lowering(self, mod: ir.Module, library: _ModuleCollector) -> None:
-        cpu.fastmathpass.rewrite_module(mod, self.fastmath)
+        fastmathpass.rewrite_module(mod, self.fastmath)
+
+
+class _KernelPipeline(compiler.CompilerBase):  # type: ignore[misc]
+    """numba's passes to LLVM IR, without those that serve closures, arrays and reference counts."""
+
+    def define_pipelines(self) -> list[compiler.PassManager]:
+        passes = compiler.PassManager("kernel")
+        for each in _PASSES:
+            passes.add_pass(each, each.__name__)
+        passes.finalize()
+        return [passes]
 
 
 def _flags() -> compiler.Flags:
@@ -232,7 +289,7 @@ def _flags() -> compiler.Flags:
 
 @dataclass(frozen=True)
 class _Lowered:
-    """One function in LLVM IR: numba's modules, the exported function among them, and the helpers it calls."""
+    """One function in LLVM IR: numba's modules, with the exported function, and the helpers it calls."""
 
     modules: tuple[str, ...]
     helpers: tuple[Helper, ...]
@@ -249,7 +306,8 @@ class Compiler:
     def compile_kernel(self, source: KernelSource, symbol: str) -> bytes:
         """A relocatable object that exports `symbol`, with the kernel ABI.
 
-        Raises KernelCompileError where numba refuses the text, UndefinedSymbolError where code calls what nothing defines.
+        Raises KernelCompileError where numba refuses the text, UndefinedSymbolError where code calls what
+        nothing defines.
         """
         module = self.kernel_module(source, symbol)
         return llvm_backend.emit_object(module, self.target, f"kernel {source.label}")
@@ -262,7 +320,12 @@ class Compiler:
         label = f"kernel {source.label}"
         function = define_kernel(source.text)
         lowered = self._lower(
-            function, "int32", arguments, noalias, label, functools.partial(_wrap_kernel, symbol, arguments)
+            function,
+            "int32",
+            arguments,
+            noalias,
+            label,
+            functools.partial(entry_points.wrap_kernel, symbol, arguments),
         )
         return self._link([lowered], [symbol])
 
@@ -276,7 +339,7 @@ class Compiler:
                 native.arguments,
                 native.noalias,
                 f"native function {native.symbol}",
-                functools.partial(_wrap_native, native.symbol),
+                functools.partial(entry_points.wrap_native, native.symbol, native.result != "void"),
             )
             for native in functions
         ]
@@ -303,10 +366,11 @@ class Compiler:
                     context,
                     function,
                     tuple(map(named_type, arguments)),
-                    types.void if result == "void" else named_type(result),
+                    named_type(result),
                     _flags(),
                     {},
                     library=library,
+                    pipeline_class=_KernelPipeline,
                 )
         except errors.NumbaError as error:
             raise KernelCompileError(f"{label}: {error}") from error
@@ -363,7 +427,9 @@ class Compiler:
                 helper.arguments,
                 (),
                 f"helper {helper.name}",
-                functools.partial(_wrap_native, symbol, always_inline=True),
+                functools.partial(
+                    entry_points.wrap_native, symbol, helper.result != "void", always_inline=True
+                ),
             )
             module = llvm_backend.parse(lowered.modules[0], self.target)
             for text in lowered.modules[1:]:
@@ -381,49 +447,10 @@ def compiler_for(target: Target) -> Compiler:
 
 
 def compile_kernel(source: KernelSource, symbol: str, target: Target) -> bytes:
-    """A relocatable object for `target` that exports `symbol`, with the kernel ABI; see Compiler.compile_kernel."""
+    """A relocatable object for `target` that exports `symbol`; see Compiler.compile_kernel."""
     return compiler_for(target).compile_kernel(source, symbol)
 
 
 def compile_functions(functions: Iterable[NativeFunction], target: Target) -> bytes:
     """A relocatable object for `target` that exports `functions` with plain C signatures."""
     return compiler_for(target).compile_functions(functions)
-
-
-def _call_inner(builder: ir.IRBuilder, inner: ir.Function, arguments: Sequence[ir.Value]) -> tuple[ir.Value, ir.Value]:
-    """(numba's status code, the returned value) of a call that is always inlined."""
-    returned = builder.alloca(inner.args[0].type.pointee)
-    exception = builder.alloca(inner.args[1].type.pointee)
-    inner.attributes.add("alwaysinline")
-    status = builder.call(inner, [returned, exception, *arguments])
-    return status, returned
-
-
-def _wrap_kernel(symbol: str, arguments: Sequence[str], module: ir.Module, inner: ir.Function) -> None:
-    """Add `int32 symbol(int64* ctx, int64* args, int64 begin, int64 end)`, which reads `inner`'s arguments from `args`."""
-    words = _I64.as_pointer()
-    wrapper = ir.Function(module, ir.FunctionType(_I32, [words, words, _I64, _I64]), symbol)
-    ctx, table, begin, end = wrapper.args
-    builder = ir.IRBuilder(wrapper.append_basic_block("entry"))
-    values = [ctx]
-    for index, kind in enumerate(arguments[1:-2]):
-        word = builder.load(builder.gep(table, [_I64(index)], inbounds=True))
-        values.append(builder.inttoptr(word, inner.args[index + 3].type) if kind.endswith("*") else word)
-    status, returned = _call_inner(builder, inner, [*values, begin, end])
-    failed = builder.icmp_unsigned("!=", status, ir.Constant(status.type, callconv.RETCODE_OK.constant))
-    builder.ret(builder.select(failed, _I32(_FAULT_INVALID), builder.load(returned)))
-
-
-def _wrap_native(symbol: str, module: ir.Module, inner: ir.Function, *, always_inline: bool = False) -> None:
-    """Add `symbol`, which takes `inner`'s arguments and returns what it returns."""
-    returns_nothing = isinstance(inner.args[0].type.pointee, ir.PointerType)
-    result = ir.VoidType() if returns_nothing else inner.args[0].type.pointee
-    wrapper = ir.Function(module, ir.FunctionType(result, [value.type for value in inner.args[2:]]), symbol)
-    if always_inline:
-        wrapper.attributes.add("alwaysinline")
-    builder = ir.IRBuilder(wrapper.append_basic_block("entry"))
-    _, returned = _call_inner(builder, inner, wrapper.args)
-    if returns_nothing:
-        builder.ret_void()
-    else:
-        builder.ret(builder.load(returned))

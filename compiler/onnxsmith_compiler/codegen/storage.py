@@ -69,7 +69,7 @@ class StorageClass(types.Dummy):  # type: ignore[misc]
         super().__init__(f"storage class({dtype.name})")
 
 
-@register_model(StoragePointer)  # type: ignore[untyped-decorator]
+@register_model(StoragePointer)
 class _StoragePointerModel(models.PrimitiveModel):  # type: ignore[misc]
     def __init__(self, manager: Any, fe_type: StoragePointer) -> None:
         super().__init__(manager, fe_type, storage_type(fe_type.dtype).as_pointer())
@@ -94,7 +94,9 @@ def dtype_of_class(kind: types.Type) -> DType | None:
 
 
 def named_type(name: str) -> types.Type:
-    """The numba type of a `source.Parameter` type: "int64", "float32", or "float32*" for a pointer."""
+    """The numba type of "int64", "float32", ..., of a pointer, "float32*", or of "void"."""
+    if name == "void":
+        return types.void
     if name.endswith("*"):
         return StoragePointer(dtypes.BY_NAME[name[:-1]])
     return VALUE_TYPES[name]

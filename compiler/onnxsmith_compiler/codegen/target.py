@@ -19,9 +19,9 @@ _DEFAULT_L3 = 8 << 20
 class Target:
     """One CPU: what LLVM is told (`triple`, `cpu`, `features`) and what schedules are sized by.
 
-    `features` is LLVM's list ("+avx2,-avx512f,..."). `vector_bits` is the width of the vectors that code uses,
-    `vector_registers` how many of them there are; `l1`, `l2`, `l3` are bytes of data cache, l1 and l2 of one core,
-    l3 of all; `cores` is how many this process may run on.
+    `features` is LLVM's list ("+avx2,-avx512f,..."). `vector_bits` is the width of the vectors that code
+    uses, `vector_registers` how many of them there are; `l1`, `l2`, `l3` are bytes of data cache, l1 and l2
+    of one core, l3 of all; `cores` is how many this process may run on.
     """
 
     triple: str
@@ -110,7 +110,7 @@ def _vectors(triple: str, features: set[str] | frozenset[str]) -> tuple[int, int
 
 
 def _cache_sizes(folder: Path) -> tuple[int, int, int]:
-    """Bytes of data cache of levels 1 to 3 that Linux lists under `folder`, with defaults for what it hides."""
+    """Bytes of data cache of levels 1 to 3, as Linux lists them in `folder`; defaults for what it hides."""
     sizes = {1: _DEFAULT_L1, 2: _DEFAULT_L2, 3: _DEFAULT_L3}
     for index in sorted(folder.glob("index*")):
         try:
