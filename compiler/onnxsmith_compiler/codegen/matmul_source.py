@@ -1,0 +1,188 @@
+"""Prints matrix products: C[batch, M, N] = A[batch, M, K] x B[batch, K, N], B in packed panels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from onnxsmith_compiler.codegen.contraction_source import (
+    ADDRESS_BYTES,
+    SCRATCH_ALIGNMENT,
+    Tiling,
+    block_plan,
+    indent,
+    kernel_source,
+    panel_sweep,
+    sizes,
+    tile_counts,
+    tile_position,
+)
+from onnxsmith_compiler.codegen.epilogue import Epilogue, Prologue
+from onnxsmith_compiler.codegen.source import KernelSource, Parameter
+from onnxsmith_compiler.codegen.target import Target
+from onnxsmith_compiler.codegen.tiles import TileShape
+from onnxsmith_compiler.ir.dim import Dim
+
+_AXES = "pqr"
+
+
+@dataclass(frozen=True)
+class MatmulForm:
+    """What is baked into a matmul kernel.
+
+    `whole_panels`: N is a multiple of the tile's columns. `batch_axes`: the number of axes, 0 to 3, over
+    which A and B vary with strides of their own (axes over which B stays the same belong to M where A
+    allows it).
+    """
+
+    tile: TileShape
+    whole_panels: bool
+    batch_axes: int = 0
+
+    def tiles(self, m: Dim, n: Dim, batch: Dim, tiling: Tiling) -> Dim:
+        """The number of tiles of a step that multiplies `batch` products of m by n."""
+        panels = _ceil_div(n, self.tile.columns)
+        return batch * _ceil_div(m, tiling.rows) * _ceil_div(panels, tiling.panels)
+
+    def scratch(self, k: Dim, tiling: Tiling, *, staged: bool = False) -> Dim:
+        """Bytes of scratch a thread needs; `staged`: the kernel has a Prologue."""
+        table = _table_bytes(tiling.rows)
+        if not staged:
+            return table
+        return table + tiling.rows * _pitch(k, self.tile) * self.tile.element.itemsize
+
+    def cost(self, k: Dim, tiling: Tiling, target: Target) -> Dim:
+        """About how many nanoseconds a tile takes."""
+        per_nanosecond = 6 * target.vector_bits // self.tile.element.bits
+        return (tiling.rows * tiling.panels * self.tile.columns * k + 500 * per_nanosecond) // per_nanosecond
+
+
+def _ceil_div(a: Dim, b: int) -> Dim:
+    return (a + (b - 1)) // b
+
+
+def _table_bytes(rows: int) -> int:
+    # One more than there are rows: a register tile reads addresses in pairs.
+    return _ceil_to((rows + 1) * ADDRESS_BYTES, SCRATCH_ALIGNMENT)
+
+
+def _ceil_to(value: int, multiple: int) -> int:
+    return -(-value // multiple) * multiple
+
+
+def _pitch(k: Dim, tile: TileShape) -> Dim:
+    """Elements between rows of staged A: an odd number of cache lines, which spreads rows over the sets."""
+    line = SCRATCH_ALIGNMENT // tile.element.itemsize
+    return (k + (2 * line - 1)) // (2 * line) * (2 * line) + line
+
+
+def matmul_tiling(form: MatmulForm, m: int | None, n: int | None, k: int | None, target: Target) -> Tiling:
+    """Rows and panels of a tile for sizes that may be unknown (None)."""
+    element = form.tile.element.itemsize
+    height = form.tile.rows
+    depth = 512 if k is None else max(k, 1)
+    rows = _ceil_to(max(1, min(256, target.l2 // 4 // (depth * element))), height)
+    panels = max(1, target.l2 // 2 // (depth * form.tile.columns * element))
+    if m is not None:
+        groups = max(1, round(m / rows))
+        rows = _ceil_to(max(1, -(-m // groups)), height)
+    if n is not None:
+        panels = min(panels, max(1, -(-n // form.tile.columns)))
+    return Tiling(rows, panels)
+
+
+def matmul_source(
+    form: MatmulForm, epilogue: Epilogue, prologue: Prologue | None = None, label: str = "matmul"
+) -> KernelSource:
+    """The kernel of `form`.
+
+    Parameters, in order: `a` (or, with a prologue, its parameters), `b`, the epilogue's, m_size, n_size,
+    k_size, `a_row` (elements between rows of A, which are dense; not with a prologue), for each batch axis
+    its size and the strides of A (not with a prologue) and of B in elements, rows_per_tile, panels_per_tile
+    (a Tiling). A and B have the tile's dtype; B is laid out as `packing.pack_matmul` does, with panels of
+    the tile's columns.
+    """
+    dtype = form.tile.dtype
+    axes = _AXES[: form.batch_axes]
+    strides = [name for axis in axes for name in _axis_names(axis, prologue is None)]
+    left = (Parameter("a", f"{dtype}*"),) if prologue is None else prologue.parameters
+    parameters = (
+        *left,
+        Parameter("b", f"{dtype}*"),
+        *epilogue.parameters,
+        *sizes("m_size", "n_size", "k_size"),
+        *(sizes("a_row") if prologue is None else ()),
+        *sizes(*strides, "rows_per_tile", "panels_per_tile"),
+    )
+    width = form.tile.columns
+    batch = "batch" if axes else "0"
+    per_tile = [
+        *tile_position(width, bool(axes)),
+        *_batch_lines(axes, prologue is None),
+        *(_direct_rows() if prologue is None else _staged_rows(prologue, batch)),
+        *block_plan(form.tile),
+        *panel_sweep(
+            form.tile,
+            epilogue,
+            taps="1",
+            whole_panels=form.whole_panels,
+            row_table="offset(table, row)",
+            batch=batch,
+        ),
+    ]
+    body = [
+        "table = scratch(ctx, int64, 0)",
+        *([] if prologue is None else _staging(form.tile)),
+        f"sums = stack({dtype}, {form.tile.rows * width})",
+        "depth = k_size",
+        *tile_counts(width),
+        "for tile in range(begin, end):",
+        *indent(per_tile),
+    ]
+    return kernel_source(label, parameters, body)
+
+
+def _axis_names(axis: str, direct: bool) -> tuple[str, ...]:
+    return (f"size_{axis}", *((f"a_{axis}",) if direct else ()), f"b_{axis}")
+
+
+def _batch_lines(axes: str, direct: bool) -> list[str]:
+    """Lines that find the product's first element of A and first panel of B."""
+    if not axes:
+        return ["b_matrix = b", *(["a_matrix = a"] if direct else [])]
+    lines = ["rest = batch", "a_start = 0", "b_start = 0"] if direct else ["rest = batch", "b_start = 0"]
+    for axis in reversed(axes):
+        lines.append(f"b_start += rest % size_{axis} * b_{axis}")
+        if direct:
+            lines.append(f"a_start += rest % size_{axis} * a_{axis}")
+        lines.append(f"rest = rest // size_{axis}")
+    lines.append("b_matrix = offset(b, b_start)")
+    return [*lines, "a_matrix = offset(a, a_start)"] if direct else lines
+
+
+def _direct_rows() -> list[str]:
+    return [
+        "for i in range(row_count + 1):",
+        "    store(table, i, address(offset(a_matrix, (first_row + min(i, row_count - 1)) * a_row)))",
+    ]
+
+
+def _staging(tile: TileShape) -> list[str]:
+    line = SCRATCH_ALIGNMENT // tile.element.itemsize
+    table = f"((rows_per_tile + 1) * {ADDRESS_BYTES} + {SCRATCH_ALIGNMENT - 1}) // {SCRATCH_ALIGNMENT}"
+    return [
+        f"staged = scratch(ctx, {tile.dtype}, {table} * {SCRATCH_ALIGNMENT})",
+        f"pitch = (k_size + {2 * line - 1}) // {2 * line} * {2 * line} + {line}",
+    ]
+
+
+def _staged_rows(prologue: Prologue, batch: str) -> list[str]:
+    lines, value = prologue.lines("m_index", "k_index", batch)
+    return [
+        "for i in range(row_count):",
+        "    m_index = first_row + i",
+        "    for k_index in range(k_size):",
+        *indent(lines, 2),
+        f"        store(staged, i * pitch + k_index, {value})",
+        "for i in range(row_count + 1):",
+        "    store(table, i, address(offset(staged, min(i, row_count - 1) * pitch)))",
+    ]

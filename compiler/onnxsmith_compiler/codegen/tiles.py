@@ -1,0 +1,331 @@
+"""Register tiles: the inner loop of matmul and convolution as one macro intrinsic.
+
+A tile multiplies up to `rows` rows of A by one packed panel of B, `columns` wide, with every accumulator
+in a register. The rows are given by address, one for each tap, so that the same code serves
+matmul (one tap, a row of A) and convolution (one tap for each window position, a pixel or a row of zeros).
+
+Every element is one chain of fused multiply-adds from zero in the order of (tap, k), whatever the number
+of rows: results do not depend on how rows are grouped into tiles.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba.core import types
+
+from onnxsmith_compiler.codegen.kernel_function import Intrinsic
+from onnxsmith_compiler.codegen.storage import StoragePointer, array_pointer
+from onnxsmith_compiler.codegen.target import Target
+from onnxsmith_compiler.ir.dtype import BY_NAME, INT64, DType
+
+_I8 = ir.IntType(8)
+_I32 = ir.IntType(32)
+_I64 = ir.IntType(64)
+_FLOATS: dict[str, ir.Type] = {"float32": ir.FloatType(), "float64": ir.DoubleType()}
+_ALIGNMENT = 64
+# How far ahead of its use a panel is brought into the first-level cache.
+_NEAR_BYTES = 1024
+_LOCALITY_L1, _LOCALITY_L2 = 3, 2
+
+
+@dataclass(frozen=True)
+class TileShape:
+    """The largest tile of a kind: `rows` by `vectors` vectors of `lanes` elements of type `dtype`, a name."""
+
+    rows: int
+    vectors: int
+    lanes: int
+    dtype: str
+
+    @property
+    def columns(self) -> int:
+        return self.vectors * self.lanes
+
+    @property
+    def name(self) -> str:
+        """The name that printed kernels call: `tile_14x2_f32x16`."""
+        return f"tile_{self.rows}x{self.vectors}_f{self.element.bits}x{self.lanes}"
+
+    @property
+    def element(self) -> DType:
+        return BY_NAME[self.dtype]
+
+    @property
+    def heights(self) -> tuple[int, ...]:
+        """Numbers of rows there is code for, ascending; another number takes the next higher one's."""
+        return (1, *range(2, self.rows + 1, 2))
+
+
+def _tile_shapes() -> tuple[TileShape, ...]:
+    shapes = []
+    # (lanes of float32, rows, vectors): AVX-512, AVX2, and NEON or SSE.
+    for lanes, rows, vectors in (
+        (16, 14, 2),
+        (16, 14, 1),
+        (8, 6, 2),
+        (8, 12, 1),
+        (4, 8, 3),
+        (4, 6, 2),
+        (4, 12, 1),
+    ):
+        shapes.append(TileShape(rows, vectors, lanes, "float32"))
+        shapes.append(TileShape(rows, vectors, lanes // 2, "float64"))
+    return tuple(shapes)
+
+
+def tile_shape(target: Target, dtype: str, columns: int | None = None) -> TileShape:
+    """The tile for a B of `columns` columns (None: many) of `dtype`, "float32" or "float64"."""
+    lanes = target.vector_bits // BY_NAME[dtype].bits
+    candidates = [shape for shape in TILE_SHAPES if (shape.lanes, shape.dtype) == (lanes, dtype)]
+    few = [shape for shape in candidates if columns is not None and columns <= shape.columns]
+    if few:
+        return min(few, key=lambda shape: shape.columns)
+    fitting = [shape for shape in candidates if _registers(shape) <= target.vector_registers]
+    return max(fitting, key=lambda shape: shape.rows * shape.vectors)
+
+
+def _registers(shape: TileShape) -> int:
+    """Accumulators, a row of B and one broadcast element of A."""
+    return shape.rows * shape.vectors + shape.vectors + 1
+
+
+def tile_intrinsic(shape: TileShape) -> Intrinsic:
+    """The intrinsic `shape.name(rows, count, taps, depth, panel, out, ahead, step)`.
+
+    out[i, j] = sum over t, k of A(i, t)[k] * panel[t * depth + k, j] for i < count and j < columns, where
+    A(i, t) are the `depth` elements at address rows[t * shape.rows + i]. `rows` is int64*, the others point
+    to the shape's dtype; `out` is dense, shape.rows * columns elements, aligned to 64 bytes; `count` is at
+    least 1; where taps * depth is 0, `out` becomes zero. Rows from `count` to the next of shape.heights are
+    computed too: their addresses must be readable, and their part of `out` is undefined. Meanwhile it
+    prefetches memory that is needed later, `step` elements from `ahead` on for each k.
+    """
+
+    def definition(context: Any, *kinds: Any) -> Any:
+        if len(kinds) != 8:
+            return None
+        element, size = StoragePointer(shape.element), types.int64
+        expected = (StoragePointer(INT64), size, size, size, element, element, element, size)
+        for given, wanted in zip(kinds, expected, strict=True):
+            if given != wanted and not (wanted is size and isinstance(given, types.Integer)):
+                return None
+
+        def emit(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
+            function = _tile_function(builder.module, shape, context.kernel_target)
+            builder.call(function, arguments)
+            return context.get_dummy_value()
+
+        return types.void(*expected), emit
+
+    return Intrinsic(shape.name, definition, _tile_reference(shape))
+
+
+def _tile_reference(shape: TileShape) -> Any:
+    def reference(
+        rows: Any, count: int, taps: int, depth: int, panel: Any, out: Any, ahead: Any, step: int
+    ) -> None:
+        table, weights, result = array_pointer(rows), array_pointer(panel), array_pointer(out)
+        width = shape.columns
+        b = weights.array[weights.start :][: taps * depth * width].reshape(taps * depth, width)
+        c = result.array[result.start :][: shape.rows * width].reshape(shape.rows, width)
+        for i in range(count):
+            addresses = [int(table.array[table.start + tap * shape.rows + i]) for tap in range(taps)]
+            a = np.concatenate([_elements_at(address, depth, shape.dtype) for address in addresses])
+            total = np.zeros(width, a.dtype)
+            for element, row in zip(a, b, strict=True):
+                total += element * row
+            c[i] = total
+
+    return reference
+
+
+def _elements_at(address: int, count: int, dtype: str) -> np.ndarray[Any, Any]:
+    kind = ctypes.c_float if dtype == "float32" else ctypes.c_double
+    return np.ctypeslib.as_array((kind * count).from_address(address))
+
+
+def _tile_function(module: ir.Module, shape: TileShape, target: Target) -> ir.Function:
+    """The module's own function that picks the height; made on first use."""
+    name = f"onnxsmith.{shape.name}"
+    if name in module.globals:
+        return module.globals[name]
+    element = _FLOATS[shape.dtype].as_pointer()
+    kind = ir.FunctionType(
+        ir.VoidType(), [_I64.as_pointer(), _I64, _I64, _I64, element, element, element, _I64]
+    )
+    variants = [_variant(module, f"{name}.{height}", kind, shape, height, target) for height in shape.heights]
+    function = ir.Function(module, kind, name)
+    function.attributes.add("noinline")
+    builder = ir.IRBuilder(function.append_basic_block("entry"))
+    _, count, taps, depth, _, out, _, _ = function.args
+    with builder.if_then(builder.icmp_signed("<=", builder.mul(taps, depth), _I64(0)), likely=False):
+        zero = ir.Constant(ir.ArrayType(_FLOATS[shape.dtype], shape.rows * shape.columns), None)
+        builder.store(zero, builder.bitcast(out, zero.type.as_pointer()), align=_ALIGNMENT)
+        builder.ret_void()
+    largest = function.append_basic_block(f"rows.{shape.rows}")
+    choice = builder.switch(count, largest)
+    below = 0
+    for height, variant in zip(shape.heights, variants, strict=True):
+        block = largest if height == shape.rows else function.append_basic_block(f"rows.{height}")
+        if height < shape.rows:
+            for rows in range(below + 1, height + 1):
+                choice.add_case(_I64(rows), block)
+        below = height
+        builder.position_at_end(block)
+        builder.call(variant, function.args)
+        builder.ret_void()
+    return function
+
+
+def _variant(
+    module: ir.Module, name: str, kind: ir.FunctionType, shape: TileShape, height: int, target: Target
+) -> ir.Function:
+    function = ir.Function(module, kind, name)
+    function.attributes.add("noinline")
+    for argument in (function.args[4], function.args[5]):
+        argument.add_attribute("noalias")
+    _TileEmitter(function, shape, height, target).emit()
+    return function
+
+
+Accumulators = list[list[ir.Value]]
+
+
+class _TileEmitter:
+    """Writes the body of one height: a loop over taps around a loop over k."""
+
+    def __init__(self, function: ir.Function, shape: TileShape, height: int, target: Target) -> None:
+        self.function, self.shape, self.height, self.target = function, shape, height, target
+        self.element = _FLOATS[shape.dtype]
+        self.vector = ir.VectorType(self.element, shape.lanes)
+        self.builder = ir.IRBuilder(function.append_basic_block("entry"))
+
+    def emit(self) -> None:
+        builder = self.builder
+        rows, _, taps, depth, panel, out, ahead, step = self.function.args
+        entry = builder.block
+        each_tap = self.function.append_basic_block("tap")
+        each_k = self.function.append_basic_block("k")
+        tap_done = self.function.append_basic_block("tap.done")
+        done = self.function.append_basic_block("done")
+        zero = ir.Constant(self.vector, [0.0] * self.shape.lanes)
+        step_bytes = builder.mul(step, _I64(self.shape.element.itemsize))
+        ahead = builder.bitcast(ahead, _I8.as_pointer())
+        builder.branch(each_tap)
+
+        builder.position_at_end(each_tap)
+        tap = self._phi(_I64, _I64(0), entry)
+        tap_panel = self._phi(panel.type, panel, entry)
+        tap_ahead = self._phi(ahead.type, ahead, entry)
+        tap_sums = [[self._phi(self.vector, zero, entry) for _ in self._vectors] for _ in range(self.height)]
+        addresses = self._row_addresses(rows, tap)
+        builder.branch(each_k)
+
+        builder.position_at_end(each_k)
+        k = self._phi(_I64, _I64(0), each_tap)
+        at_panel = self._phi(panel.type, tap_panel, each_tap)
+        at_ahead = self._phi(ahead.type, tap_ahead, each_tap)
+        sums = [[self._phi(self.vector, start, each_tap) for start in row] for row in tap_sums]
+        self._prefetch(at_ahead, _LOCALITY_L2)
+        near = builder.bitcast(at_panel, _I8.as_pointer())
+        for line in range(0, self.shape.columns * self.shape.element.itemsize, _ALIGNMENT):
+            self._prefetch(builder.gep(near, [_I64(_NEAR_BYTES + line)]), _LOCALITY_L1)
+        new = self._multiply(addresses, k, at_panel, sums)
+        next_panel = builder.gep(at_panel, [_I64(self.shape.columns)])
+        next_ahead = builder.gep(at_ahead, [step_bytes])
+        next_k = builder.add(k, _I64(1))
+        for phi, value in ((k, next_k), (at_panel, next_panel), (at_ahead, next_ahead)):
+            phi.add_incoming(value, each_k)
+        self._carry(sums, new, each_k)
+        builder.cbranch(builder.icmp_signed("<", next_k, depth), each_k, tap_done)
+
+        builder.position_at_end(tap_done)
+        next_tap = builder.add(tap, _I64(1))
+        for phi, value in ((tap, next_tap), (tap_panel, next_panel), (tap_ahead, next_ahead)):
+            phi.add_incoming(value, tap_done)
+        self._carry(tap_sums, new, tap_done)
+        builder.cbranch(builder.icmp_signed("<", next_tap, taps), each_tap, done)
+
+        builder.position_at_end(done)
+        for i, row in enumerate(new):
+            for j, value in enumerate(row):
+                place = builder.gep(out, [_I64(i * self.shape.columns + j * self.shape.lanes)])
+                builder.store(value, builder.bitcast(place, self.vector.as_pointer()), align=_ALIGNMENT)
+        builder.ret_void()
+
+    @property
+    def _vectors(self) -> range:
+        return range(self.shape.vectors)
+
+    def _phi(self, kind: ir.Type, start: ir.Value, origin: ir.Block) -> ir.PhiInstr:
+        phi = self.builder.phi(kind)
+        phi.add_incoming(start, origin)
+        return phi
+
+    def _carry(self, phis: Accumulators, values: Accumulators, origin: ir.Block) -> None:
+        for phi_row, value_row in zip(phis, values, strict=True):
+            for phi, value in zip(phi_row, value_row, strict=True):
+                phi.add_incoming(value, origin)
+
+    def _row_addresses(self, rows: ir.Value, tap: ir.Value) -> list[ir.Value]:
+        builder = self.builder
+        first = builder.mul(tap, _I64(self.shape.rows))
+        words = [builder.load(builder.gep(rows, [builder.add(first, _I64(i))])) for i in range(self.height)]
+        return [builder.inttoptr(word, self.element.as_pointer()) for word in words]
+
+    def _multiply(
+        self, addresses: list[ir.Value], k: ir.Value, panel: ir.Value, sums: Accumulators
+    ) -> Accumulators:
+        builder = self.builder
+        weights = []
+        for j in self._vectors:
+            place = builder.gep(panel, [_I64(j * self.shape.lanes)])
+            weights.append(
+                builder.load(
+                    builder.bitcast(place, self.vector.as_pointer()), align=self.shape.element.itemsize
+                )
+            )
+        new = []
+        for address, row in zip(addresses, sums, strict=True):
+            element = self._broadcast(builder.load(builder.gep(address, [k])))
+            new.append(
+                [self._fma(element, weight, total) for weight, total in zip(weights, row, strict=True)]
+            )
+        return new
+
+    def _broadcast(self, value: ir.Value) -> ir.Value:
+        nothing = ir.Constant(self.vector, ir.Undefined)
+        first = self.builder.insert_element(nothing, value, _I32(0))
+        lanes = ir.Constant(ir.VectorType(_I32, self.shape.lanes), [0] * self.shape.lanes)
+        return self.builder.shuffle_vector(first, nothing, lanes)
+
+    def _fma(self, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
+        if not self.target.fma:
+            return self.builder.fadd(self.builder.fmul(a, b), c)
+        name = f"llvm.fma.v{self.shape.lanes}f{self.shape.element.bits}"
+        declared = self.function.module.globals.get(name) or ir.Function(
+            self.function.module, ir.FunctionType(self.vector, [self.vector] * 3), name
+        )
+        return self.builder.call(declared, [a, b, c])
+
+    def _prefetch(self, address: ir.Value, locality: int) -> None:
+        name = "llvm.prefetch.p0"
+        declared = self.function.module.globals.get(name) or ir.Function(
+            self.function.module,
+            ir.FunctionType(ir.VoidType(), [_I8.as_pointer(), _I32, _I32, _I32]),
+            name,
+        )
+        self.builder.call(declared, [address, _I32(0), _I32(locality), _I32(1)])
+
+
+TILE_SHAPES: tuple[TileShape, ...] = _tile_shapes()
+TILES: Mapping[str, Intrinsic] = MappingProxyType(
+    {shape.name: tile_intrinsic(shape) for shape in TILE_SHAPES}
+)
+"""Every tile that printed kernels may call, by name."""

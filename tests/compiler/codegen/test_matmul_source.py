@@ -1,0 +1,204 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from contraction_harness import HOST, CompiledKernel, aligned, run_uncompiled
+
+from onnxsmith_compiler.codegen.contraction_source import Tiling
+from onnxsmith_compiler.codegen.epilogue import Epilogue, Prologue, store_epilogue
+from onnxsmith_compiler.codegen.matmul_source import MatmulForm, matmul_source, matmul_tiling
+from onnxsmith_compiler.codegen.packing import pack_matmul
+from onnxsmith_compiler.codegen.source import Parameter
+from onnxsmith_compiler.codegen.tiles import tile_shape
+
+RNG = np.random.default_rng(7)
+COMPILED: dict[Any, CompiledKernel] = {}
+
+
+def _kernel(key: Any, source: Any) -> CompiledKernel:
+    if key not in COMPILED:
+        COMPILED[key] = CompiledKernel(source)
+    return COMPILED[key]
+
+
+def _random(shape: tuple[int, ...], dtype: str) -> np.ndarray[Any, Any]:
+    array = aligned(shape, dtype)
+    array[...] = RNG.standard_normal(shape)
+    return array
+
+
+def _close(actual: np.ndarray[Any, Any], expected: np.ndarray[Any, Any], depth: int) -> None:
+    scale = np.finfo(actual.dtype).eps * max(depth, 1)
+    np.testing.assert_allclose(actual, expected, rtol=4 * scale, atol=4 * scale)
+
+
+SIZES = [
+    (1, 1, 1),
+    (1, 33, 7),
+    (2, 16, 3),
+    (3, 31, 5),
+    (7, 64, 17),
+    (13, 32, 64),
+    (14, 96, 9),
+    (15, 40, 2),
+    (49, 70, 31),
+    (130, 65, 24),
+]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("m", "n", "k"), SIZES)
+def test_product_of_odd_sizes(m: int, n: int, k: int, dtype: str) -> None:
+    form = MatmulForm(tile_shape(HOST, dtype), whole_panels=False)
+    kernel = _kernel(form, matmul_source(form, store_epilogue(dtype)))
+    a, b = _random((m, k), dtype), _random((k, n), dtype)
+    packed = pack_matmul(b, form.tile.columns)
+    for tiling in (matmul_tiling(form, m, n, k, HOST), Tiling(form.tile.rows, 1)):
+        c = aligned((m, n), dtype)
+        tiles = form.tiles(m, n, 1, tiling)
+        arguments = (a, packed, c, n, 0, m, n, k, k, tiling.rows, tiling.panels)
+        assert kernel(arguments, tiles, form.scratch(k, tiling), cuts=[tiles // 2]) == 0
+        _close(c, a @ b, k)
+
+
+def test_rows_keep_their_bits_whatever_surrounds_them() -> None:
+    form = MatmulForm(tile_shape(HOST, "float32"), whole_panels=False)
+    kernel = _kernel(form, matmul_source(form, store_epilogue("float32")))
+    m, n, k = 43, 70, 301
+    a, b = _random((m, k), "float32"), _random((k, n), "float32")
+    packed = pack_matmul(b, form.tile.columns)
+
+    def product(rows: np.ndarray[Any, Any], tiling: Tiling) -> np.ndarray[Any, Any]:
+        c = aligned((len(rows), n))
+        arguments = (rows, packed, c, n, 0, len(rows), n, k, k, tiling.rows, tiling.panels)
+        kernel(arguments, form.tiles(len(rows), n, 1, tiling), form.scratch(k, tiling))
+        return c
+
+    whole = product(a, Tiling(280, 8))
+    np.testing.assert_array_equal(product(a, Tiling(14, 1)), whole)
+    for first, end in ((0, 1), (5, 7), (20, 33)):
+        np.testing.assert_array_equal(product(a[first:end], Tiling(28, 2)), whole[first:end])
+
+
+def test_columns_past_the_last_are_not_stored() -> None:
+    form = MatmulForm(tile_shape(HOST, "float32"), whole_panels=False)
+    kernel = _kernel(form, matmul_source(form, store_epilogue("float32")))
+    m, n, k, row = 5, 35, 4, 48
+    a, b = _random((m, k), "float32"), _random((k, n), "float32")
+    c = np.full((m + 1, row), 7, np.float32)
+    arguments = (a, pack_matmul(b, form.tile.columns), c, row, 0, m, n, k, k, 14, 1)
+    kernel(arguments, form.tiles(m, n, 1, Tiling(14, 1)), form.scratch(k, Tiling(14, 1)))
+    _close(c[:m, :n], a @ b, k)
+    assert (c[:, n:] == 7).all()
+    assert (c[m] == 7).all()
+
+
+def test_empty_sums_are_zero_and_empty_results_have_no_tiles() -> None:
+    form = MatmulForm(tile_shape(HOST, "float32"), whole_panels=False)
+    kernel = _kernel(form, matmul_source(form, store_epilogue("float32")))
+    tiling = matmul_tiling(form, 3, 5, 0, HOST)
+    c = np.full((3, 5), np.nan, np.float32)
+    nothing = np.zeros(1, np.float32)
+    assert (
+        kernel((nothing, nothing, c, 5, 0, 3, 5, 0, 0, *_pair(tiling)), form.tiles(3, 5, 1, tiling), 4096)
+        == 0
+    )
+    np.testing.assert_array_equal(c, 0)
+    assert form.tiles(0, 5, 1, tiling) == 0
+    assert form.tiles(3, 0, 1, tiling) == 0
+    assert form.tiles(3, 5, 0, tiling) == 0
+
+
+def _pair(tiling: Tiling) -> tuple[int, int]:
+    return tiling.rows, tiling.panels
+
+
+def test_strided_rows_and_whole_panels() -> None:
+    tile = tile_shape(HOST, "float32")
+    form = MatmulForm(tile, whole_panels=True)
+    kernel = _kernel(form, matmul_source(form, store_epilogue("float32")))
+    m, n, k = 20, 2 * tile.columns, 11
+    wide = _random((m, 29), "float32")
+    b, c = _random((k, n), "float32"), aligned((m, n))
+    tiling = Tiling(tile.rows, 2)
+    arguments = (wide[:, 3:], pack_matmul(b, tile.columns), c, n, 0, m, n, k, 29, *_pair(tiling))
+    assert kernel(arguments, form.tiles(m, n, 1, tiling), form.scratch(k, tiling)) == 0
+    _close(c, wide[:, 3 : 3 + k] @ b, k)
+
+
+def test_batch_axes_have_strides_of_their_own() -> None:
+    tile = tile_shape(HOST, "float32")
+    form = MatmulForm(tile, whole_panels=False, batch_axes=2)
+    kernel = _kernel(form, matmul_source(form, store_epilogue("float32")))
+    m, n, k = 5, 37, 6
+    a, b = _random((3, 1, m, k), "float32"), _random((2, k, n), "float32")
+    packed = pack_matmul(b, tile.columns)
+    c = aligned((3, 2, m, n))
+    tiling = Tiling(tile.rows, 1)
+    axes = (3, m * k, 0, 2, 0, packed[0].size)
+    arguments = (a, packed, c, n, m * n, m, n, k, k, *axes, *_pair(tiling))
+    tiles = form.tiles(m, n, 6, tiling)
+    assert kernel(arguments, tiles, form.scratch(k, tiling), cuts=[1, 7]) == 0
+    _close(c, a @ b, k)
+
+
+def _half_prologue() -> Prologue:
+    """A transposed float16 matrix: element (m, k) is at k * x1 + m."""
+    parameters = (Parameter("x0", "float16*"), Parameter("x1", "int64"))
+    return Prologue(parameters, lambda m, k, batch: ([f"v0 = load(x0, {k} * x1 + {m})"], "v0"))
+
+
+def _bias_epilogue() -> Epilogue:
+    parameters = (
+        Parameter("y0", "float32*", noalias=True),
+        Parameter("n0", "int64"),
+        Parameter("x2", "float32*"),
+    )
+    lines = [
+        "v1 = {acc} + load(x2, {n})",
+        "store(y0, {m} * n0 + {n}, select(v1 < float32(0.0), float32(0.0), v1))",
+    ]
+    return Epilogue(
+        parameters, lambda acc, m, n, batch: [line.format(acc=acc, m=m, n=n, batch=batch) for line in lines]
+    )
+
+
+def test_prologue_reads_and_epilogue_finishes() -> None:
+    tile = tile_shape(HOST, "float32")
+    form = MatmulForm(tile, whole_panels=False)
+    kernel = CompiledKernel(matmul_source(form, _bias_epilogue(), _half_prologue()))
+    m, n, k = 31, 45, 19
+    a = RNG.standard_normal((k, m)).astype(np.float16)
+    b, bias, c = _random((k, n), "float32"), _random((n,), "float32"), aligned((m, n))
+    tiling = Tiling(tile.rows, 2)
+    arguments = (a, m, pack_matmul(b, tile.columns), c, n, bias, m, n, k, *_pair(tiling))
+    scratch = form.scratch(k, tiling, staged=True)
+    assert kernel(arguments, form.tiles(m, n, 1, tiling), scratch) == 0
+    _close(c, np.maximum(a.astype(np.float32).T @ b + bias, 0), k)
+
+
+@pytest.mark.parametrize("staged", [False, True])
+def test_text_runs_uncompiled(staged: bool) -> None:
+    tile = tile_shape(HOST, "float32")
+    form = MatmulForm(tile, whole_panels=False)
+    prologue = _half_prologue() if staged else None
+    source = matmul_source(form, store_epilogue("float32"), prologue)
+    m, n, k = 16, 34, 3
+    a, b, c = _random((m, k), "float32"), _random((k, n), "float32"), aligned((m, n))
+    tiling = Tiling(tile.rows, 1)
+    left: tuple[Any, ...] = (a.T.astype(np.float16).copy(), m) if staged else (a,)
+    a_row = () if staged else (k,)
+    arguments = (*left, pack_matmul(b, tile.columns), c, n, 0, m, n, k, *a_row, *_pair(tiling))
+    tiles = form.tiles(m, n, 1, tiling)
+    assert run_uncompiled(source, arguments, tiles, form.scratch(k, tiling, staged=staged)) == 0
+    expected = (a.astype(np.float16).astype(np.float32) if staged else a) @ b
+    _close(c, expected, k)
+
+
+def test_text_says_nothing_of_sizes() -> None:
+    form = MatmulForm(tile_shape(HOST, "float32"), whole_panels=True)
+    one = matmul_source(form, store_epilogue("float32"))
+    assert one == matmul_source(form, store_epilogue("float32"))
+    assert {parameter.name for parameter in one.parameters} >= {"m_size", "n_size", "k_size", "a_row"}
