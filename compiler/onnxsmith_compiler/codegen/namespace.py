@@ -40,7 +40,6 @@ KERNEL_NAMESPACE: Mapping[str, Any] = MappingProxyType(
         **_SCALAR_TYPES,
         **_STORAGE_TYPES,
         **_BUILTINS,
-        **TILES,
         **MEMORY_INTRINSICS,
         **INDEX_INTRINSICS,
         **CONVERSIONS,
