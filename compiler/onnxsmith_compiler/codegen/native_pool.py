@@ -1,0 +1,203 @@
+"""The native core's thread pool: regions of tickets (tables: `onnxsmith.native_layout`).
+
+A region is one step of one run. Its owner publishes it by a single store of the ticket word: how many threads
+may take part, how many tickets there are, which is next. A thread takes a ticket by a compare-and-swap of that
+word, so a thread that comes late sees only what is true now, and whoever holds a ticket keeps the region open:
+the owner returns once all tickets are counted as done. Nothing waits for a thread that holds none.
+
+The pool has one owner at a time; a caller that finds it owned runs its step alone. Workers spin, for a bounded
+number of turns, only while some run is in progress, and sleep otherwise, each on a word of its own. A thread that
+is about to sleep first says so, then looks for work once more; one that publishes work first publishes, then
+looks who sleeps. Both in sequential order, so that no wake-up is lost.
+"""
+
+from __future__ import annotations
+
+import onnxsmith.native_layout as abi
+from onnxsmith_compiler.codegen.kernel_function import helper
+from onnxsmith_compiler.codegen.native_intrinsics import (
+    add_ordered,
+    call_kernel,
+    call_variadic,
+    compare_swap,
+    load_acquire,
+    load_ordered,
+    pause,
+    peek,
+    poke,
+    store_ordered,
+    store_release,
+)
+from onnxsmith_compiler.codegen.scalar import minimum
+
+_FUTEX_WAIT_PRIVATE = 128
+_FUTEX_WAKE_PRIVATE = 129
+
+
+@helper("int64", "int64", "int64", "int64", "int64")
+def _futex(pool: int, index: int, operation: int, value: int) -> int:
+    system_call = peek(pool, abi.POOL_WAIT_FUNCTION)
+    number = peek(pool, abi.POOL_WAIT_NUMBER)
+    return call_variadic(system_call, number, pool + index * abi.WORD, operation, value, 0, 0, 0)
+
+
+@helper("int64", "int64", "int64")
+def _wait(pool: int, index: int) -> int:
+    """Sleep while word `index` of the pool is 1; may return early."""
+    if peek(pool, abi.POOL_WAIT_KIND) == abi.WAIT_FUTEX:
+        _futex(pool, index, _FUTEX_WAIT_PRIVATE, 1)
+    return 0
+
+
+@helper("int64", "int64", "int64")
+def _wake(pool: int, index: int) -> int:
+    """Wake the thread that sleeps on word `index` of the pool, if one does."""
+    if load_ordered(pool, index) == 1:
+        store_ordered(pool, index, 0)
+        if peek(pool, abi.POOL_WAIT_KIND) == abi.WAIT_FUTEX:
+            _futex(pool, index, _FUTEX_WAKE_PRIVATE, 1)
+    return 0
+
+
+@helper("int64", "int64")
+def _sleep_word(number: int) -> int:
+    return abi.POOL_SLEEPS + abi.POOL_SLEEP_WORDS * number
+
+
+@helper("int64", "int64", "int64")
+def wake_workers(pool: int, threads: int) -> int:
+    """Wake those of the workers 1 .. threads - 1 that sleep."""
+    for number in range(1, minimum(threads, peek(pool, abi.POOL_WORKERS) + 1)):
+        _wake(pool, _sleep_word(number))
+    return 0
+
+
+@helper("bool", "int64", "int64")
+def _open_to(ticket: int, number: int) -> bool:
+    """Whether the region of this ticket word has a ticket for thread `number`."""
+    threads = ticket >> (2 * abi.TICKET_BITS)
+    total = (ticket >> abi.TICKET_BITS) & abi.TICKET_MASK
+    return number < threads and (ticket & abi.TICKET_MASK) < total
+
+
+@helper("int64", "int64", "int64", "int64", "int64", "int64")
+def _run_tiles(run: int, number: int, thread: int, begin: int, end: int) -> int:
+    """Run tiles [begin, end) of the segment's step `number` on context `thread`, unless the run has failed.
+
+    The first fault of a run is recorded in RUN_FAULT_*.
+    """
+    if begin >= end or load_acquire(run, abi.RUN_FAULT_CODE) != 0:
+        return 0
+    step = peek(run, abi.RUN_STEPS) + number * abi.STEP_WORDS * abi.WORD
+    context = peek(run, abi.RUN_CONTEXTS) + thread * abi.CONTEXT_WORDS * abi.WORD
+    arguments = peek(step, abi.STEP_ARGUMENTS)
+    code = call_kernel(peek(step, abi.STEP_KERNEL), context, arguments, begin, end)
+    if code != 0 and compare_swap(run, abi.RUN_FAULT_CODE, 0, code):
+        poke(run, abi.RUN_FAULT_VALUE, peek(context, abi.CONTEXT_FAULT_VALUE))
+        poke(run, abi.RUN_FAULT_LIMIT, peek(context, abi.CONTEXT_FAULT_LIMIT))
+        poke(run, abi.RUN_FAULT_STEP, peek(run, abi.RUN_FIRST_STEP) + number)
+    return 0
+
+
+@helper("int64", "int64", "int64")
+def run_alone(run: int, number: int) -> int:
+    """Run all tiles of the segment's step `number` on the caller."""
+    step = peek(run, abi.RUN_STEPS) + number * abi.STEP_WORDS * abi.WORD
+    return _run_tiles(run, number, 0, 0, peek(step, abi.STEP_TILES))
+
+
+@helper("int64", "int64", "int64")
+def _take_tickets(pool: int, number: int) -> int:
+    """Run tickets of the open region until it has none for thread `number`."""
+    while True:
+        ticket = load_acquire(pool, abi.POOL_TICKET)
+        if not _open_to(ticket, number):
+            return 0
+        if not compare_swap(pool, abi.POOL_TICKET, ticket, ticket + 1):
+            continue
+        run = peek(pool, abi.POOL_RUN)
+        step_number = peek(pool, abi.POOL_STEP)
+        step = peek(run, abi.RUN_STEPS) + step_number * abi.STEP_WORDS * abi.WORD
+        chunk = peek(step, abi.STEP_CHUNK)
+        begin = (ticket & abi.TICKET_MASK) * chunk
+        _run_tiles(run, step_number, number, begin, minimum(begin + chunk, peek(step, abi.STEP_TILES)))
+        total = (ticket >> abi.TICKET_BITS) & abi.TICKET_MASK
+        if add_ordered(pool, abi.POOL_DONE, 1) + 1 == total:
+            _wake(pool, abi.POOL_CALLER_SLEEPS)
+
+
+@helper("int64", "int64", "int64")
+def _wait_for_region(pool: int, total: int) -> int:
+    """Return when all tickets of the open region are done."""
+    spins = 0
+    limit = peek(pool, abi.POOL_SPIN)
+    while load_acquire(pool, abi.POOL_DONE) != total:
+        if spins < limit:
+            pause()
+            spins += 1
+            continue
+        store_ordered(pool, abi.POOL_CALLER_SLEEPS, 1)
+        if load_ordered(pool, abi.POOL_DONE) != total:
+            _wait(pool, abi.POOL_CALLER_SLEEPS)
+        store_ordered(pool, abi.POOL_CALLER_SLEEPS, 0)
+    return 0
+
+
+@helper("int64", "int64", "int64")
+def run_shared(run: int, number: int) -> int:
+    """Run the segment's step `number` on the pool, or on the caller alone where the pool is owned."""
+    pool = peek(run, abi.RUN_POOL)
+    if not compare_swap(pool, abi.POOL_OWNER, 0, 1):
+        return run_alone(run, number)
+    step = peek(run, abi.RUN_STEPS) + number * abi.STEP_WORDS * abi.WORD
+    threads = peek(step, abi.STEP_THREADS)
+    total = peek(step, abi.STEP_CHUNKS)
+    poke(pool, abi.POOL_RUN, run)
+    poke(pool, abi.POOL_STEP, number)
+    poke(pool, abi.POOL_DONE, 0)
+    ticket = (threads << (2 * abi.TICKET_BITS)) | (total << abi.TICKET_BITS)
+    store_ordered(pool, abi.POOL_TICKET, ticket)
+    if peek(step, abi.STEP_WAKE) != 0:
+        wake_workers(pool, threads)
+    _take_tickets(pool, 0)
+    _wait_for_region(pool, total)
+    store_release(pool, abi.POOL_OWNER, 0)
+    return 0
+
+
+@helper("int64", "int64", "int64")
+def pool_worker(pool: int, number: int) -> int:
+    """`os_pool_worker`: take part in regions as thread `number` (1 and up) until the pool stops."""
+    sleep_word = _sleep_word(number)
+    spins = 0
+    while load_acquire(pool, abi.POOL_STOP) == 0:
+        if _open_to(load_acquire(pool, abi.POOL_TICKET), number):
+            _take_tickets(pool, number)
+            spins = 0
+        elif load_acquire(pool, abi.POOL_ACTIVE) > 0 and spins < peek(pool, abi.POOL_SPIN):
+            pause()
+            spins += 1
+        else:
+            store_ordered(pool, sleep_word, 1)
+            work = _open_to(load_ordered(pool, abi.POOL_TICKET), number)
+            if not work and load_ordered(pool, abi.POOL_STOP) == 0:
+                _wait(pool, sleep_word)
+            store_ordered(pool, sleep_word, 0)
+            spins = 0
+    return 0
+
+
+@helper("int64", "int64")
+def pool_stop(pool: int) -> int:
+    """`os_pool_stop`: make every worker return from `os_pool_worker`."""
+    store_ordered(pool, abi.POOL_STOP, 1)
+    wake_workers(pool, abi.MAX_THREADS)
+    return 0
+
+
+@helper("int64", "int64")
+def pool_spin(count: int) -> int:
+    """`os_pool_spin`: `count` turns of the wait in a spin loop."""
+    for _ in range(count):
+        pause()
+    return count

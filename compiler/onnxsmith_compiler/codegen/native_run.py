@@ -1,0 +1,158 @@
+"""The native core's run: checks of arrays, and the walk over the steps (tables: `onnxsmith.native_layout`)."""
+
+from __future__ import annotations
+
+import onnxsmith.native_layout as abi
+from onnxsmith_compiler.codegen.kernel_function import helper
+from onnxsmith_compiler.codegen.native_intrinsics import (
+    add_ordered,
+    load_acquire,
+    peek,
+    peek_int8,
+    peek_int16,
+    peek_int32,
+    poke,
+)
+from onnxsmith_compiler.codegen.native_pool import run_alone, run_shared, wake_workers
+
+_LOW_32 = 0xFFFFFFFF
+
+
+@helper("bool", "int64", "int64", "int64")
+def _array_matches(check: int, array: int, array_type: int) -> bool:
+    """Whether the object at `array` is a numpy array as the check record demands."""
+    if peek(array, abi.OBJECT_TYPE) != array_type:
+        return False
+    if peek(array, abi.ARRAY_DESCR) != peek(check, abi.CHECK_DESCR):
+        return False
+    rank = peek(check, abi.CHECK_RANK)
+    flags = peek(check, abi.CHECK_FLAGS)
+    if peek(array, abi.ARRAY_RANK) & _LOW_32 != rank or peek(array, abi.ARRAY_FLAGS) & flags != flags:
+        return False
+    dims = peek(array, abi.ARRAY_DIMS)
+    expected = peek(check, abi.CHECK_DIMS)
+    for axis in range(rank):
+        if peek(dims, axis) != peek(expected, axis):
+            return False
+    return True
+
+
+@helper("bool", "int64", "int64", "int64", "int64")
+def _take_arrays(run: int, sequence: int, first: int, count: int) -> bool:
+    """Check a tuple or list of `count` arrays against the records from `first` on; store their addresses."""
+    pool = peek(run, abi.RUN_POOL)
+    kind = peek(sequence, abi.OBJECT_TYPE)
+    items = sequence + abi.SEQUENCE_ITEMS * abi.WORD
+    if kind == peek(pool, abi.POOL_LIST_TYPE):
+        items = peek(items, 0)
+    elif kind != peek(pool, abi.POOL_TUPLE_TYPE):
+        return False
+    if peek(sequence, abi.SEQUENCE_SIZE) != count:
+        return False
+    array_type = peek(pool, abi.POOL_ARRAY_TYPE)
+    for number in range(count):
+        array = peek(items, number)
+        check = peek(run, abi.RUN_CHECKS) + (first + number) * abi.CHECK_WORDS * abi.WORD
+        if not _array_matches(check, array, array_type):
+            return False
+        poke(peek(run, abi.RUN_IO), first + number, peek(array, abi.ARRAY_DATA))
+    return True
+
+
+@helper("int64", "int64", "int64")
+def _read_integer(address: int, size: int) -> int:
+    """The integer of `size` bytes (negative: signed) at a byte address."""
+    if size == -4:
+        return peek_int32(address)
+    if size == 4:
+        return peek_int32(address) & _LOW_32
+    if size == -2:
+        return peek_int16(address)
+    if size == 2:
+        return peek_int16(address) & 0xFFFF
+    if size == -1:
+        return peek_int8(address)
+    if size == 1:
+        return peek_int8(address) & 0xFF
+    return peek(address, 0)
+
+
+@helper("bool", "int64")
+def _probes_match(run: int) -> bool:
+    for number in range(peek(run, abi.RUN_PROBE_COUNT)):
+        probe = peek(run, abi.RUN_PROBES) + number * abi.PROBE_WORDS * abi.WORD
+        address = peek(peek(run, abi.RUN_IO), peek(probe, abi.PROBE_IO)) + peek(probe, abi.PROBE_BYTES)
+        if _read_integer(address, peek(probe, abi.PROBE_SIZE)) != peek(probe, abi.PROBE_VALUE):
+            return False
+    return True
+
+
+@helper("int64", "int64", "int64", "int64")
+def check(run: int, inputs: int, outputs: int) -> int:
+    """`os_check`: MISMATCH unless the arrays are what the plan was made for; else DONE and RUN_IO is filled."""
+    input_count = peek(run, abi.RUN_INPUT_COUNT)
+    if not _take_arrays(run, inputs, 0, input_count):
+        return abi.MISMATCH
+    if not _take_arrays(run, outputs, input_count, peek(run, abi.RUN_OUTPUT_COUNT)):
+        return abi.MISMATCH
+    return abi.DONE if _probes_match(run) else abi.MISMATCH
+
+
+@helper("int64", "int64")
+def _apply_patches(run: int) -> int:
+    io = peek(run, abi.RUN_IO)
+    patches = peek(run, abi.RUN_PATCHES)
+    for number in range(peek(run, abi.RUN_PATCH_COUNT)):
+        patch = patches + number * abi.PATCH_WORDS * abi.WORD
+        address = peek(io, peek(patch, abi.PATCH_IO)) + peek(patch, abi.PATCH_OFFSET)
+        poke(peek(patch, abi.PATCH_TARGET), 0, address)
+    return 0
+
+
+@helper("int64", "int64", "int64", "int64")
+def _walk_alone(run: int, first: int, last: int) -> int:
+    for number in range(first, last):
+        run_alone(run, number)
+        if peek(run, abi.RUN_FAULT_CODE) != 0:
+            break
+    return 0
+
+
+@helper("int64", "int64", "int64", "int64")
+def _walk_shared(run: int, first: int, last: int) -> int:
+    pool = peek(run, abi.RUN_POOL)
+    add_ordered(pool, abi.POOL_ACTIVE, 1)
+    wake_workers(pool, peek(run, abi.RUN_THREADS))
+    for number in range(first, last):
+        step = peek(run, abi.RUN_STEPS) + number * abi.STEP_WORDS * abi.WORD
+        if peek(step, abi.STEP_THREADS) > 1:
+            run_shared(run, number)
+        else:
+            run_alone(run, number)
+        if load_acquire(run, abi.RUN_FAULT_CODE) != 0:
+            break
+    add_ordered(pool, abi.POOL_ACTIVE, -1)
+    return 0
+
+
+@helper("int64", "int64", "int64", "int64")
+def steps(run: int, first: int, last: int) -> int:
+    """`os_steps`: run steps [first, last) of the segment on the addresses in RUN_IO."""
+    shared = peek(run, abi.RUN_PARALLEL) > 0
+    if shared and peek(peek(run, abi.RUN_POOL), abi.POOL_WORKERS) + 1 < peek(run, abi.RUN_THREADS):
+        return abi.NEED_THREADS
+    poke(run, abi.RUN_FAULT_CODE, 0)
+    _apply_patches(run)
+    if shared:
+        _walk_shared(run, first, last)
+    else:
+        _walk_alone(run, first, last)
+    return abi.DONE if peek(run, abi.RUN_FAULT_CODE) == 0 else abi.FAULT
+
+
+@helper("int64", "int64", "int64", "int64")
+def run_segment(run: int, inputs: int, outputs: int) -> int:
+    """`os_run`: check the arrays, then run every step of the segment."""
+    if check(run, inputs, outputs) != abi.DONE:
+        return abi.MISMATCH
+    return steps(run, 0, peek(run, abi.RUN_STEP_COUNT))

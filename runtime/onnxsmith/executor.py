@@ -1,0 +1,331 @@
+"""Runs a compiled program.
+
+    executor = Executor(program, library, weights, threads=4)
+    outputs = executor.run([x, y])
+
+`run` takes one numpy array for each of `program.inputs`, in order, and returns one for each of `program.outputs`.
+A run whose inputs have the dtypes, ranks and shapes of the last one is a single native call, under a microsecond:
+native code compares the arrays with the plan itself, so a caller need not check what it passes. Only where something
+differs does Python look closer: it finds or makes the plan for these shapes, or raises one of the classes of
+`onnxsmith.faults`, which carry the facts for a message.
+
+Inputs must be numpy arrays of the exact dtype (`InputMismatch` otherwise); they may be non-contiguous, and are then
+copied. For inputs that are overridable initializers, `executor.defaults` has what to pass where none is fed.
+Executors may be used by any number of threads at once.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias, cast
+
+import numpy as np
+
+from onnxsmith import native_layout as abi
+from onnxsmith.arrays import address_of, native_arrays, read_integer
+from onnxsmith.artifact import Binding, Place, Program
+from onnxsmith.faults import ExecutionFault, InputMismatch, OutputMismatch, OutputSizeFault
+from onnxsmith.loader import Library
+from onnxsmith.plan import Lane, Plan
+from onnxsmith.tables import plan_form, probe_size, segment_tables
+from onnxsmith.threads import default_threads, process_pool
+from onnxsmith.values import numpy_dtype
+
+Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
+
+PLANS_KEPT = 32  # for each lane
+IDLE_LANES_KEPT = 8
+
+
+@dataclass(frozen=True, slots=True)
+class StepTime:
+    """One step of a timed run: its number in the program, and time.perf_counter_ns around it."""
+
+    step: int
+    begin: int
+    end: int
+
+
+class Executor:
+    """Runs one program. `library` is the loaded code, `weights` its packed weights as bytes (uint8 array).
+
+    `threads` is the most threads a run may use, the caller's included; 0 is one for each core.
+    `defaults` maps the names of overridable initializers to their values, read-only views of the weights.
+
+    ValueError where the program and the weights do not belong together.
+    """
+
+    def __init__(self, program: Program, library: Library, weights: Array | None = None, threads: int = 0) -> None:
+        if not program.segments:
+            raise ValueError("the program has no segment")
+        if (0 if weights is None else weights.nbytes) < program.weight_bytes:
+            raise ValueError(f"the program needs {program.weight_bytes} bytes of weights")
+        self.program = program
+        self._pool = process_pool()
+        self.threads = self._pool.threads_allowed(threads or default_threads())
+        self._library = library
+        self._weights = weights
+        kernels = [library.address_of(symbol) for symbol in program.kernels]
+        self._tables = [segment_tables(program, n, kernels) for n in range(len(program.segments))]
+        weights_address = 0 if weights is None else weights.ctypes.data
+        self._form = plan_form(program, self._tables, self.threads, self._pool.address, weights_address)
+        self._input_dtypes = [numpy_dtype(tensor.dtype) for tensor in program.inputs]
+        self._output_dtypes = [numpy_dtype(tensor.dtype) for tensor in program.outputs]
+        self._binders = [binder for binder in program.input_symbols if binder is not None]
+        self._symbol_slots = [s for s, binder in enumerate(program.input_symbols) if binder is not None]
+        self._outputs_of_segment = _outputs_of_segment(program)
+        self._idle: list[Lane] = []
+        # Only a program of one segment can be run by one call.
+        one_call = len(program.segments) == 1 and native_arrays()
+        self._run_natively: Callable[[int, int, int], int] = library.run if one_call else _never
+        self.defaults = {name: self._default(name, at) for name, at in program.overridable.items()}
+
+    def run(self, inputs: list[Array] | tuple[Array, ...]) -> list[Array]:
+        """The outputs for `inputs`, new arrays that belong to the caller.
+
+        InputMismatch, ExecutionFault, PlanFault, OutputSizeFault (see `onnxsmith.faults`), MemoryError.
+        """
+        lane = self._take_lane()
+        try:
+            outputs = list(map(np.empty, lane.shapes, self._output_dtypes))
+            if self._run_natively(lane.block, id(inputs), id(outputs)) == abi.DONE:
+                return outputs
+            return self._run_closely(lane, inputs, [None] * len(self._output_dtypes))
+        finally:
+            self._give_lane_back(lane)
+
+    def run_into(self, inputs: Sequence[Array], outputs: Sequence[Array | None]) -> list[Array]:
+        """As `run`, but results are written to those of `outputs` that are arrays, which are returned.
+
+        They must be C-contiguous, aligned, writeable, and of the result's dtype and shape: OutputMismatch otherwise.
+        They may overlap inputs or each other: such a result is copied in at the end.
+        """
+        if len(outputs) != len(self._output_dtypes):
+            raise ValueError(f"{len(outputs)} outputs given, the program has {len(self._output_dtypes)}")
+        apart = [None if out is None or _overlaps(out, (*inputs, *outputs)) else out for out in outputs]
+        lane = self._take_lane()
+        try:
+            whole = [out for out in apart if out is not None]
+            inputs = list(inputs)
+            if len(whole) == len(apart) and self._run_natively(lane.block, id(inputs), id(whole)) == abi.DONE:
+                return whole
+            results = self._run_closely(lane, inputs, apart)
+        finally:
+            self._give_lane_back(lane)
+        for number, (wanted, result) in enumerate(zip(outputs, results, strict=True)):
+            if wanted is not None and wanted is not result:
+                _check_output(number, wanted, result.dtype, result.shape)
+                np.copyto(wanted, result)
+                results[number] = wanted
+        return results
+
+    def run_timed(self, inputs: Sequence[Array]) -> tuple[list[Array], list[StepTime]]:
+        """As `run`, with the time that each step took, measured around one native call a step."""
+        times: list[StepTime] = []
+        lane = self._take_lane()
+        try:
+            outputs = self._run_closely(lane, inputs, [None] * len(self._output_dtypes), times)
+        finally:
+            self._give_lane_back(lane)
+        return outputs, times
+
+    def trim(self) -> None:
+        """Free the memory that no run uses at present."""
+        self._idle.clear()
+
+    def _default(self, name: str, offset: int) -> Array:
+        tensor = next(tensor for tensor in self.program.inputs if tensor.name == name)
+        shape = tuple(self.program.slots[slot] for slot in tensor.dims)
+        dtype = numpy_dtype(tensor.dtype)
+        assert self._weights is not None
+        count = math.prod(shape)
+        value = self._weights[offset : offset + count * dtype.itemsize].view(dtype).reshape(shape)
+        value.setflags(write=False)
+        return value
+
+    def _take_lane(self) -> Lane:
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return Lane(len(self._tables), PLANS_KEPT, self._pool.address)
+
+    def _give_lane_back(self, lane: Lane) -> None:
+        if len(self._idle) < IDLE_LANES_KEPT:
+            self._idle.append(lane)
+
+    def _run_closely(
+        self,
+        lane: Lane,
+        inputs: Sequence[Array],
+        given: Sequence[Array | None],
+        times: list[StepTime] | None = None,
+    ) -> list[Array]:
+        """Run segment by segment, planning what is not planned yet; `given` are arrays for outputs."""
+        lane.forget_last()
+        arrays = self._accept(inputs)
+        plan = self._plan_for(lane, arrays)
+        for number, array in enumerate(arrays):
+            plan.set_address(number, address_of(array))
+        results: list[Array | None] = list(given)
+        for segment in range(len(self._tables)):
+            self._make_ready(lane, plan, segment, arrays, results)
+            for output in self._outputs_of_segment[segment]:
+                results[output] = self._place_output(plan, output, given[output])
+            self._run_segment(plan, segment, times)
+        if len(self._tables) == 1:
+            lane.block = plan.runs[0]
+            lane.shapes = tuple(array.shape for array in results if array is not None)
+        return cast(list[Array], results)
+
+    def _accept(self, inputs: Sequence[Array]) -> list[Array]:
+        """The inputs as native code takes them; InputMismatch where a dtype or a rank differs."""
+        tensors = self.program.inputs
+        if len(inputs) != len(tensors):
+            raise InputMismatch(len(tensors), "count", len(inputs), len(tensors))
+        arrays = []
+        for number, (array, tensor, dtype) in enumerate(zip(inputs, tensors, self._input_dtypes, strict=True)):
+            if array.dtype != dtype:
+                raise InputMismatch(number, "dtype", array.dtype, dtype)
+            if array.ndim != len(tensor.dims):
+                raise InputMismatch(number, "rank", array.ndim, len(tensor.dims))
+            flags = array.flags
+            arrays.append(array if flags.c_contiguous and flags.aligned else array.copy(order="C"))
+        return arrays
+
+    def _plan_for(self, lane: Lane, arrays: Sequence[Array]) -> Plan:
+        """The plan for these inputs, its first segment ready. InputMismatch where a dimension differs."""
+        bindings = self.program.segments[0].bindings
+        symbols = tuple(arrays[number].shape[axis] for number, axis in self._binders)
+        probes = tuple(_input_element(arrays, binding) for binding in bindings)
+        plan = lane.find((*symbols, *probes))
+        if plan is not None and lane.is_ready(plan, 0):
+            self._check_dimensions(plan, arrays)
+            return plan
+        plan = Plan(self._form)
+        for slot, value in zip(self._symbol_slots, symbols, strict=True):
+            plan.set_slot(slot, value)
+        for binding, value in zip(bindings, probes, strict=True):
+            plan.set_slot(binding.slot, value)
+        plan.set_probes(probes)
+        lane.prepare(self._library, plan, 0)
+        self._check_dimensions(plan, arrays)
+        plan.expect_shapes()
+        lane.add((*symbols, *probes), plan)
+        return plan
+
+    def _check_dimensions(self, plan: Plan, arrays: Sequence[Array]) -> None:
+        for number, array in enumerate(arrays):
+            expected = plan.shape(number)
+            if array.shape != expected:
+                axis = next(a for a, (x, y) in enumerate(zip(array.shape, expected, strict=True)) if x != y)
+                slot = self.program.inputs[number].dims[axis]
+                symbol = self.program.symbols[slot] if slot < len(self.program.symbols) else None
+                reason = "dimension" if symbol is None else "symbol"
+                raise InputMismatch(number, reason, array.shape[axis], expected[axis], axis, symbol)
+
+    def _make_ready(
+        self, lane: Lane, plan: Plan, segment: int, arrays: Sequence[Array], results: Sequence[Array | None]
+    ) -> None:
+        """Read the segment's Bindings, and plan it unless it is planned for their values."""
+        bindings = self.program.segments[segment].bindings if segment else ()
+        values = tuple(self._element(plan, binding, arrays, results) for binding in bindings)
+        if lane.is_ready(plan, segment) and plan.bound[segment] == values:
+            return
+        for binding, value in zip(bindings, values, strict=True):
+            plan.set_slot(binding.slot, value)
+        lane.prepare(self._library, plan, segment)
+        plan.bound[segment] = values
+
+    def _element(
+        self, plan: Plan, binding: Binding, arrays: Sequence[Array], results: Sequence[Array | None]
+    ) -> int:
+        """The value that a Binding of a later segment reads."""
+        source = binding.source
+        size = probe_size(binding.dtype)
+        offset = (0 if source.offset is None else plan.slot(source.offset)) + binding.element * abs(size)
+        if source.place is Place.BUFFER:
+            address = plan.buffer_address(source.index)
+            room = plan.slot(self.program.buffers[source.index].size)
+        else:
+            array = arrays[source.index] if source.place is Place.INPUT else results[source.index]
+            assert array is not None
+            address, room = address_of(array), array.nbytes
+        if not 0 <= offset <= room - abs(size):
+            raise IndexError(f"a size is read at byte {offset} of a tensor of {room} bytes")
+        return read_integer(address + offset, size)
+
+    def _place_output(self, plan: Plan, output: int, given: Array | None) -> Array:
+        """The array that an output is written to; the plan is told its address."""
+        tensor = len(self.program.inputs) + output
+        shape = plan.shape(tensor)
+        dtype = self._output_dtypes[output]
+        if given is None:
+            try:
+                array = np.empty(shape, dtype)
+            except ValueError:
+                raise OutputSizeFault(output, shape) from None
+        else:
+            _check_output(output, given, dtype, shape)
+            array = given
+        plan.set_address(tensor, address_of(array))
+        return array
+
+    def _run_segment(self, plan: Plan, segment: int, times: list[StepTime] | None) -> None:
+        count = self._tables[segment].step_count
+        if times is None:
+            self._run_steps(plan, segment, 0, count)
+            return
+        first = self._tables[segment].first_step
+        for number in range(count):
+            begin = time.perf_counter_ns()
+            self._run_steps(plan, segment, number, number + 1)
+            times.append(StepTime(first + number, begin, time.perf_counter_ns()))
+
+    def _run_steps(self, plan: Plan, segment: int, first: int, last: int) -> None:
+        run = plan.runs[segment]
+        status = self._library.steps(run, first, last)
+        if status == abi.NEED_THREADS:
+            self._pool.ensure(self.threads, self._library)
+            status = self._library.steps(run, first, last)
+        if status == abi.FAULT:
+            words = (abi.RUN_FAULT_STEP, abi.RUN_FAULT_CODE, abi.RUN_FAULT_VALUE, abi.RUN_FAULT_LIMIT)
+            raise ExecutionFault(*(plan.run_word(segment, word) for word in words))
+
+
+def _never(run: int, inputs: int, outputs: int) -> int:
+    return abi.MISMATCH
+
+
+def _outputs_of_segment(program: Program) -> list[list[int]]:
+    """For each segment, the outputs whose shapes are known from its start on, and not before."""
+    known = [0] * len(program.slots)
+    for number, segment in enumerate(program.segments):
+        for slot in (*(b.slot for b in segment.bindings), *(i.dst for i in segment.instructions)):
+            known[slot] = number
+    outputs: list[list[int]] = [[] for _ in program.segments]
+    for number, tensor in enumerate(program.outputs):
+        outputs[max((known[slot] for slot in tensor.dims), default=0)].append(number)
+    return outputs
+
+
+def _input_element(arrays: Sequence[Array], binding: Binding) -> int:
+    number = binding.source.index
+    if binding.element >= arrays[number].size:
+        raise InputMismatch(number, "size", arrays[number].size, binding.element + 1)
+    return int(arrays[number].reshape(-1)[binding.element])
+
+
+def _overlaps(output: Array, arrays: Sequence[Array | None]) -> bool:
+    """Whether `output`, itself one of `arrays`, may share memory with another of them."""
+    return sum(array is not None and np.may_share_memory(output, array) for array in arrays) > 1
+
+
+def _check_output(number: int, array: Array, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
+    flags = array.flags
+    if array.dtype != dtype or array.shape != shape:
+        raise OutputMismatch(number, f"{array.dtype} {array.shape}", f"{dtype} {shape}")
+    if not (flags.c_contiguous and flags.aligned and flags.writeable):
+        raise OutputMismatch(number, "not contiguous, aligned and writeable", f"{dtype} {shape}")

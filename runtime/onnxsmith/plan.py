@@ -1,0 +1,152 @@
+"""Plans: a program's tables filled for one set of symbol values, bound to a lane's memory."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from onnxsmith import native_layout as abi
+from onnxsmith.faults import PlanFault
+from onnxsmith.loader import Library
+from onnxsmith.memory import Memory
+from onnxsmith.tables import PlanForm, Words
+
+Key = tuple[int, ...]
+
+_BLOCK_ALIGNMENT = 128
+_SLACK = 1 << 20  # bytes that are not worth giving back
+
+
+def aligned_words(count: int) -> Words:
+    """`count` zeroed words whose address is a multiple of 128."""
+    room = np.zeros(count + _BLOCK_ALIGNMENT // abi.WORD, np.int64)
+    start = -room.ctypes.data % _BLOCK_ALIGNMENT // abi.WORD
+    return room[start : start + count]
+
+
+class Plan:
+    """A program's tables for one set of symbol values.
+
+    `runs[s]` is the address of segment s's run block, `needs[s]` the bytes of memory it takes, `versions[s]` the
+    version of the lane's memory that it is bound to (0: to none), `bound[s]` the values its Bindings had.
+    """
+
+    __slots__ = ("address", "bound", "form", "needs", "runs", "versions", "words")
+
+    def __init__(self, form: PlanForm) -> None:
+        self.form = form
+        self.words = aligned_words(len(form.template))
+        self.words[:] = form.template
+        self.address = self.words.ctypes.data
+        self.words[form.addresses] *= abi.WORD
+        self.words[form.addresses] += self.address
+        self.runs = [self.address + run * abi.WORD for run in form.runs]
+        self.versions = [0] * len(self.runs)
+        self.needs = [0] * len(self.runs)
+        self.bound: list[Key] = [()] * len(self.runs)
+
+    def slot(self, number: int) -> int:
+        """The value of slot `number`."""
+        return int(self.words[self.form.slots + number])
+
+    def set_slot(self, number: int, value: int) -> None:
+        self.words[self.form.slots + number] = value
+
+    def shape(self, tensor: int) -> tuple[int, ...]:
+        """The shape of tensor `tensor` (inputs, then outputs), as far as its slots are planned."""
+        first, last = self.form.dims_ranges[tensor]
+        return tuple(self.words[self.form.slots + self.form.dims_slots[first:last]].tolist())
+
+    def set_address(self, tensor: int, address: int) -> None:
+        """Where input or output `tensor` lies in the next run."""
+        self.words[self.form.io + tensor] = address
+
+    def buffer_address(self, number: int) -> int:
+        """Where buffer `number` lies, its segment being bound."""
+        return int(self.words[self.form.buffers + number])
+
+    def set_probes(self, values: Key) -> None:
+        """What the elements that segment 0 reads from inputs must be for this plan."""
+        for number, value in enumerate(values):
+            self.words[self.form.probes + number * abi.PROBE_WORDS + abi.PROBE_VALUE] = value
+
+    def expect_shapes(self) -> None:
+        """Make the shapes of all inputs and outputs, as planned, those that `os_check` demands."""
+        form = self.form
+        dims = self.words[form.slots + form.dims_slots]
+        self.words[form.dims : form.dims + len(dims)] = dims
+
+    def run_word(self, segment: int, word: int) -> int:
+        return int(self.words[self.form.runs[segment] + word])
+
+
+class Lane:
+    """What one run at a time works in: memory for each segment, and plans bound to that memory.
+
+    `block` is the run block that a run tries first (one that matches nothing where there is none), `shapes` are
+    the outputs' shapes in it.
+    """
+
+    __slots__ = ("_limit", "_memories", "_never", "_plans", "_versions", "block", "shapes")
+
+    def __init__(self, segments: int, limit: int, pool: int) -> None:
+        self._limit = limit
+        self._memories: list[Memory | None] = [None] * segments
+        self._versions = [0] * segments
+        self._plans: dict[Key, Plan] = {}
+        self._never = aligned_words(abi.RUN_WORDS)
+        self._never[abi.RUN_INPUT_COUNT] = -1
+        self._never[abi.RUN_POOL] = pool
+        self.forget_last()
+
+    def forget_last(self) -> None:
+        """Have no run block to try first."""
+        self.block = self._never.ctypes.data
+        self.shapes: tuple[tuple[int, ...], ...] = ()
+
+    def find(self, key: Key) -> Plan | None:
+        """The plan for `key`, now the last to be evicted."""
+        plan = self._plans.pop(key, None)
+        if plan is not None:
+            self._plans[key] = plan
+        return plan
+
+    def add(self, key: Key, plan: Plan) -> None:
+        """Keep `plan`; the least recently used one goes where there are too many, and memory only it needed."""
+        self._plans[key] = plan
+        if len(self._plans) > self._limit:
+            del self._plans[next(iter(self._plans))]
+            self._shrink()
+
+    def is_ready(self, plan: Plan, segment: int) -> bool:
+        """Whether the segment is bound to the memory that the lane has now."""
+        return self._memories[segment] is not None and plan.versions[segment] == self._versions[segment]
+
+    def prepare(self, library: Library, plan: Plan, segment: int) -> None:
+        """Plan and bind a segment of `plan`, all earlier ones being ready. PlanFault, MemoryError."""
+        for number in range(segment, len(plan.runs)):
+            plan.versions[number] = 0
+        run = plan.runs[segment]
+        status = library.plan(run)
+        if status != abi.PLANNED:
+            raise PlanFault(segment, status, plan.run_word(segment, abi.RUN_FAULT_STEP))
+        need = plan.needs[segment] = plan.run_word(segment, abi.RUN_MEMORY_BYTES)
+        memory = self._memories[segment]
+        if memory is None or memory.size < need:
+            # The sizes of a later segment may differ a little at each run: leave room.
+            memory = self._replace(segment, need if segment == 0 else need + need // 4)
+        library.bind(run, memory.address)
+        plan.versions[segment] = self._versions[segment]
+
+    def _replace(self, segment: int, size: int) -> Memory:
+        self._memories[segment] = None  # free the old before asking for more
+        self._versions[segment] += 1
+        memory = self._memories[segment] = Memory(size)
+        return memory
+
+    def _shrink(self) -> None:
+        """Give back memory of which the plans that are left need less than half."""
+        for segment, memory in enumerate(self._memories):
+            most = max(plan.needs[segment] for plan in self._plans.values())
+            if memory is not None and memory.size > 2 * most + _SLACK:
+                self._memories[segment] = None
+                self._versions[segment] += 1
