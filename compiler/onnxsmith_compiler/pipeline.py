@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from onnxsmith import artifact
 from onnxsmith.cache import open_cache
-from onnxsmith_compiler.codegen.cpu import PrintedStep, print_group
+from onnxsmith_compiler.codegen.contractions import tile_columns
+from onnxsmith_compiler.codegen.cpu import print_group
+from onnxsmith_compiler.codegen.kernel_text import PrintedStep
 from onnxsmith_compiler.codegen.elf_linker import link_shared_library
 from onnxsmith_compiler.codegen.kernel_key import compiler_digest, kernel_key, kernel_symbol
 from onnxsmith_compiler.codegen.source import KernelSource
@@ -20,6 +23,7 @@ from onnxsmith_compiler.onnx.importer import Imported, import_model
 from onnxsmith_compiler.onnx.loader import load_model
 from onnxsmith_compiler.onnx.model import ExternalFile, Model
 from onnxsmith_compiler.options import CompileOptions
+from onnxsmith_compiler.passes.packing import pack_matmuls
 from onnxsmith_compiler.passes.outputs import separate_outputs
 from onnxsmith_compiler.passes.cleanup import remove_dead_nodes
 from onnxsmith_compiler.schedule.fusion import Schedule, resolve, schedule
@@ -55,10 +59,14 @@ class Lowered:
     steps: tuple[PrintedStep, ...]
 
 
-def passes(options: CompileOptions) -> tuple[tuple[str, Pass], ...]:
+def passes(options: CompileOptions, target: Target) -> tuple[tuple[str, Pass], ...]:
     """The graph passes in the order in which they run."""
-    always: tuple[tuple[str, Pass], ...] = (("separate_outputs", separate_outputs), ("remove_dead_nodes", remove_dead_nodes))
-    return always
+    return (
+        ("remove_dead_nodes", remove_dead_nodes),
+        ("pack_matmuls", lambda graph: pack_matmuls(graph, partial(tile_columns, target))),
+        ("separate_outputs", separate_outputs),
+        ("remove_dead_nodes", remove_dead_nodes),
+    )
 
 
 def compile_model(
@@ -93,7 +101,7 @@ def lower_model(model: Model, options: CompileOptions, target: Target) -> Lowere
     )
     graph = imported.graph
     verify(graph, "import")
-    for name, run in passes(options):
+    for name, run in passes(options, target):
         graph = run(graph)
         verify(graph, name)
     scheduled = schedule(graph, options.fuse)

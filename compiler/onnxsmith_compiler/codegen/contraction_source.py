@@ -84,6 +84,8 @@ def panel_sweep(
         ]
     return [
         f"panel_size = {taps} * depth * {width}",
+        "next_rows = offset(a_matrix, (first_row + tall) * a_row)",
+        f"row_step = min(16, tall * a_row // max(1, {taps} * depth))",
         "for panel_index in range(first_panel, end_panel):",
         "    panel = offset(b_matrix, panel_index * panel_size)",
         f"    first_column = panel_index * {width}",
@@ -91,8 +93,15 @@ def panel_sweep(
         "    row = 0",
         "    for block in range(blocks):",
         "        rows = min(tall if block < tall_blocks else tall - 2, row_count - row)",
-        f"        {call}",
-        f"        ahead = offset(ahead, {taps} * depth * step)",
+        "        for i in range(rows):",
+        f"            prefetch_write(y0, (first_row + row + i) * y1 + first_column)",
+        f"            prefetch_write(y0, (first_row + row + i) * y1 + first_column+16)",
+        "        if panel_index == first_panel:",
+        f"            {call.replace('ahead, step', 'next_rows, row_step')}",
+        "            next_rows = offset(next_rows, rows * a_row)",
+        "        else:",
+        f"            {call}",
+        f"            ahead = offset(ahead, {taps} * depth * step)",
         *indent(whole, 2),
         "        row += rows",
     ]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
-from onnxsmith_compiler.codegen.kernel_text import PrintedKernel
+from onnxsmith_compiler.codegen.contractions import print_contraction
+from onnxsmith_compiler.codegen.kernel_text import PrintedKernel, PrintedStep
 from onnxsmith_compiler.codegen.library.table import LIBRARY
 from onnxsmith_compiler.codegen.loop_printer import print_loops
 from onnxsmith_compiler.codegen.source import KernelSource, Parameter
@@ -14,16 +14,6 @@ from onnxsmith_compiler.codegen.target import Target
 from onnxsmith_compiler.ir.graph import Value
 from onnxsmith_compiler.ops.lowering import LibraryCall
 from onnxsmith_compiler.schedule.groups import CallGroup, ContractGroup, Group, LoopGroup
-
-
-@dataclass(frozen=True, eq=False)
-class PrintedStep:
-    """A printed kernel, the tensors that it writes, and where it comes from."""
-
-    kernel: PrintedKernel
-    writes: tuple[Value, ...]
-    label: str
-    origins: tuple[str, ...]
 
 
 def print_group(group: Group, kept: frozenset[Value], target: Target) -> Iterable[PrintedStep]:
@@ -39,7 +29,7 @@ def print_group(group: Group, kept: frozenset[Value], target: Target) -> Iterabl
                 own = tuple(value for value in call.arguments if isinstance(value, Value) and value in written)
                 yield PrintedStep(print_call(call, own), own, call.function, group.origins)
         case ContractGroup():
-            yield from _print_contraction(group, target)
+            yield from print_contraction(group, target)
 
 
 def print_call(call: LibraryCall, written: Sequence[Value]) -> PrintedKernel:
@@ -53,7 +43,3 @@ def print_call(call: LibraryCall, written: Sequence[Value]) -> PrintedKernel:
     )
     source = KernelSource(call.function, text, parameters)
     return PrintedKernel(source, call.arguments, call.tiles, call.cost, call.scratch)
-
-
-def _print_contraction(group: ContractGroup, target: Target) -> Iterable[PrintedStep]:
-    yield from group.contract.kernel.print(group, target)  # type: ignore[attr-defined]

@@ -31,6 +31,7 @@ _PAGE = {_EM_X86_64: 0x1000, _EM_AARCH64: 0x10000}
 # Unwinding tables are left out: no exception passes through kernels.
 _DROPPED = (".eh_frame", ".note.")
 _TEXT_ALIGNMENT = 64
+_SHORTEST_FIELD = 4
 
 
 class LinkError(ValueError):
@@ -150,6 +151,9 @@ def _parse(label: str, data: bytes) -> _Object:
             _Section(_name(data, strings, name), kind, flags, offset, length, link, info, max(1, alignment))
             for name, kind, flags, _, offset, length, link, info, alignment, _ in raw
         )
+        for section in sections:
+            if section.kind != _SHT_NOBITS and section.offset + section.size > len(data):
+                raise LinkError(f"{label}: is cut off within section {section.name}")
         symbols = _parse_symbols(data, sections)
     except (struct.error, IndexError, ValueError) as error:
         if isinstance(error, LinkError):
@@ -222,9 +226,12 @@ def _relocate(
         is_text, start = image.bases[index, section.info]
         part = image.text if is_text else image.read_only
         base = addresses[index, section.info]
+        section_size = one.sections[section.info].size
         for offset, info, addend in _RELA.iter_unpack(
             one.data[section.offset : section.offset + section.size]
         ):
+            if info >> 32 >= len(one.symbols) or offset > section_size - _SHORTEST_FIELD:
+                raise LinkError(f"{one.label}: is damaged: {section.name} points outside of its tables")
             symbol = one.symbols[info >> 32]
             apply = relocations.get(info & 0xFFFFFFFF)
             if apply is None:

@@ -35,6 +35,16 @@ class PrintedKernel:
     scratch: Dim = 0
 
 
+@dataclass(frozen=True, eq=False)
+class PrintedStep:
+    """A printed kernel, the tensors that it writes, and where it comes from."""
+
+    kernel: PrintedKernel
+    writes: tuple[Value, ...]
+    label: str
+    origins: tuple[str, ...]
+
+
 @dataclass
 class KernelText:
     """The text of a kernel under construction."""

@@ -10,6 +10,7 @@ import numpy as np
 
 from onnxsmith_compiler.codegen.conversions import CONVERSIONS
 from onnxsmith_compiler.codegen.intrinsics import INDEX_INTRINSICS, MEMORY_INTRINSICS
+from onnxsmith_compiler.codegen.prefetch import PREFETCHES
 from onnxsmith_compiler.codegen.scalar import SCALAR_INTRINSICS
 from onnxsmith_compiler.codegen.tiles import TILES
 from onnxsmith_compiler.codegen.vector_math import VECTOR_MATH
@@ -46,6 +47,7 @@ KERNEL_NAMESPACE: Mapping[str, Any] = MappingProxyType(
         **SCALAR_INTRINSICS,
         **VECTOR_MATH,
         **TILES,
+        **PREFETCHES,
     }
 )
 REFERENCE_NAMESPACE: Mapping[str, Any] = KERNEL_NAMESPACE

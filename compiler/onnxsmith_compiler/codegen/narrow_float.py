@@ -182,11 +182,12 @@ def _widen_e8m0(builder: ir.IRBuilder, bits: ir.Value) -> ir.Value:
 
 
 def _narrow_e8m0(builder: ir.IRBuilder, bits: ir.Value) -> ir.Value:
-    # The nearest power of two, halves upward; zero, negative numbers and NaN have no code but NaN.
+    # The nearest power of two, halves upward, as ml_dtypes and ONNX find it: from the mantissa alone, even
+    # below the smallest normal number, where it stands for another value. Only 2**-127, which has a code,
+    # is kept. Zero, negative numbers and NaN have no code but NaN.
     half = 1 << (_F32_MANTISSA - 1)
     nearest = builder.lshr(builder.add(bits, I32(half)), I32(_F32_MANTISSA))
-    is_subnormal = builder.icmp_unsigned("<", bits, I32(1 << _F32_MANTISSA))
-    upper = builder.zext(builder.icmp_unsigned(">=", bits, I32(half + half // 2)), I32)
-    result = builder.select(is_subnormal, upper, nearest)
+    is_smallest = builder.icmp_unsigned("==", bits, I32(half))
+    result = builder.select(is_smallest, I32(0), nearest)
     invalid = builder.icmp_unsigned(">=", builder.sub(bits, I32(1)), I32(_F32_INF - 1))
     return builder.select(invalid, I32(0xFF), result)

@@ -374,6 +374,8 @@ class Compiler:
                 )
         except errors.NumbaError as error:
             raise KernelCompileError(f"{label}: {error}") from error
+        except Exception as error:  # out of an intrinsic's definition: say of which kernel
+            raise KernelCompileError(f"{label}: {type(error).__name__}: {error}") from error
         module = library.modules[0]
         inner = module.globals[compiled.fndesc.llvm_func_name]
         for index in noalias:

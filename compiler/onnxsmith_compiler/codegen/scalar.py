@@ -234,6 +234,38 @@ def _define_fma(_context: Any, *arguments: Type) -> Any:
     return operand(*arguments), codegen
 
 
+def _define_ldexp(_context: Any, x: Type, exponent: Type) -> Any:
+    _accept("ldexp", "f", x)
+    if exponent != types.int32:
+        raise TypingError(f"ldexp takes an int32 exponent, got {exponent}")
+
+    def codegen(context: Any, builder: ir.IRBuilder, _signature: Any, values: Values) -> ir.Value:
+        if context.kernel_target.has("avx512f"):  # one instruction; a library call elsewhere
+            types_of_call = [values[0].type, values[1].type]
+            function_type = ir.FunctionType(values[0].type, types_of_call)
+            return builder.call(
+                builder.module.declare_intrinsic("llvm.ldexp", types_of_call, function_type), values
+            )
+        return _scale_in_two_steps(builder, *values)
+
+    return x(x, exponent), codegen
+
+
+def _scale_in_two_steps(builder: ir.IRBuilder, x: ir.Value, exponent: ir.Value) -> ir.Value:
+    """x times two powers of two that are normal numbers: only the second product can round."""
+    half = builder.ashr(exponent, ir.Constant(exponent.type, 1))
+    once = builder.fmul(x, _power_of_two(builder, half, x.type))
+    return builder.fmul(once, _power_of_two(builder, builder.sub(exponent, half), x.type))
+
+
+def _power_of_two(builder: ir.IRBuilder, exponent: ir.Value, result: ir.Type) -> ir.Value:
+    bits, mantissa, bias = (32, 23, 127) if isinstance(result, ir.FloatType) else (64, 52, 1023)
+    integer = ir.IntType(bits)
+    biased = builder.add(exponent, ir.Constant(exponent.type, bias))
+    wide = builder.zext(biased, integer) if bits == 64 else biased
+    return builder.bitcast(builder.shl(wide, ir.Constant(integer, mantissa)), result)
+
+
 def _define_polynomial(_context: Any, x: Type, *coefficients: Type) -> Any:
     _accept("polynomial", "f", x)
 
@@ -361,6 +393,7 @@ copysign = _intrinsic("copysign", "f", _llvm("llvm.copysign"))
 isnan = _intrinsic("isnan", "f", _emit_isnan, types.boolean)
 isinf = _intrinsic("isinf", "f", _emit_isinf, types.boolean)
 signbit = _intrinsic("signbit", "f", _emit_signbit, types.boolean)
+ldexp = Intrinsic("ldexp", _define_ldexp, reference.ldexp)
 float_to_bits = Intrinsic("float_to_bits", _define_float_to_bits, reference.float_to_bits)
 bits_to_float = Intrinsic("bits_to_float", _define_bits_to_float, reference.bits_to_float)
 
@@ -378,7 +411,7 @@ _ALL = (
     fma, muladd, polynomial, maximum, minimum, select, sum_step, prod_step,
     int_div, int_floordiv, int_mod, int_rem,
     bit_and, bit_or, bit_xor, bit_not, shift_left, shift_right, popcount,
-    floor, ceil, rint, trunc, sqrt, reciprocal, absolute, sign, copysign, isnan, isinf, signbit,
+    floor, ceil, rint, trunc, sqrt, reciprocal, absolute, sign, copysign, isnan, isinf, signbit, ldexp,
     float_to_bits, bits_to_float, boolean,
     trunc_to_int8, trunc_to_int16, trunc_to_int32, trunc_to_int64,
     trunc_to_uint8, trunc_to_uint16, trunc_to_uint32, trunc_to_uint64,

@@ -288,6 +288,11 @@ def sign(x: Scalar) -> Scalar:
     return np.sign(x)
 
 
+def ldexp(x: Scalar, exponent: Scalar) -> Scalar:
+    """x * 2^exponent, rounded once. The int32 exponent is within 250 of 0 for float32, 2000 for float64."""
+    return np.ldexp(x, exponent)
+
+
 def float_to_bits(x: Scalar) -> Scalar:
     """The bits of a float32 as int32, of a float64 as int64."""
     return _bits(x)

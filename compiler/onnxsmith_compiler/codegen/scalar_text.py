@@ -5,7 +5,17 @@ from __future__ import annotations
 from onnxsmith_compiler.ir import dtype as dtypes
 from onnxsmith_compiler.ir.dtype import DType
 
-_OPERATORS = {"add": "+", "sub": "-", "mul": "*", "eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
+_OPERATORS = {
+    "add": "+",
+    "sub": "-",
+    "mul": "*",
+    "eq": "==",
+    "ne": "!=",
+    "lt": "<",
+    "le": "<=",
+    "gt": ">",
+    "ge": ">=",
+}
 _INTRINSICS = {
     "min": "minimum", "max": "maximum", "select": "select", "floor": "floor", "ceil": "ceil", "round": "rint",
     "trunc": "trunc", "sqrt": "sqrt", "reciprocal": "reciprocal", "abs": "abs", "sign": "sign", "isnan": "isnan",
@@ -36,7 +46,11 @@ def scalar_text(function: str, dtype: DType, operand: DType, arguments: list[str
     if function == "div":
         return f"({arguments[0]} / {arguments[1]})"
     if function in ("mod", "fmod"):
-        return f"float_{function}_{_suffix(operand)}({joined})" if function == "mod" else f"fmod_{_suffix(operand)}({joined})"
+        return (
+            f"float_{function}_{_suffix(operand)}({joined})"
+            if function == "mod"
+            else f"fmod_{_suffix(operand)}({joined})"
+        )
     if function in _ELEMENTARY:
         return f"{function}_{_suffix(operand)}({joined})"
     if function in _INTRINSICS:

@@ -1,7 +1,7 @@
 """Elementary functions of float32 that LLVM vectorises: no branches, no tables, no library calls.
 
-Each docstring states the largest error in units in the last place of the correctly rounded result ("ulp"), over
-all float32 arguments, subnormal ones and results included; infinities, NaN and signed zeros give what C's
+Each docstring states the largest error in units in the last place of the correctly rounded result ("ulp"),
+over all float32 arguments, subnormal ones and results included; infinities, NaN and signed zeros give what C's
 functions give. The polynomials come from tools/fit_polynomials.py. Sums are never reassociated, and every
 product that a sum takes up is written as a `muladd`, so that no compiler flag changes a result.
 """
@@ -19,83 +19,229 @@ from onnxsmith_compiler.codegen.scalar import (
     copysign,
     float_to_bits,
     isinf,
+    ldexp,
     muladd,
     polynomial,
+    reciprocal,
     rint,
     select,
     shift_left,
     shift_right,
     signbit,
+    sqrt,
 )
 
-Float = Any  # float32 scalar; numpy arrays also pass through the uncompiled functions
+Float = Any  # a float32; numpy arrays of them also pass through the uncompiled functions
 
 INF = float("inf")
 NAN = float("nan")
 LOG2_E = 1.4426950408889634
-# ln 2 in two parts: the first has few enough bits that multiples of it by exponents are exact.
+# ln 2 in two parts: the first has few enough bits that its multiples by exponents are exact.
 LN2_HIGH = 0.693145751953125
 LN2_LOW = 1.428606820309417e-06
-# 1.5 * 2^24 + 254: adding it rounds to an even integer 2 m and leaves m + 127 in the low bits.
-EVEN_ROUNDER = 25166078.0
-# The bits of sqrt(1/2): subtracting them puts the exponent's step where the significand is sqrt(2).
+# 1.5 * 2^23: adding it to a small float rounds that to an integer, which the low bits of the sum then hold.
+ROUNDER = 12582912.0
+ROUNDER_BITS = 0x4B400000
+ROUNDER_F64 = 6755399441055744.0  # 1.5 * 2^52
+LOG10_2_HIGH = 0.301025390625
+LOG10_2_LOW = 4.605038981195214e-06
+HALF_PI = 1.5707963705062866
+HALF_PI_LOW = -4.371139000186241e-08
 SQRT_HALF_BITS = 0x3F3504F3
+SMALLEST_NORMAL = 1.1754943508222875e-38
 
 
-@helper("float32", "float32")
-def exp_f32(x: Float) -> Float:
-    """e to the x, within 1.1 ulp."""
-    x = select(x > float32(89.0), float32(89.0), x)
+@helper("float32", "float32", "int32")
+def exp_scaled_f32(x: Float, exponent: Any) -> Float:
+    """e^x * 2^exponent for an exponent of 0 or -1: no overflow before the result's own."""
+    x = select(x > float32(91.0), float32(91.0), x)
     x = select(x < float32(-104.0), float32(-104.0), x)
-    rounded = muladd(x, float32(LOG2_E), float32(EVEN_ROUNDER))
-    n = rounded - float32(EVEN_ROUNDER)
+    rounded = muladd(x, float32(LOG2_E), float32(ROUNDER))
+    n = rounded - float32(ROUNDER)
     r = muladd(n, float32(-LN2_HIGH), x)
     r = muladd(n, float32(-LN2_LOW), r)
     p = polynomial(
         r,
-        0.5000003576278687,
-        0.1666661649942398,
-        0.04166119918227196,
-        0.00833597220480442,
-        0.0014105448499321938,
-        0.00019628973677754402,
+        1.0,
+        1.0,
+        0.4999999403953552,
+        0.1666651964187622,
+        0.04166823625564575,
+        0.008368827402591705,
+        0.0013823540648445487,
     )
-    p = muladd(r * r, p, r) + float32(1.0)
-    root_scale = bits_to_float(shift_left(float_to_bits(rounded), int32(23)))
-    return p * root_scale * root_scale
+    return ldexp(p, int32(float_to_bits(rounded) - int32(ROUNDER_BITS) + exponent))
 
 
 @helper("float32", "float32")
-def log_f32(x: Float) -> Float:
-    """The natural logarithm, within 1 ulp; -inf of 0, NaN below."""
-    is_tiny = x < float32(1.1754943508222875e-38)
-    bits = float_to_bits(select(is_tiny, x * float32(8388608.0), x))
-    exponent = shift_right(int32(bits - int32(SQRT_HALF_BITS)), int32(23))
-    f = bits_to_float(int32(bits - shift_left(exponent, int32(23)))) - float32(1.0)
-    n = float32(exponent) - select(is_tiny, float32(23.0), float32(0.0))
+def exp_f32(x: Float) -> Float:
+    """e^x, within 1 ulp."""
+    return exp_scaled_f32(x, int32(0))
+
+
+@helper("float32", "float32")
+def exp2_f32(x: Float) -> Float:
+    """2^x, within 1 ulp."""
+    x = select(x > float32(129.0), float32(129.0), x)
+    x = select(x < float32(-151.0), float32(-151.0), x)
+    rounded = x + float32(ROUNDER)
+    p = polynomial(
+        x - (rounded - float32(ROUNDER)),
+        1.0,
+        0.6931471824645996,
+        0.24022647738456726,
+        0.05550359562039375,
+        0.009618500247597694,
+        0.0013390970416367054,
+        0.00015328906010836363,
+    )
+    return ldexp(p, int32(float_to_bits(rounded) - int32(ROUNDER_BITS)))
+
+
+@helper("float32", "float32")
+def expm1_f32(x: Float) -> Float:
+    """e^x - 1, within 2 ulp."""
+    a = select(x > float32(89.0), float32(89.0), x)
+    a = select(a < float32(-18.0), float32(-18.0), a)
+    rounded = muladd(a, float32(LOG2_E), float32(ROUNDER))
+    n = rounded - float32(ROUNDER)
+    r = muladd(n, float32(-LN2_HIGH), a)
+    r = muladd(n, float32(-LN2_LOW), r)
+    p = polynomial(
+        r,
+        0.4999999701976776,
+        0.1666654348373413,
+        0.04166754335165024,
+        0.008366554975509644,
+        0.001386075746268034,
+    )
+    p = muladd(r * r, p, r)
+    # 2^n p + 2^n - 1 from half of 2^n, which is finite where e^x - 1 is.
+    half = bits_to_float(shift_left(int32(float_to_bits(rounded) + int32(126)), int32(23)))
+    return copysign(float32(2.0) * muladd(half, p, half - float32(0.5)), x)
+
+
+@helper("float32", "float32", "float32")
+def log_reduced_f32(f: Float, n: Float) -> Float:
+    """log((1 + f) * 2^n) for 1 + f between sqrt(1/2) and sqrt(2)."""
     p = polynomial(
         f,
-        0.3333331346511841,
-        -0.25000011920928955,
-        0.20002076029777527,
-        -0.1666785180568695,
-        0.14220139384269714,
-        -0.12408215552568436,
-        0.11887063831090927,
-        -0.11660938709974289,
-        0.06731273233890533,
+        0.3333333134651184,
+        -0.250008225440979,
+        0.2000124305486679,
+        -0.16623307764530182,
+        0.1420147716999054,
+        -0.13160492479801178,
+        0.1276339739561081,
+        -0.0763564258813858,
     )
     tail = muladd(f * f, muladd(f, p, float32(-0.5)), n * float32(LN2_LOW))
-    result = muladd(n, float32(LN2_HIGH), tail + f)
+    return muladd(n, float32(LN2_HIGH), tail + f)
+
+
+@helper("float32", "float32", "float32")
+def log_specials_f32(x: Float, result: Float) -> Float:
+    """The result, or what a logarithm gives for x of 0, below 0, infinite or NaN."""
     result = select(x < float32(INF), result, x)
     return select(x > float32(0.0), result, select(x == float32(0.0), float32(-INF), float32(NAN)))
 
 
+@helper("int32", "int32")
+def exponent_f32(bits: Any) -> Any:
+    """n such that the positive normal float of these bits is m * 2^n, m between sqrt(1/2) and sqrt(2)."""
+    return shift_right(int32(bits - int32(SQRT_HALF_BITS)), int32(23))
+
+
+@helper("float32", "float32")
+def log_fraction_f32(x: Float) -> Float:
+    """f such that x = (1 + f) * 2^n, 1 + f between sqrt(1/2) and sqrt(2)."""
+    bits = float_to_bits(select(x < float32(SMALLEST_NORMAL), x * float32(8388608.0), x))
+    return bits_to_float(int32(bits - shift_left(exponent_f32(bits), int32(23)))) - float32(1.0)
+
+
+@helper("float32", "float32")
+def log_power_f32(x: Float) -> Float:
+    """The n that belongs to log_fraction_f32."""
+    is_tiny = x < float32(SMALLEST_NORMAL)
+    n = exponent_f32(float_to_bits(select(is_tiny, x * float32(8388608.0), x)))
+    return float32(n) - select(is_tiny, float32(23.0), float32(0.0))
+
+
+@helper("float32", "float32")
+def log_f32(x: Float) -> Float:
+    """The natural logarithm, within 1 ulp."""
+    return log_specials_f32(x, log_reduced_f32(log_fraction_f32(x), log_power_f32(x)))
+
+
+@helper("float32", "float32")
+def log1p_f32(x: Float) -> Float:
+    """log(1 + x), within 2 ulp."""
+    u = x + float32(1.0)
+    lost = select(x < float32(1.0), x - (u - float32(1.0)), float32(1.0) - (u - x))
+    bits = float_to_bits(u)
+    exponent = exponent_f32(bits)
+    step = shift_left(exponent, int32(23))
+    f = bits_to_float(int32(bits - step)) - float32(1.0)
+    f = muladd(lost, bits_to_float(int32(int32(0x3F800000) - step)), f)
+    result = log_reduced_f32(f, float32(exponent))
+    return copysign(log_specials_f32(u, result), x)
+
+
+@helper("float32", "float32")
+def log2_f32(x: Float) -> Float:
+    """The logarithm to base 2, within 2 ulp."""
+    f = log_fraction_f32(x)
+    n = log_power_f32(x)
+    p = polynomial(
+        f,
+        1.4426950216293335,
+        -0.7213473916053772,
+        0.480909138917923,
+        -0.36069977283477783,
+        0.28794652223587036,
+        -0.2390349954366684,
+        0.2155720591545105,
+        -0.20666570961475372,
+        0.12543421983718872,
+    )
+    return log_specials_f32(x, muladd(f, p, n))
+
+
+@helper("float32", "float32")
+def log10_f32(x: Float) -> Float:
+    """The logarithm to base 10, within 3 ulp."""
+    f = log_fraction_f32(x)
+    n = log_power_f32(x)
+    p = polynomial(
+        f,
+        0.4342944622039795,
+        -0.21714720129966736,
+        0.14476999640464783,
+        -0.10858176648616791,
+        0.08662990480661392,
+        -0.07193352282047272,
+        0.06530851870775223,
+        -0.06246776878833771,
+        0.03700760006904602,
+    )
+    # log10(2) in two parts, as ln 2 above.
+    tail = muladd(f, p, n * float32(LOG10_2_LOW))
+    return log_specials_f32(x, muladd(n, float32(LOG10_2_HIGH), tail))
+
+
 @helper("float32", "float32")
 def sigmoid_f32(x: Float) -> Float:
-    """1 / (1 + exp(-x)), within 2 ulp."""
+    """1 / (1 + e^-x), within 2 ulp."""
     e = exp_f32(-absolute(x))
-    return select(x < float32(0.0), e, float32(1.0)) / (e + float32(1.0))
+    q = e / (e + float32(1.0))
+    # e / (1 + e) = e - e q, where the error of q counts less.
+    return select(x < float32(0.0), muladd(-e, q, e), float32(1.0) - q)
+
+
+@helper("float32", "float32")
+def softplus_f32(x: Float) -> Float:
+    """log(1 + e^x), within 3 ulp."""
+    return select(x > float32(0.0), x, float32(0.0)) + log1p_f32(exp_f32(-absolute(x)))
 
 
 @helper("float32", "float32")
@@ -118,10 +264,35 @@ def tanh_f32(x: Float) -> Float:
 
 
 @helper("float32", "float32")
-def erf_f32(x: Float) -> Float:
-    """The error function, within 2 ulp."""
+def sinh_f32(x: Float) -> Float:
+    """The hyperbolic sine, within 2 ulp."""
     a = absolute(x)
-    small = polynomial(
+    z = x * x
+    p = polynomial(
+        z,
+        0.1666666716337204,
+        0.00833331048488617,
+        0.0001984289410756901,
+        2.782230694720056e-06,
+    )
+    small = muladd(a * z, p, a)
+    half = exp_scaled_f32(a, int32(-1))
+    large = half - float32(0.25) / half
+    return copysign(select(a < float32(1.0), small, large), x)
+
+
+@helper("float32", "float32")
+def cosh_f32(x: Float) -> Float:
+    """The hyperbolic cosine, within 2 ulp."""
+    half = exp_scaled_f32(absolute(x), int32(-1))
+    return half + float32(0.25) / half
+
+
+@helper("float32", "float32")
+def erf_f32(x: Float) -> Float:
+    """The error function, within 1 ulp."""
+    a = absolute(x)
+    p = polynomial(
         x * x,
         0.12837916612625122,
         -0.3761262595653534,
@@ -131,11 +302,11 @@ def erf_f32(x: Float) -> Float:
         -0.0008004633127711713,
         7.834699499653652e-05,
     )
-    small = muladd(x, small, x)
+    small = muladd(a, p, a)
     # erf(a) = 1 - exp(-a - a g(a)); it rounds to 1 from 3.92 on.
-    a = select(a > float32(4.0), float32(4.0), a)
+    bounded = select(a > float32(4.0), float32(4.0), a)
     g = polynomial(
-        a,
+        bounded,
         0.128648579120636,
         0.6351509094238281,
         0.10623763501644135,
@@ -144,21 +315,91 @@ def erf_f32(x: Float) -> Float:
         -0.00032290874514728785,
         1.1242796063015703e-05,
     )
-    large = float32(1.0) - exp_f32(-muladd(a, g, a))
-    return select(absolute(x) < float32(0.9375), small, copysign(large, x))
+    large = float32(1.0) - exp_f32(-muladd(bounded, g, bounded))
+    return copysign(select(a < float32(0.9375), small, large), x)
+
+
+@helper("float32", "float32")
+def asin_f32(x: Float) -> Float:
+    """The arc sine, within 2 ulp; NaN beyond 1."""
+    a = absolute(x)
+    is_small = a < float32(0.5)
+    z = select(is_small, a * a, muladd(a, float32(-0.5), float32(0.5)))
+    s = select(is_small, a, sqrt(z))
+    p = asin_polynomial_f32(s, z)
+    # asin(a) = pi/2 - 2 asin(sqrt((1 - a) / 2))
+    large = muladd(p, float32(-2.0), float32(HALF_PI_LOW)) + float32(HALF_PI)
+    return copysign(select(is_small, p, large), x)
+
+
+@helper("float32", "float32")
+def acos_f32(x: Float) -> Float:
+    """The arc cosine, within 2 ulp; NaN beyond 1."""
+    a = absolute(x)
+    is_small = a < float32(0.5)
+    z = select(is_small, a * a, muladd(a, float32(-0.5), float32(0.5)))
+    s = select(is_small, x, sqrt(z))
+    p = asin_polynomial_f32(s, z)
+    small = (float32(HALF_PI_LOW) - p) + float32(HALF_PI)
+    obtuse = muladd(p, float32(-2.0), float32(2.0 * HALF_PI_LOW)) + float32(2.0 * HALF_PI)
+    large = select(x < float32(0.0), obtuse, float32(2.0) * p)
+    return select(is_small, small, large)
+
+
+@helper("float32", "float32", "float32")
+def asin_polynomial_f32(s: Float, z: Float) -> Float:
+    """asin(s), |s| <= 1/2, z = s^2."""
+    p = polynomial(
+        z,
+        0.16666752099990845,
+        0.0749531164765358,
+        0.04546878859400749,
+        0.024186596274375916,
+        0.04215546324849129,
+    )
+    return muladd(s * z, p, s)
+
+
+@helper("float32", "float32")
+def atan_f32(x: Float) -> Float:
+    """The arc tangent, within 2 ulp."""
+    a = absolute(x)
+    is_large = a > float32(1.0)
+    t = select(is_large, float32(-1.0) / a, a)
+    z = t * t
+    p = polynomial(
+        z,
+        -0.33333298563957214,
+        0.1999853104352951,
+        -0.14264056086540222,
+        0.10951215773820877,
+        -0.08400625735521317,
+        0.05790939927101135,
+        -0.03112996369600296,
+        0.010888963006436825,
+        -0.0017879015067592263,
+    )
+    p = muladd(t * z, p, t)
+    return copysign(select(is_large, p + float32(HALF_PI), p), x)
+
+
+@helper("float32", "float32")
+def rsqrt_f32(x: Float) -> Float:
+    """1 / sqrt(x), within 2 ulp."""
+    return reciprocal(sqrt(x))
 
 
 @helper("float32", "float32", "float32")
 def pow_f32(x: Float, y: Float) -> Float:
-    """x to the y, within 1 ulp, with IEEE 754's special cases (pow(x, 0) and pow(1, y) are 1, also of NaN)."""
+    """x^y, within 1 ulp, with IEEE 754's special cases (x^0 and 1^y are 1, also of NaN)."""
     magnitude = absolute(x)
     wide = float64(magnitude)
     bits = float_to_bits(wide)
-    exponent = shift_right(bits - int64(0x3FE6A09E667F3BCD), int64(52))
-    f = bits_to_float(bits - shift_left(exponent, int64(52))) - float64(1.0)
+    exponent = shift_right(int64(bits - int64(0x3FE6A09E667F3BCD)), int64(52))
+    f = bits_to_float(int64(bits - shift_left(exponent, int64(52)))) - float64(1.0)
     p = polynomial(
         f,
-        1.4426950408409472,
+        1.4426950409408472,
         -0.7213475252131406,
         0.4808983199939865,
         -0.36067279988266976,
@@ -177,9 +418,9 @@ def pow_f32(x: Float, y: Float) -> Float:
     power = float64(y) * logarithm
     power = select(power > float64(200.0), float64(200.0), power)
     power = select(power < float64(-200.0), float64(-200.0), power)
-    n = rint(power)
+    rounded = power + float64(ROUNDER_F64)
     p = polynomial(
-        power - n,
+        power - (rounded - float64(ROUNDER_F64)),
         1.0000000005546625,
         0.6931472057356661,
         0.24022646886942114,
@@ -188,13 +429,18 @@ def pow_f32(x: Float, y: Float) -> Float:
         0.001339992981129882,
         0.00015345525157471068,
     )
-    scale = bits_to_float(shift_left(int64(select(n == n, n, float64(0.0))) + int64(1023), int64(52)))
-    result = float32(p * scale)
+    scale = bits_to_float(shift_left(int64(float_to_bits(rounded) + int64(1023)), int64(52)))
+    return pow_specials_f32(x, y, float32(p * scale))
 
+
+@helper("float32", "float32", "float32", "float32")
+def pow_specials_f32(x: Float, y: Float, result: Float) -> Float:
+    """x^y where `result` is |x|^y."""
     half = y * float32(0.5)
     is_integer = rint(y) == y
     is_odd = is_integer & (rint(half) != half)
     result = select(is_odd & signbit(x), -result, result)
-    result = select((x < float32(0.0)) & (x > float32(-INF)) & ~is_integer, float32(NAN), result)
-    is_one = (x == float32(1.0)) | (y == float32(0.0)) | ((magnitude == float32(1.0)) & isinf(y))
+    has_no_root = (x < float32(0.0)) & (x > float32(-INF)) & (rint(y) != y)
+    result = select(has_no_root, float32(NAN), result)
+    is_one = (x == float32(1.0)) | (y == float32(0.0)) | ((absolute(x) == float32(1.0)) & isinf(y))
     return select(is_one, float32(1.0), result)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import onnx
 
 from onnxsmith_compiler.errors import InvalidGraph, InvalidType, quoted
 from onnxsmith_compiler.onnx.limits import Budget
-from onnxsmith_compiler.onnx.model import Array, AttributeValue, OnnxGraph, OnnxNode, ValueInfo
-from onnxsmith_compiler.onnx.names import NamePool
+from onnxsmith_compiler.onnx.model import Array, AttributeValue, OnnxGraph, OnnxNode
+from onnxsmith_compiler.onnx.names import NamePool, text
 from onnxsmith_compiler.onnx.tensors import TensorReader, decode
 from onnxsmith_compiler.onnx.value_types import value_info, value_type
 
@@ -57,20 +57,32 @@ class FunctionBody:
     opsets: Mapping[str, int]
 
 
+@dataclass(frozen=True, eq=False)
+class _Place:
+    """Where a node stands: the operator sets in force, the nesting level, the pool of node names.
+
+    Nodes in functions get their names when they are inlined: there is no pool then.
+    """
+
+    opsets: Mapping[str, int]
+    names: NamePool | None
+    depth: int = 0
+
+
 def normal_domain(domain: str) -> str:
     """ONNX's own domain has two names."""
     return "" if domain == "ai.onnx" else domain
 
 
 def function_key(proto: onnx.FunctionProto) -> FunctionKey:
-    return normal_domain(proto.domain), proto.name, proto.overload
+    return normal_domain(text(proto.domain)), text(proto.name), text(proto.overload)
 
 
 def imports_of(entries: Iterable[onnx.OperatorSetIdProto]) -> dict[str, int]:
     """Domain to operator set version; of two entries for one domain the newer counts."""
     imports: dict[str, int] = {}
     for entry in entries:
-        domain = normal_domain(entry.domain)
+        domain = normal_domain(text(entry.domain))
         imports[domain] = max(entry.version, imports.get(domain, 0))
     return imports
 
@@ -79,156 +91,134 @@ class Converter:
     """Converts one model. `functions` are the keys of its functions, whose domains need no operator set."""
 
     def __init__(
-        self,
-        reader: TensorReader,
-        budget: Budget,
-        node_names: NamePool,
-        functions: frozenset[FunctionKey],
-        ir_version: int,
+        self, reader: TensorReader, budget: Budget, node_names: NamePool, functions: frozenset[FunctionKey]
     ) -> None:
         self._reader = reader
         self._budget = budget
         self._node_names = node_names
         self._functions = functions
-        self._ir_version = ir_version
 
-    def main_graph(self, proto: onnx.GraphProto, opsets: Mapping[str, int]) -> OnnxGraph:
+    def main_graph(self, proto: onnx.GraphProto, opsets: Mapping[str, int], ir_version: int) -> OnnxGraph:
         """The model's graph; every input has a type."""
-        initializers = self._initializers(proto)
-        declared = tuple(value_info(info) for info in proto.input)
-        for info in declared:
+        graph = self._graph(proto, _Place(opsets, self._node_names))
+        for info in graph.inputs:
             if info.type is None:
                 raise InvalidType(f"graph input {quoted(info.name)} has no type, or one without element type")
-        overridable: tuple[ValueInfo, ...] = ()
-        if self._ir_version >= _FIRST_IR_WITH_OVERRIDES:
-            overridable = tuple(info for info in declared if info.name in initializers)
-        return OnnxGraph(
-            name=proto.name,
-            nodes=self.nodes(proto.node, opsets, 0, self._node_names),
-            inputs=tuple(info for info in declared if info.name not in initializers),
-            outputs=tuple(value_info(info) for info in proto.output),
-            initializers=initializers,
-            overridable=overridable,
-            value_info={info.name: value_info(info) for info in proto.value_info},
+        initialized = tuple(info for info in graph.inputs if info.name in graph.initializers)
+        return replace(
+            graph,
+            inputs=tuple(info for info in graph.inputs if info.name not in graph.initializers),
+            overridable=initialized if ir_version >= _FIRST_IR_WITH_OVERRIDES else (),
         )
 
     def function(self, proto: onnx.FunctionProto) -> FunctionBody:
         """A function's body; names in it are its own."""
         opsets = imports_of(proto.opset_import)
-        owner = f"function {quoted(proto.name)}"
+        place = _Place(opsets, None)
+        name = text(proto.name)
+        defaults = {
+            text(item.name): self._attribute(item, f"function {quoted(name)}", place)
+            for item in proto.attribute_proto
+        }
         return FunctionBody(
-            name=proto.name,
-            inputs=tuple(proto.input),
-            outputs=tuple(proto.output),
-            required=tuple(proto.attribute),
-            defaults={
-                item.name: self._attribute(item, owner, opsets, 0, None) for item in proto.attribute_proto
-            },
-            nodes=self.nodes(proto.node, opsets, 0, None),
+            name=name,
+            inputs=tuple(map(text, proto.input)),
+            outputs=tuple(map(text, proto.output)),
+            required=tuple(map(text, proto.attribute)),
+            defaults=defaults,
+            nodes=self._nodes(proto.node, place),
             opsets=opsets,
         )
 
-    def nodes(
-        self, protos: Iterable[onnx.NodeProto], opsets: Mapping[str, int], depth: int, names: NamePool | None
-    ) -> tuple[OnnxNode, ...]:
-        """Nodes at nesting level `depth`, named uniquely if there is a pool to name them from."""
-        return tuple(self._node(proto, index, opsets, depth, names) for index, proto in enumerate(protos))
+    def attributes(self, protos: Iterable[onnx.AttributeProto], owner: str) -> dict[str, AttributeValue]:
+        """Values of attributes that hold no graphs."""
+        place = _Place({}, None)
+        return {text(item.name): self._attribute(item, owner, place) for item in protos}
 
-    def _subgraph(
-        self, proto: onnx.GraphProto, opsets: Mapping[str, int], depth: int, names: NamePool | None
-    ) -> OnnxGraph:
-        self._budget.check_depth(depth, f"graph {quoted(proto.name)}")
-        inputs = tuple(value_info(info) for info in proto.input)
-        fed = {info.name for info in inputs}
-        initializers = self._initializers(proto)
+    def _graph(self, proto: onnx.GraphProto, place: _Place) -> OnnxGraph:
+        name = text(proto.name)
+        self._budget.check_depth(place.depth, f"graph {quoted(name)}")
         return OnnxGraph(
-            name=proto.name,
-            nodes=self.nodes(proto.node, opsets, depth, names),
-            inputs=inputs,
-            outputs=tuple(value_info(info) for info in proto.output),
-            initializers={name: value for name, value in initializers.items() if name not in fed},
-            value_info={info.name: value_info(info) for info in proto.value_info},
+            name=name,
+            nodes=self._nodes(proto.node, place),
+            inputs=tuple(map(value_info, proto.input)),
+            outputs=tuple(map(value_info, proto.output)),
+            initializers=self._initializers(proto),
+            value_info={info.name: info for info in map(value_info, proto.value_info)},
         )
+
+    def _subgraph(self, proto: onnx.GraphProto, place: _Place) -> OnnxGraph:
+        """A graph in an attribute, whose inputs are always fed: initializers of their names say nothing."""
+        graph = self._graph(proto, replace(place, depth=place.depth + 1))
+        fed = {info.name for info in graph.inputs}
+        kept = {name: value for name, value in graph.initializers.items() if name not in fed}
+        return replace(graph, initializers=kept)
 
     def _initializers(self, proto: onnx.GraphProto) -> dict[str, Array]:
         out: dict[str, Array] = {}
         for tensor in proto.initializer:
-            self._define(out, tensor.name, self._reader.dense(tensor, f"initializer {quoted(tensor.name)}"))
+            name = text(tensor.name)
+            _define(out, name, self._reader.dense(tensor, f"initializer {quoted(name)}"))
         for sparse in proto.sparse_initializer:
-            name = sparse.values.name
-            value = self._reader.sparse(sparse, f"sparse initializer {quoted(name)}").to_dense()
-            self._define(out, name, value)
+            name = text(sparse.values.name)
+            _define(out, name, self._reader.sparse(sparse, f"sparse initializer {quoted(name)}").to_dense())
         return out
 
-    def _define(self, out: dict[str, Array], name: str, value: Array) -> None:
-        if not name:
-            raise InvalidGraph("an initializer has no name")
-        if name in out:
-            _LOG.warning("initializer %s is given twice: the last one counts", quoted(name))
-        out[name] = value
+    def _nodes(self, protos: Iterable[onnx.NodeProto], place: _Place) -> tuple[OnnxNode, ...]:
+        return tuple(self._node(proto, index, place) for index, proto in enumerate(protos))
 
-    def _node(
-        self,
-        proto: onnx.NodeProto,
-        index: int,
-        opsets: Mapping[str, int],
-        depth: int,
-        names: NamePool | None,
-    ) -> OnnxNode:
+    def _node(self, proto: onnx.NodeProto, index: int, place: _Place) -> OnnxNode:
         self._budget.spend_nodes(1)
-        name = proto.name or f"{proto.op_type}_{index}"
-        if names is not None:
-            name = names.fresh(name)
-        domain = normal_domain(proto.domain)
-        owner = f"node {quoted(name)} ({quoted(proto.op_type)[1:-1]})"
+        op_type, domain, overload = (
+            text(proto.op_type),
+            normal_domain(text(proto.domain)),
+            text(proto.overload),
+        )
+        name = text(proto.name) or f"{op_type}_{index}"
+        node = OnnxNode(
+            name=name if place.names is None else place.names.fresh(name),
+            op_type=op_type,
+            domain=domain,
+            version=0,
+            inputs=tuple(text(value) or None for value in proto.input),
+            outputs=tuple(text(value) or None for value in proto.output),
+            overload=overload,
+        )
+        version = place.opsets.get(domain)
+        if version is None and (domain, op_type, overload) not in self._functions:
+            raise InvalidGraph(
+                f"{node}: no operator set is imported for domain {quoted(domain or 'ai.onnx')}"
+            )
+        attributes, references = self._attributes(proto, str(node), place)
+        return replace(node, version=version or 0, attributes=attributes, references=references)
+
+    def _attributes(
+        self, proto: onnx.NodeProto, owner: str, place: _Place
+    ) -> tuple[dict[str, AttributeValue], dict[str, str]]:
+        """The values, and what stands for a function's attribute."""
         attributes: dict[str, AttributeValue] = {}
         references: dict[str, str] = {}
         for item in proto.attribute:
-            if item.name in attributes or item.name in references:
-                raise InvalidGraph(f"{owner} has the attribute {quoted(item.name)} twice")
+            name = text(item.name)
+            if name in attributes or name in references:
+                raise InvalidGraph(f"{owner} has the attribute {quoted(name)} twice")
             if item.ref_attr_name:
-                references[item.name] = item.ref_attr_name
+                references[name] = text(item.ref_attr_name)
             else:
-                attributes[item.name] = self._attribute(item, owner, opsets, depth, names)
-        return OnnxNode(
-            name=name,
-            op_type=proto.op_type,
-            domain=domain,
-            version=self._version(proto, domain, opsets, owner),
-            inputs=tuple(value or None for value in proto.input),
-            outputs=tuple(value or None for value in proto.output),
-            attributes=attributes,
-            overload=proto.overload,
-            references=references,
-        )
+                attributes[name] = self._attribute(item, owner, place)
+        return attributes, references
 
-    def _version(self, proto: onnx.NodeProto, domain: str, opsets: Mapping[str, int], owner: str) -> int:
-        version = opsets.get(domain)
-        if version is not None:
-            return version
-        if (domain, proto.op_type, proto.overload) in self._functions:
-            return 0
-        raise InvalidGraph(f"{owner}: no operator set is imported for domain {quoted(domain or 'ai.onnx')}")
-
-    def _attribute(
-        self,
-        proto: onnx.AttributeProto,
-        owner: str,
-        opsets: Mapping[str, int],
-        depth: int,
-        names: NamePool | None,
-    ) -> AttributeValue:
-        field = _field_of(proto, f"{owner}: attribute {quoted(proto.name)}")
-        where = f"attribute {quoted(proto.name)} of {owner}"
+    def _attribute(self, proto: onnx.AttributeProto, owner: str, place: _Place) -> AttributeValue:
+        where = f"attribute {quoted(text(proto.name))} of {owner}"
+        field = _field_of(proto, where)
         if field in _MESSAGES and not proto.HasField(field):
             raise InvalidGraph(f"{where} has no value")
-        convert = self._scalar_converter(field, where, opsets, depth, names)
+        convert = self._value_converter(field, where, place)
         value = getattr(proto, field)
         return tuple(map(convert, value)) if field in _LISTS else convert(value)
 
-    def _scalar_converter(
-        self, field: str, where: str, opsets: Mapping[str, int], depth: int, names: NamePool | None
-    ) -> Callable[[Any], Any]:
+    def _value_converter(self, field: str, where: str, place: _Place) -> Callable[[Any], Any]:
+        """What makes one value of an AttributeProto's field a Python one."""
         match field:
             case "s" | "strings":
                 return decode
@@ -237,13 +227,21 @@ class Converter:
             case "sparse_tensor" | "sparse_tensors":
                 return lambda tensor: self._reader.sparse(tensor, where)
             case "g" | "graphs":
-                return lambda graph: self._subgraph(graph, opsets, depth + 1, names)
+                return lambda graph: self._subgraph(graph, place)
             case "tp" | "type_protos":
                 return lambda proto: _known_type(proto, where)
             case "f" | "floats":
                 return float
             case _:
                 return int
+
+
+def _define(out: dict[str, Array], name: str, value: Array) -> None:
+    if not name:
+        raise InvalidGraph("an initializer has no name")
+    if name in out:
+        _LOG.warning("initializer %s is given twice: the last one counts", quoted(name))
+    out[name] = value
 
 
 def _field_of(proto: onnx.AttributeProto, owner: str) -> str:

@@ -23,7 +23,6 @@ from onnxsmith_compiler.onnx.to_proto import attribute_proto, node_proto, type_p
 from onnxsmith_compiler.onnx.wire import Stripped
 
 _OPAQUE_DOMAIN = "onnxsmith.opaque"
-_NEWEST_IR = 14
 _UNSTATED_OPSET = 26  # of bodies of ai.onnx.preview, which do not import ai.onnx
 
 _Schema: TypeAlias = Any  # onnx.defs.OpSchema, of which onnx's stubs declare only a part
@@ -70,9 +69,7 @@ def _default_attributes(schema: _Schema) -> dict[str, AttributeValue]:
     """The schema's attribute defaults as the values that a node has them as."""
     converter = _converter(frozenset())
     given = [item.default_value for item in schema.attributes.values() if item.default_value.name]
-    holder = onnx.NodeProto(op_type=schema.name, attribute=given)
-    (node,) = converter.nodes([holder], {"": 1}, 0, None)
-    return dict(node.attributes)
+    return converter.attributes(given, schema.name)
 
 
 def _function_proto(
@@ -146,7 +143,7 @@ def _converter(functions: frozenset[tuple[str, str, str]]) -> Converter:
     budget = Budget(LoadLimits())
     nothing = Stripped(b"", memoryview(b""), {})
     reader = TensorReader(nothing, ExternalData(None), budget)
-    return Converter(reader, budget, NamePool(), functions, _NEWEST_IR)
+    return Converter(reader, budget, NamePool(), functions)
 
 
 def _inlined(

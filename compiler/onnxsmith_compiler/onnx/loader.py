@@ -7,7 +7,13 @@ from collections.abc import Mapping
 
 import onnx
 
-from onnxsmith_compiler.errors import EmptyModel, InvalidGraph, MalformedModel, UnsupportedVersion, quoted
+from onnxsmith_compiler.errors import (
+    CompileError,
+    EmptyModel,
+    InvalidGraph,
+    UnsupportedVersion,
+    quoted,
+)
 from onnxsmith_compiler.onnx.check import checked_graph
 from onnxsmith_compiler.onnx.convert import (
     Converter,
@@ -20,7 +26,7 @@ from onnxsmith_compiler.onnx.external_data import ExternalData
 from onnxsmith_compiler.onnx.inline import Inliner
 from onnxsmith_compiler.onnx.limits import Budget, LoadLimits
 from onnxsmith_compiler.onnx.model import Metadata, Model, OnnxGraph
-from onnxsmith_compiler.onnx.names import NamePool
+from onnxsmith_compiler.onnx.names import NamePool, text
 from onnxsmith_compiler.onnx.rename import all_names
 from onnxsmith_compiler.onnx.schema import NEWEST_OPSETS, check_schemas
 from onnxsmith_compiler.onnx.source import ModelSource, ParsedSource, read_source
@@ -47,11 +53,12 @@ def load_model(
 
     Raises TypeError for another kind of source, a subclass of CompileError for anything wrong with the model.
     """
-    parsed = read_source(source, base_dir)
     try:
-        return _load(parsed, limits)
-    except UnicodeDecodeError as error:  # protobuf decodes names when they are read
-        raise MalformedModel(f"a name in the model is not UTF-8: {error}") from None
+        return _load(read_source(source, base_dir), limits)
+    except CompileError as error:
+        if isinstance(source, str | os.PathLike):
+            raise type(error)(f"{quoted(os.fspath(source))}: {error.message}") from None
+        raise
 
 
 def _load(parsed: ParsedSource, limits: LoadLimits) -> Model:
@@ -76,8 +83,8 @@ def _graph(
 ) -> OnnxGraph:
     functions = _functions_by_key(proto)
     node_names = NamePool()
-    converter = Converter(reader, budget, node_names, frozenset(functions), proto.ir_version)
-    graph = converter.main_graph(proto.graph, {**DEFAULT_OPSETS, **opsets})
+    converter = Converter(reader, budget, node_names, frozenset(functions))
+    graph = converter.main_graph(proto.graph, {**DEFAULT_OPSETS, **opsets}, proto.ir_version)
     if functions:
         bodies: dict[FunctionKey, FunctionBody] = {
             key: converter.function(function) for key, function in functions.items()
@@ -112,20 +119,18 @@ def _functions_by_key(proto: onnx.ModelProto) -> dict[FunctionKey, onnx.Function
     for function in proto.functions:
         key = function_key(function)
         if key in functions:
-            raise InvalidGraph(
-                f"function {quoted(function.name)} of domain {quoted(key[0])} is defined twice"
-            )
+            raise InvalidGraph(f"function {quoted(key[1])} of domain {quoted(key[0])} is defined twice")
         functions[key] = function
     return functions
 
 
 def _metadata(proto: onnx.ModelProto) -> Metadata:
     return Metadata(
-        producer_name=proto.producer_name,
-        graph_name=proto.graph.name,
-        domain=proto.domain,
-        description=proto.doc_string,
-        graph_description=proto.graph.doc_string,
+        producer_name=text(proto.producer_name),
+        graph_name=text(proto.graph.name),
+        domain=text(proto.domain),
+        description=text(proto.doc_string),
+        graph_description=text(proto.graph.doc_string),
         version=proto.model_version,
-        custom_metadata_map={entry.key: entry.value for entry in proto.metadata_props},
+        custom_metadata_map={text(entry.key): text(entry.value) for entry in proto.metadata_props},
     )

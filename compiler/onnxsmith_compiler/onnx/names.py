@@ -1,10 +1,19 @@
-"""Names that are unique within a model."""
+"""Names out of a model, and names that are unique within it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
+from onnxsmith_compiler.errors import MalformedModel
+
 _MAX_LENGTH = 200  # nested calls make long names; many of them must not fill the memory
+
+
+def text(value: str | bytes) -> str:
+    """A string field of a protobuf message, which gives bytes where they are no UTF-8: MalformedModel then."""
+    if isinstance(value, bytes):
+        raise MalformedModel(f"a name in the model is not UTF-8: {value[:40]!r}")
+    return value
 
 
 class NamePool:

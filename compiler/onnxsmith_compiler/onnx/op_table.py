@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from onnxsmith_compiler.onnx.importers import activation, elementwise, reduction, shape
+from onnxsmith_compiler.onnx.importers import activation, elementwise, linear, reduction, shape
 from onnxsmith_compiler.onnx.node_import import Importer
 
 Versions = tuple[tuple[int, Importer], ...]
@@ -103,8 +103,13 @@ SHAPE: Mapping[str, Versions] = {
     "Unsqueeze": _since(shape.unsqueeze),
 }
 
+LINEAR: Mapping[str, Versions] = {
+    "Gemm": _since(linear.gemm),
+    "MatMul": _since(linear.matmul),
+}
+
 OPERATORS: Mapping[str, Mapping[str, Versions]] = {
-    "": {**ELEMENTWISE, **ACTIVATION, **REDUCTION, **SHAPE},
+    "": {**ELEMENTWISE, **ACTIVATION, **REDUCTION, **SHAPE, **LINEAR},
     "ai.onnx.ml": {},
     "com.microsoft": {},
 }

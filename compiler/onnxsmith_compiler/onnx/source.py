@@ -5,28 +5,45 @@ from __future__ import annotations
 import mmap
 import os
 import stat
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
 import onnx
+import onnx.parser
+from google.protobuf import json_format, text_format
 from google.protobuf.message import DecodeError
-from onnx.serialization import registry
 
-from onnxsmith_compiler.errors import CompileError, EmptyModel, MalformedModel, ModelFileMissing, quoted
+from onnxsmith_compiler.errors import EmptyModel, MalformedModel, ModelFileMissing
 from onnxsmith_compiler.onnx.wire import LARGE, Stripped, strip_payloads
 
 ModelSource: TypeAlias = "str | bytes | os.PathLike[str] | onnx.ModelProto"
 
 _NO_PAYLOADS = Stripped(b"", memoryview(b""), {})
-_TEXT_FORMATS = {
-    ".textproto": "textproto",
-    ".txtpb": "textproto",
-    ".prototxt": "textproto",
-    ".pbtxt": "textproto",
-    ".json": "json",
-    ".onnxjson": "json",
-    ".onnxtxt": "onnxtxt",
-    ".onnxtext": "onnxtxt",
+
+
+def _parse_textproto(text: str) -> onnx.ModelProto:
+    proto = onnx.ModelProto()
+    text_format.Parse(text, proto)
+    return proto
+
+
+def _parse_json(text: str) -> onnx.ModelProto:
+    proto = onnx.ModelProto()
+    json_format.Parse(text, proto)
+    return proto
+
+
+# By suffix, as in the onnx package.
+_TEXT_PARSERS: Mapping[str, Callable[[str], onnx.ModelProto]] = {
+    ".textproto": _parse_textproto,
+    ".txtpb": _parse_textproto,
+    ".prototxt": _parse_textproto,
+    ".pbtxt": _parse_textproto,
+    ".json": _parse_json,
+    ".onnxjson": _parse_json,
+    ".onnxtxt": onnx.parser.parse_model,
+    ".onnxtext": onnx.parser.parse_model,
 }
 
 
@@ -52,21 +69,18 @@ def read_source(source: ModelSource, base_dir: str | os.PathLike[str] | None) ->
     if not isinstance(source, str | os.PathLike):
         raise TypeError(f"Unable to load from type '{type(source)}'")
     path = os.fspath(source)
-    try:
-        return _read_file(path, folder or os.path.dirname(path) or ".")
-    except CompileError as error:
-        raise type(error)(f"{quoted(path)}: {error.message}") from None
+    return _read_file(path, folder or os.path.dirname(path) or ".")
 
 
 def _read_file(path: str, folder: str) -> ParsedSource:
     data = _file_contents(path)
-    text_format = _TEXT_FORMATS.get(os.path.splitext(path)[1].lower())
-    if text_format is None:
+    suffix = os.path.splitext(path)[1].lower()
+    if suffix not in _TEXT_PARSERS:
         return _parse(data, folder)
     try:
-        proto = registry.get(text_format).deserialize_proto(bytes(data), onnx.ModelProto())
+        proto = _TEXT_PARSERS[suffix](bytes(data).decode())
     except Exception as error:  # each of these parsers has error types of its own
-        raise MalformedModel(f"not a model in the {text_format} format: {error}") from None
+        raise MalformedModel(f"not a model in the text format of {suffix} files: {error}") from None
     return ParsedSource(proto, _NO_PAYLOADS, folder)
 
 

@@ -16,6 +16,7 @@ from onnxsmith_compiler.ir.dtype import DType
 from onnxsmith_compiler.onnx.external_data import ExternalData
 from onnxsmith_compiler.onnx.limits import Budget
 from onnxsmith_compiler.onnx.model import Array, SparseTensor
+from onnxsmith_compiler.onnx.names import text
 from onnxsmith_compiler.onnx.wire import DOUBLE_DATA, FLOAT_DATA, Payload, Stripped
 
 _TYPED_FIELDS = ("float_data", "int32_data", "int64_data", "double_data", "uint64_data", "string_data")
@@ -120,7 +121,7 @@ class TensorReader:
     def _external_elements(self, tensor: onnx.TensorProto, dtype: DType, count: int, owner: str) -> Array:
         if dtype is dt.STRING:
             raise ExternalDataError(f"{owner}: strings cannot be external data")
-        entries = {entry.key: entry.value for entry in tensor.external_data}
+        entries = {text(entry.key): text(entry.value) for entry in tensor.external_data}
         if len(entries) != len(tensor.external_data):
             raise ExternalDataError(f"{owner}: an external data key is given twice")
         data = self._external.read(entries, _packed_bytes(dtype, count), owner)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import onnx
 
-from onnxsmith_compiler.errors import InvalidType
+from onnxsmith_compiler.errors import InvalidType, quoted
 from onnxsmith_compiler.onnx.model import (
     Dim,
     MapType,
@@ -16,11 +16,13 @@ from onnxsmith_compiler.onnx.model import (
     TensorType,
     ValueInfo,
 )
+from onnxsmith_compiler.onnx.names import text
 from onnxsmith_compiler.onnx.tensors import element_type
 
 
 def value_info(proto: onnx.ValueInfoProto) -> ValueInfo:
-    return ValueInfo(proto.name, value_type(proto.type, f"value {proto.name!r}"))
+    name = text(proto.name)
+    return ValueInfo(name, value_type(proto.type, f"value {quoted(name)}"))
 
 
 def value_type(proto: onnx.TypeProto, owner: str) -> OnnxType | None:
@@ -33,7 +35,7 @@ def value_type(proto: onnx.TypeProto, owner: str) -> OnnxType | None:
             tensor = proto.tensor_type
             if tensor.elem_type == onnx.TensorProto.UNDEFINED:
                 return None
-            denotations = tuple(dim.denotation or None for dim in tensor.shape.dim)
+            denotations = tuple(text(dim.denotation) or None for dim in tensor.shape.dim)
             shown = denotations if any(denotations) else ()
             return TensorType(element_type(tensor.elem_type, owner), _shape(tensor), shown)
         case "sparse_tensor_type":
@@ -47,7 +49,7 @@ def value_type(proto: onnx.TypeProto, owner: str) -> OnnxType | None:
             key = element_type(proto.map_type.key_type, owner)
             return MapType(key, value_type(proto.map_type.value_type, owner))
         case "opaque_type":
-            return OpaqueType(proto.opaque_type.domain, proto.opaque_type.name)
+            return OpaqueType(text(proto.opaque_type.domain), text(proto.opaque_type.name))
         case _:
             raise InvalidType(f"{owner} has a type of an unknown kind, {kind}")
 
@@ -62,4 +64,4 @@ def _dim(proto: onnx.TensorShapeProto.Dimension) -> Dim:
     """Exporters write -1, an empty name or nothing for a size that they do not know."""
     if proto.HasField("dim_value"):
         return proto.dim_value if proto.dim_value >= 0 else None
-    return proto.dim_param or None
+    return text(proto.dim_param) or None

@@ -8,6 +8,7 @@ from typing import TypeAlias
 from onnxsmith_compiler.ir.dim import Dim
 from onnxsmith_compiler.ir.graph import Value
 from onnxsmith_compiler.ir.loop import Computation
+from onnxsmith_compiler.ops.base import Op
 
 
 @dataclass(frozen=True)
@@ -44,9 +45,13 @@ class Calls:
 
 @dataclass(frozen=True)
 class Contract:
-    """A contraction with its own kernel template: `kernel` is a spec of `ops.contraction`."""
+    """A contraction with its own kernel template, chosen by the operator (`ops.packed`).
 
-    kernel: object
+    `takes_epilogue`: a map over the result can be computed by the same kernel.
+    """
+
+    kernel: Op
+    takes_epilogue: bool = True
 
 
 Lowering: TypeAlias = Computation | Pieces | LibraryCall | Calls | Contract

@@ -268,7 +268,13 @@ class Pad(Op):
     def evaluate(
         self, inputs: Sequence[np.ndarray | None], types: Sequence[TensorType]
     ) -> tuple[np.ndarray, ...] | None:
-        return None
+        data, *rest = inputs
+        amounts = list(zip(self.before, self.after, strict=True))
+        if data is None or self.mode != "constant" or rest[0] is None:
+            return None
+        if any(not isinstance(amount, int) or amount < 0 for pair in amounts for amount in pair):
+            return None
+        return (np.pad(data, amounts, constant_values=rest[0].reshape(())),)  # type: ignore[arg-type]
 
 
 def _outside(mode: str, position: Dim, extent: Dim) -> Dim:

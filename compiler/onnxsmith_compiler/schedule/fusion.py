@@ -115,7 +115,7 @@ def join_epilogues(graph: Graph, groups: list[Group], aliases: dict[Value, Value
         if len(uses) != 1 or uses[0] in merged or not isinstance(uses[0], LoopGroup):
             continue
         epilogue = _as_epilogue(uses[0].stages[0], group.outputs[0], aliases)
-        if epilogue is not None and group.contract.kernel.accepts_epilogue(epilogue):  # type: ignore[attr-defined]
+        if epilogue is not None and group.contract.takes_epilogue:
             merged[uses[0]] = replace(group, epilogue=epilogue)
             absorbed.add(group)
     return [merged.get(group, group) for group in groups if group not in absorbed]

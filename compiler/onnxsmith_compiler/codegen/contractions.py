@@ -1,0 +1,147 @@
+"""Prints contractions: fits operands, sizes and the fused epilogue to the templates of matmul and convolution."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from onnxsmith_compiler.codegen.epilogue import Epilogue
+from onnxsmith_compiler.codegen.kernel_text import KernelText, PrintedKernel, PrintedStep
+from onnxsmith_compiler.codegen.loop_shape import flatten, join_axes
+from onnxsmith_compiler.codegen.matmul_source import MatmulForm, matmul_source, matmul_tiling
+from onnxsmith_compiler.codegen.target import Target
+from onnxsmith_compiler.codegen.tiles import tile_shape
+from onnxsmith_compiler.ir import dim as dims
+from onnxsmith_compiler.ir import loop
+from onnxsmith_compiler.ir.dim import Dim, LoopIndex
+from onnxsmith_compiler.ir.dtype import DType
+from onnxsmith_compiler.ir.graph import Value
+from onnxsmith_compiler.ir.loop import Computation
+from onnxsmith_compiler.ops.packed import PackedMatMul
+from onnxsmith_compiler.ops.view import delinearize
+from onnxsmith_compiler.schedule.groups import ContractGroup
+
+
+def print_contraction(group: ContractGroup, target: Target) -> Iterable[PrintedStep]:
+    match group.contract.kernel:
+        case PackedMatMul() as kernel:
+            yield _matmul(group, kernel, target)
+        case kernel:
+            raise TypeError(f"no template for {kernel.name}")
+
+
+def tile_columns(target: Target, dtype: DType, n: Dim) -> int:
+    """The width of the panels that a product with `n` columns is packed in."""
+    return tile_shape(target, dtype.name, n if isinstance(n, int) else None).columns
+
+
+@dataclass(frozen=True)
+class BoundEpilogue:
+    """An epilogue with the arguments of its parameters."""
+
+    epilogue: Epilogue
+    arguments: tuple[Value | Dim, ...]
+
+
+def bind_epilogue(group: ContractGroup, rows: Dim, columns: Dim, batched: bool) -> BoundEpilogue:
+    """What becomes of the result element in row m, column n of product `batch`: stored, or first mapped.
+
+    Element (batch, m, n) is number (batch * rows + m) * columns + n of the result.
+    """
+    stage = group.epilogue
+    if stage is None:
+        axes = loop.axes_for(group.node.output.shape)
+        computation = Computation(axes, loop.Accumulated(group.node.output.dtype.compute))
+        output = group.node.output
+    else:
+        computation, output = stage.computation, stage.output
+    flat = flatten(output, computation)
+    (flat,), axes = join_axes([flat], flat.axes)
+    m, n, batch = LoopIndex("m", rows), LoopIndex("n", columns), LoopIndex("batch", output.type.size)
+    number = dims.from_atom(m) * columns + dims.from_atom(n)
+    if batched:
+        number = number + dims.from_atom(batch) * (rows * columns)
+    index = delinearize(number, tuple(axis.extent for axis in axes))
+    flat = flat.substitute(dict(zip(axes, index, strict=True)))
+    probe = _print_epilogue(flat, m, n, batch, ("acc", "m_index", "n_index", "batch"))
+
+    def lines(acc: str, row: str, column: str, product: str) -> Sequence[str]:
+        text = _print_epilogue(flat, m, n, batch, (acc, row, column, product))
+        return [line[4:] for line in text.lines]
+
+    return BoundEpilogue(Epilogue(tuple(probe.parameters), lines), tuple(probe.arguments))
+
+
+def _print_epilogue(
+    flat: object, m: LoopIndex, n: LoopIndex, batch: LoopIndex, names: tuple[str, str, str, str]
+) -> KernelText:
+    text = KernelText(accumulated=names[0])
+    for axis, name in zip((m, n, batch), names[1:], strict=True):
+        text.name_index(axis, name)
+    result = text.expr(flat.body)  # type: ignore[attr-defined]
+    text.line(f"store({text.written(flat.output)}, {text.dim(flat.store)}, {result})")  # type: ignore[attr-defined]
+    return text
+
+
+def _known(size: Dim) -> int | None:
+    return size if isinstance(size, int) else None
+
+
+def _matmul(group: ContractGroup, kernel: PackedMatMul, target: Target) -> PrintedStep:
+    a, b = group.operands
+    batch = _batch_axes(a.shape[:-2], b.shape[:-3])
+    k = a.shape[-1]
+    m = a.shape[-2] if batch else dims.product(a.shape[:-1])
+    shape = next(s for s in (tile_shape(target, a.dtype.name, kernel.columns),) if s.columns == kernel.columns)
+    whole = dims.modulo(kernel.n, kernel.columns) == 0
+    form = MatmulForm(shape, whole, len(batch))
+    tiling = matmul_tiling(form, _known(m), _known(kernel.n), _known(k), target)
+    bound = bind_epilogue(group, m, kernel.n, bool(batch))
+    source = matmul_source(form, bound.epilogue)
+    panel_elements = dims.ceildiv(kernel.n, kernel.columns) * k * kernel.columns
+    strides: list[Dim] = []
+    for axis in batch:
+        strides += [axis.size, axis.a_stride * (m * k), axis.b_stride * panel_elements]
+    arguments = (a, b, *bound.arguments, m, kernel.n, k, k, *strides, tiling.rows, tiling.panels)
+    products = dims.product([axis.size for axis in batch])
+    printed = PrintedKernel(
+        source, arguments, form.tiles(m, kernel.n, products, tiling), form.cost(k, tiling, target), form.scratch(k, tiling)
+    )
+    return PrintedStep(printed, group.outputs, "matmul", group.origins)
+
+
+@dataclass(frozen=True)
+class _BatchAxis:
+    """An axis of products; the strides count matrices of A and of B, 0 where one is used for all."""
+
+    size: Dim
+    a_stride: Dim
+    b_stride: Dim
+
+
+def _batch_axes(a: Sequence[Dim], b: Sequence[Dim]) -> list[_BatchAxis]:
+    """The axes over which B varies too, neighbours joined where they can be; none where B has no batch."""
+    rank = max(len(a), len(b))
+    wide_a = (*(1 for _ in range(rank - len(a))), *a)
+    wide_b = (*(1 for _ in range(rank - len(b))), *b)
+    if all(size == 1 for size in wide_b):
+        return []
+    axes: list[_BatchAxis] = []
+    a_stride: Dim = 1
+    b_stride: Dim = 1
+    for size_a, size_b in zip(reversed(wide_a), reversed(wide_b), strict=True):
+        size = size_a if size_b == 1 else size_b
+        axis = _BatchAxis(size, 0 if size_a == 1 else a_stride, 0 if size_b == 1 else b_stride)
+        a_stride, b_stride = a_stride * size_a, b_stride * size_b
+        if size == 1:
+            continue
+        inner = axes[0] if axes else None
+        if (
+            inner is not None
+            and axis.a_stride == inner.a_stride * inner.size
+            and axis.b_stride == inner.b_stride * inner.size
+        ):
+            axes[0] = _BatchAxis(inner.size * size, inner.a_stride, inner.b_stride)
+        else:
+            axes.insert(0, axis)
+    return axes or [_BatchAxis(1, 0, 0)]

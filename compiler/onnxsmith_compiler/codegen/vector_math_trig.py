@@ -1,0 +1,327 @@
+"""Sine, cosine and tangent over the whole range of float32 and float64, with no branches: LLVM vectorises them.
+
+Arguments are reduced by multiplying them with 2/pi modulo 4 (M. Payne, R. Hanek, "Radian reduction for
+trigonometric functions", 1983): x = x' * 2^k with x' small, and (2/pi * 2^k) mod 4 is known to more bits than the
+product can cancel. The polynomials come from tools/fit_polynomials.py; errors are stated as in vector_math_f32.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba.core import types
+from numpy import float32, float64, int32, int64
+
+from onnxsmith_compiler.codegen.kernel_function import Intrinsic, helper
+from onnxsmith_compiler.codegen.scalar import (
+    absolute,
+    bit_and,
+    bit_xor,
+    bits_to_float,
+    float_to_bits,
+    fma,
+    muladd,
+    polynomial,
+    select,
+    shift_left,
+    shift_right,
+)
+
+Float = Any
+
+ROUNDER_F64 = 6755399441055744.0  # 1.5 * 2^52: the low bits of its sum with a small float hold that rounded
+HALF_PI = 1.5707963267948966
+HALF_PI_LOW = 6.123233995736766e-17
+
+_TWO_OVER_PI_BITS = 1280
+_TWO_OVER_PI = int(
+    "a2f9836e4e441529fc2757d1f534ddc0db6295993c439041fe5163abdebbc561b7246e3a424dd2e0"
+    "06492eea09d1921cfe1deb1cb129a73ee88235f52ebb4484e99c7026b45f7e413991d639835339f4"
+    "9c845f8bbdf9283b1ff897ffde05980fef2f118b5a0a6d1f6d367ecf27cb09b74f463f669e5fea2d"
+    "7527bac7ebe5f17b3d0739f78a5292ea6bfb5fb11f8d5d0856033046fc7b6babf0cfbc209af4361d",
+    16,
+)
+
+
+def turn_part(shift: int, part: int) -> float:
+    """Part 0, 1 or 2 of (2/pi * 2^shift) mod 4: float64s, each what the ones before it leave."""
+    scale = 1 << (_TWO_OVER_PI_BITS - shift)
+    rest = Fraction(_TWO_OVER_PI % (4 * scale), scale)
+    for _ in range(part):
+        rest -= Fraction(float(rest))
+    return float(rest)
+
+
+TURN_0 = turn_part(0, 0)
+TURN_0_LOW = turn_part(0, 1)
+TURN_40 = turn_part(40, 0)
+TURN_40_LOW = turn_part(40, 1)
+TURN_80 = turn_part(80, 0)
+TURN_80_LOW = turn_part(80, 1)
+
+# float64 arguments: bucket b holds (2/pi * 2^(16 b)) mod 4.
+_BUCKETS = 64
+_TURN_TABLE = tuple(turn_part(16 * bucket, part) for part in range(3) for bucket in range(_BUCKETS))
+_TURN_SYMBOL = "onnxsmith.two_over_pi"
+
+
+def _look_turn_part_up(part: Any, bucket: Any) -> Any:
+    return np.asarray(_TURN_TABLE)[part * _BUCKETS + bucket]
+
+
+def _define_turn_lookup(_context: Any, part: Any, bucket: Any) -> Any:
+    def codegen(_context: Any, builder: ir.IRBuilder, _signature: Any, values: list[ir.Value]) -> ir.Value:
+        table = builder.module.globals.get(_TURN_SYMBOL) or _add_turn_table(builder.module)
+        index = builder.add(builder.mul(values[0], ir.Constant(values[0].type, _BUCKETS)), values[1])
+        return builder.load(builder.gep(table, [ir.Constant(index.type, 0), index], inbounds=True))
+
+    return types.float64(types.int64, types.int64), codegen
+
+
+def _add_turn_table(module: ir.Module) -> ir.GlobalVariable:
+    kind = ir.ArrayType(ir.DoubleType(), len(_TURN_TABLE))
+    table = ir.GlobalVariable(module, kind, _TURN_SYMBOL)
+    table.initializer = ir.Constant(kind, _TURN_TABLE)
+    table.global_constant = True
+    table.linkage = "internal"
+    return table
+
+
+# look_turn_up(part, bucket), 0 <= part < 3, 0 <= bucket < 64
+look_turn_up = Intrinsic("look_turn_up", _define_turn_lookup, _look_turn_part_up)
+
+
+@helper("float64", "float64", "float64", "float64", "float64")
+def by_size_f32(a: Float, small: Float, middle: Float, large: Float) -> Float:
+    """small where a < 2^47, middle where a < 2^87, else large."""
+    return select(a < float64(2.0**47), small, select(a < float64(2.0**87), middle, large))
+
+
+@helper("float64", "float64")
+def scaled_f32(a: Float) -> Float:
+    """a in units of 1, 2^40 or 2^80: below 2^48."""
+    return a * by_size_f32(a, float64(1.0), float64(2.0**-40), float64(2.0**-80))
+
+
+@helper("float64", "float64")
+def quadrant_sum_f32(a: Float) -> Float:
+    """ROUNDER_F64 + the quarter turns in a, modulo 4, rounded to an integer."""
+    turn = by_size_f32(a, float64(TURN_0), float64(TURN_40), float64(TURN_80))
+    return scaled_f32(a) * turn + float64(ROUNDER_F64)
+
+
+@helper("float64", "float64")
+def quadrant_angle_f32(a: Float) -> Float:
+    """The angle from the nearest quarter turn to a, between -pi/4 and pi/4."""
+    turn = by_size_f32(a, float64(TURN_0), float64(TURN_40), float64(TURN_80))
+    turn_low = by_size_f32(a, float64(TURN_0_LOW), float64(TURN_40_LOW), float64(TURN_80_LOW))
+    scaled = scaled_f32(a)
+    high = scaled * turn
+    low = fma(scaled, turn, -high)
+    whole = (high + float64(ROUNDER_F64)) - float64(ROUNDER_F64)
+    return ((high - whole) + muladd(scaled, turn_low, low)) * float64(HALF_PI)
+
+
+@helper("float32", "float32")
+def sin_reduced_f32(r: Float) -> Float:
+    z = r * r
+    p = polynomial(
+        z,
+        -0.16666655242443085,
+        0.008332189172506332,
+        -0.00019518287444952875,
+    )
+    return muladd(r * z, p, r)
+
+
+@helper("float32", "float32")
+def cos_reduced_f32(r: Float) -> Float:
+    z = r * r
+    p = polynomial(
+        z,
+        0.04166664555668831,
+        -0.0013887310633435845,
+        2.4432563805021346e-05,
+    )
+    return muladd(z * z, p, muladd(z, float32(-0.5), float32(1.0)))
+
+
+@helper("float32", "float32", "int32")
+def sin_of_quadrant_f32(r: Float, quadrant: Any) -> Float:
+    """The sine of `quadrant` quarter turns and the angle r."""
+    is_even = bit_and(quadrant, int32(1)) == int32(0)
+    value = select(is_even, sin_reduced_f32(r), cos_reduced_f32(r))
+    sign = shift_left(bit_and(quadrant, int32(2)), int32(30))
+    return bits_to_float(bit_xor(float_to_bits(value), sign))
+
+
+@helper("float32", "float32")
+def sin_f32(x: Float) -> Float:
+    """The sine of radians, within 2 ulp; NaN of infinities."""
+    a = float64(absolute(x))
+    quadrant = int32(float_to_bits(quadrant_sum_f32(a)))
+    result = sin_of_quadrant_f32(float32(quadrant_angle_f32(a)), quadrant)
+    sign = bit_xor(float_to_bits(x), float_to_bits(absolute(x)))
+    return bits_to_float(bit_xor(float_to_bits(result), sign))
+
+
+@helper("float32", "float32")
+def cos_f32(x: Float) -> Float:
+    """The cosine of radians, within 2 ulp; NaN of infinities."""
+    a = float64(absolute(x))
+    quadrant = int32(float_to_bits(quadrant_sum_f32(a)))
+    return sin_of_quadrant_f32(float32(quadrant_angle_f32(a)), int32(quadrant + int32(1)))
+
+
+@helper("float32", "float32")
+def tan_f32(x: Float) -> Float:
+    """The tangent of radians, within 2 ulp; NaN of infinities."""
+    a = float64(absolute(x))
+    r = quadrant_angle_f32(a)
+    z = r * r
+    p = polynomial(
+        z,
+        0.3333334978992895,
+        0.13332662158599795,
+        0.05406001863792909,
+        0.021281809689470688,
+        0.010836489583337957,
+        8.896220674517966e-05,
+        0.004376457359538026,
+    )
+    tangent = float32(muladd(r * z, p, r))
+    quadrant = int32(float_to_bits(quadrant_sum_f32(a)))
+    is_even = bit_and(quadrant, int32(1)) == int32(0)
+    result = select(is_even, tangent, float32(-1.0) / tangent)
+    sign = bit_xor(float_to_bits(x), float_to_bits(absolute(x)))
+    return bits_to_float(bit_xor(float_to_bits(result), sign))
+
+
+@helper("int64", "float64")
+def bucket_f64(a: Float) -> Any:
+    """b such that a / 2^(16 b) is below 2^24; 0 for small a."""
+    bucket = shift_right(int64(shift_right(float_to_bits(a), int64(52)) - int64(1023 + 8)), int64(4))
+    return select(bucket > int64(0), bucket, int64(0))
+
+
+@helper("float64", "float64")
+def scaled_f64(a: Float) -> Float:
+    exponent = int64(int64(1023) - shift_left(bucket_f64(a), int64(4)))
+    return a * bits_to_float(shift_left(exponent, int64(52)))
+
+
+@helper("float64", "float64")
+def quadrant_sum_f64(a: Float) -> Float:
+    """ROUNDER_F64 + the quarter turns in a, modulo 4, rounded to an integer."""
+    return scaled_f64(a) * look_turn_up(int64(0), bucket_f64(a)) + float64(ROUNDER_F64)
+
+
+@helper("float64", "float64", "boolean")
+def quadrant_angle_f64(a: Float, low_part: Any) -> Float:
+    """The angle from the nearest quarter turn to a, between -pi/4 and pi/4: its float64, or what that leaves."""
+    bucket = bucket_f64(a)
+    scaled = scaled_f64(a)
+    turn = look_turn_up(int64(0), bucket)
+    turn_middle = look_turn_up(int64(1), bucket)
+    high = scaled * turn
+    high_error = fma(scaled, turn, -high)
+    middle = scaled * turn_middle
+    middle_error = fma(scaled, turn_middle, -middle)
+    fraction = high - ((high + float64(ROUNDER_F64)) - float64(ROUNDER_F64))
+    # fraction + high_error + middle + the rest, each sum with its error.
+    inner = high_error + middle
+    inner_part = inner - high_error
+    inner_error = (high_error - (inner - inner_part)) + (middle - inner_part)
+    outer = fraction + inner
+    outer_part = outer - fraction
+    outer_error = (fraction - (outer - outer_part)) + (inner - outer_part)
+    rest = outer_error + (inner_error + muladd(scaled, look_turn_up(int64(2), bucket), middle_error))
+    turns = outer + rest
+    turns_low = rest - (turns - outer)
+    angle = turns * float64(HALF_PI)
+    angle_low = muladd(turns_low, float64(HALF_PI), turns * float64(HALF_PI_LOW))
+    angle_low = fma(turns, float64(HALF_PI), -angle) + angle_low
+    return select(low_part, angle_low, angle)
+
+
+@helper("float64", "float64", "float64")
+def sin_reduced_f64(r: Float, low: Float) -> Float:
+    z = r * r
+    p = polynomial(
+        z,
+        -0.16666666666666666,
+        0.008333333333333042,
+        -0.00019841269840962345,
+        2.755731907380638e-06,
+        -2.5052070840725868e-08,
+        1.6054296029151615e-10,
+        -7.388431319915756e-13,
+    )
+    return r + muladd(r * z, p, muladd(z * float64(-0.5), low, low))
+
+
+@helper("float64", "float64", "float64")
+def cos_reduced_f64(r: Float, low: Float) -> Float:
+    z = r * r
+    p = polynomial(
+        z,
+        0.041666666666666595,
+        -0.0013888888888873346,
+        2.480158728900548e-05,
+        -2.7557314217987024e-07,
+        2.0875705506588872e-09,
+        -1.1358753714894647e-11,
+    )
+    half = float64(0.5) * z
+    whole = float64(1.0) - half
+    return whole + muladd(z * z, p, muladd(-r, low, (float64(1.0) - whole) - half))
+
+
+@helper("float64", "float64", "float64", "int64")
+def sin_of_quadrant_f64(r: Float, low: Float, quadrant: Any) -> Float:
+    """The sine of `quadrant` quarter turns and the angle r + low."""
+    is_even = bit_and(quadrant, int64(1)) == int64(0)
+    value = select(is_even, sin_reduced_f64(r, low), cos_reduced_f64(r, low))
+    sign = shift_left(bit_and(quadrant, int64(2)), int64(62))
+    return bits_to_float(bit_xor(float_to_bits(value), sign))
+
+
+@helper("float64", "float64", "float64")
+def odd_f64(x: Float, result: Float) -> Float:
+    """The result for x, of an odd function near the identity at 0, from its result for |x|."""
+    sign = bit_xor(float_to_bits(x), float_to_bits(absolute(x)))
+    signed = bits_to_float(bit_xor(float_to_bits(result), sign))
+    return select(absolute(x) < float64(7.450580596923828e-09), x, signed)
+
+
+@helper("float64", "float64")
+def sin_f64(x: Float) -> Float:
+    """The sine of radians, within 1 ulp; NaN of infinities."""
+    a = absolute(x)
+    quadrant = float_to_bits(quadrant_sum_f64(a))
+    return odd_f64(
+        x, sin_of_quadrant_f64(quadrant_angle_f64(a, False), quadrant_angle_f64(a, True), quadrant)
+    )
+
+
+@helper("float64", "float64")
+def cos_f64(x: Float) -> Float:
+    """The cosine of radians, within 1 ulp; NaN of infinities."""
+    a = absolute(x)
+    quadrant = int64(float_to_bits(quadrant_sum_f64(a)) + int64(1))
+    return sin_of_quadrant_f64(quadrant_angle_f64(a, False), quadrant_angle_f64(a, True), quadrant)
+
+
+@helper("float64", "float64")
+def tan_f64(x: Float) -> Float:
+    """The tangent of radians, within 3 ulp; NaN of infinities."""
+    a = absolute(x)
+    r = quadrant_angle_f64(a, False)
+    low = quadrant_angle_f64(a, True)
+    sine = sin_reduced_f64(r, low)
+    cosine = cos_reduced_f64(r, low)
+    is_even = bit_and(float_to_bits(quadrant_sum_f64(a)), int64(1)) == int64(0)
+    return odd_f64(x, select(is_even, sine, -cosine) / select(is_even, cosine, sine))
