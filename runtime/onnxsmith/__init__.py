@@ -1,0 +1,41 @@
+"""onnxsmith runs ONNX models, compiled to native code, behind onnxruntime's Python API.
+
+import onnxsmith as onnxruntime
+
+session = onnxruntime.InferenceSession("model.onnx")
+outputs = session.run(None, {"x": x})
+"""
+
+from onnxsmith.information import get_build_info, get_version_string, print_debug_info
+from onnxsmith.logs import set_default_logger_severity, set_default_logger_verbosity
+from onnxsmith.options import (
+    ExecutionMode,
+    ExecutionOrder,
+    GraphOptimizationLevel,
+    RunOptions,
+    SessionOptions,
+)
+from onnxsmith.providers import get_all_providers, get_available_providers, get_device
+from onnxsmith.session import InferenceSession
+from onnxsmith.values import ModelMetadata, NodeArg
+from onnxsmith.version import __version__
+
+__all__ = [
+    "ExecutionMode",
+    "ExecutionOrder",
+    "GraphOptimizationLevel",
+    "InferenceSession",
+    "ModelMetadata",
+    "NodeArg",
+    "RunOptions",
+    "SessionOptions",
+    "__version__",
+    "get_all_providers",
+    "get_available_providers",
+    "get_build_info",
+    "get_device",
+    "get_version_string",
+    "print_debug_info",
+    "set_default_logger_severity",
+    "set_default_logger_verbosity",
+]

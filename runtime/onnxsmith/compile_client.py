@@ -71,10 +71,17 @@ def forget_program(folder: ProgramFolder, settings: Settings) -> None:
         cache.programs.remove(folder.key)
 
 
-def remove_temporary(folder: ProgramFolder, owner: object) -> None:
-    """Remove the folder with its program when `owner` is gone, if it is a temporary one."""
-    if folder.key is None:
-        weakref.finalize(owner, _remove_own, str(folder.path.parent), os.getpid())
+def remove_temporary(folder: ProgramFolder, user: object) -> None:
+    """Remove a temporary folder, once `user`, which has its files open, allows it.
+
+    Most systems let go of the names of open files at once; elsewhere it is done when `user` is gone.
+    """
+    if folder.key is not None:
+        return
+    if os.name == "posix":
+        _remove_own(str(folder.path.parent), os.getpid())
+    else:
+        weakref.finalize(user, _remove_own, str(folder.path.parent), os.getpid())
 
 
 def dump(model: Model, options: Mapping[str, Any], what: str, settings: Settings) -> str:

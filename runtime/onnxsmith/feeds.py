@@ -12,8 +12,8 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from onnxsmith.artifact import Program, Tensor
 from onnxsmith.errors import InvalidArgument, error
+from onnxsmith.program import Program, Tensor
 from onnxsmith.values import numpy_dtype, tensor_type, tensor_type_of
 
 Array: TypeAlias = npt.NDArray[np.generic]
@@ -41,8 +41,8 @@ class SymbolConflict(Exception):
         self.second = second
 
 
-def collect(program: Program, feed: Mapping[str, Any]) -> list[Array | None]:
-    """The feed's arrays in the order of the program's inputs; None for an initializer that is not fed.
+def collect(program: Program, feed: Mapping[str, Any], defaults: Mapping[str, Array]) -> list[Array]:
+    """The feed's arrays in the order of the program's inputs; `defaults` are those of inputs not fed.
 
     Each array is C-contiguous, aligned, in native byte order, and has the input's dtype, rank and fixed
     sizes. Nothing that was passed is written to; arrays that fit are not copied.
@@ -52,7 +52,7 @@ def collect(program: Program, feed: Mapping[str, Any]) -> list[Array | None]:
     """
     _check_names(program, feed)
     arrays = [
-        _fitting_array(tensor, feed[tensor.name]) if tensor.name in feed else None
+        _fitting_array(tensor, feed[tensor.name]) if tensor.name in feed else defaults[tensor.name]
         for tensor in program.inputs
     ]
     _check_symbols(program, arrays)
@@ -165,11 +165,9 @@ def _declared(tensor: Tensor) -> str:
     return "any shape" if tensor.shape is None else str(list(tensor.shape))
 
 
-def _check_symbols(program: Program, arrays: Sequence[Array | None]) -> None:
+def _check_symbols(program: Program, arrays: Sequence[Array]) -> None:
     seen: dict[int, DimensionUse] = {}
     for tensor, array in zip(program.inputs, arrays, strict=True):
-        if array is None:
-            continue
         for axis, slot in enumerate(tensor.dims):
             if slot >= len(program.symbols):
                 continue

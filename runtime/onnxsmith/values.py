@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from onnxsmith.artifact import Program, Tensor
+    from onnxsmith.program import Program, Tensor
 
 # ONNX's names of element types where they differ from the program's.
 _ONNX_NAMES = {"float32": "float", "float64": "double"}
@@ -28,6 +28,7 @@ _ML_DTYPES = {
     "int2": "int2",
     "uint2": "uint2",
 }
+_PROGRAM_NAMES = {onnx: program for program, onnx in _ONNX_NAMES.items()}
 _FROM_ML_DTYPES = {ml: program for program, ml in _ML_DTYPES.items()}
 
 
@@ -86,6 +87,12 @@ def tensor_type_of(dtype: np.dtype[np.generic]) -> str:
         return "tensor(string)"
     name = _FROM_ML_DTYPES.get(dtype.name, dtype.name)
     return tensor_type(name)
+
+
+def numpy_dtype_of(tensor_type: str) -> np.dtype[np.generic]:
+    """numpy's float32 for 'tensor(float)'. KeyError where it is no tensor or numpy and ml_dtypes lack it."""
+    name = tensor_type.removeprefix("tensor(").removesuffix(")")
+    return numpy_dtype(_PROGRAM_NAMES.get(name, name))
 
 
 def node_arg(tensor: Tensor) -> NodeArg:

@@ -3,7 +3,7 @@
 import pickle
 import re
 
-import onnxruntime.capi.onnxruntime_pybind11_state as peer  # noqa: TID251
+import onnxruntime.capi.onnxruntime_pybind11_state as peer
 import pytest
 
 import onnxsmith
@@ -44,7 +44,7 @@ def test_codes_differ_and_are_positive():
     ],
 )
 def test_code_and_status_are_onnxruntimes(make, kind):
-    import onnxruntime  # noqa: TID251
+    import onnxruntime
 
     with pytest.raises(getattr(peer, kind)) as caught:
         make(onnxruntime)

@@ -3,7 +3,7 @@
 import copy
 import pickle
 
-import onnxruntime as peer  # noqa: TID251
+import onnxruntime as peer
 import platformdirs
 import pytest
 

@@ -1,0 +1,1 @@
+"""The commands of the `onnxsmith` program, one a module; `onnxsmith.cli` puts them together."""

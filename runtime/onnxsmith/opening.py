@@ -1,0 +1,37 @@
+"""From a model to an executor of its program."""
+
+from __future__ import annotations
+
+from onnxsmith import artifact
+from onnxsmith.compile_client import Model, Progress, find_program, forget_program, remove_temporary
+from onnxsmith.errors import Fail, error
+from onnxsmith.executor import Executor
+from onnxsmith.loader import Library, LibraryError
+from onnxsmith.options import SessionOptions, compile_options, settings
+
+
+def open_executor(
+    model: Model, options: SessionOptions, distinct_symbols: tuple[str, ...], on_progress: Progress | None
+) -> Executor:
+    """An executor of the program for `model`, which is compiled unless the cache has it.
+
+    `distinct_symbols` are those that may have another size in each input. A damaged program is compiled anew
+    once. Raises as `compile_client.find_program` does.
+    """
+    chosen = settings(options)
+    wanted = compile_options(options)
+    if distinct_symbols:
+        wanted["distinct_symbols"] = list(distinct_symbols)
+    for _ in range(2):
+        folder = find_program(model, wanted, chosen, on_progress)
+        try:
+            package = artifact.read(folder.path)
+            library = Library(package.code)
+        except (artifact.ArtifactError, LibraryError) as problem:
+            damage = problem
+            forget_program(folder, chosen)
+            continue
+        executor = Executor(package.program, library, package.weights, max(0, options.intra_op_num_threads))
+        remove_temporary(folder, executor)
+        return executor
+    raise error(Fail, f"The program compiled for the model {model.name} cannot be loaded: {damage}")

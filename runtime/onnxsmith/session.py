@@ -1,0 +1,278 @@
+"""InferenceSession: onnxruntime's session over a compiled program."""
+
+from __future__ import annotations
+
+import os
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from onnxsmith import feeds, opening
+from onnxsmith.compile_client import Model, Progress
+from onnxsmith.errors import Fail, InvalidArgument, NotImplemented, error
+from onnxsmith.executor import Executor
+from onnxsmith.feeds import SymbolConflict
+from onnxsmith.options import RunOptions, SessionOptions
+from onnxsmith.program import Program
+from onnxsmith.providers import ProviderOptions, Providers, choose_providers
+from onnxsmith.run_errors import RUN_FAULTS, explain
+from onnxsmith.values import ModelMetadata, NodeArg, model_metadata, node_arg
+
+Path: TypeAlias = "str | os.PathLike[str]"
+
+_ARRAY = frozenset({np.ndarray})
+_KNOWN_KEYWORDS = frozenset({"disabled_optimizers", "enable_fallback", "read_config_from_model"})
+
+
+class InferenceSession:
+    """A model, compiled and ready to run.
+
+    The program comes from the cache where the model was compiled before, and is compiled in a process of
+    its own otherwise. Runs from several threads at once are safe. A session can be pickled, which keeps
+    the model's path or bytes and the options, and can be used after a fork.
+    """
+
+    def __init__(
+        self,
+        path_or_bytes: Path | bytes,
+        sess_options: SessionOptions | None = None,
+        providers: Providers | None = None,
+        provider_options: ProviderOptions | None = None,
+        *,
+        on_progress: Progress | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Load the model file at a path, or the model whose bytes are given.
+
+        `providers` names devices in order of preference, each as a name or (name, options). A device that is
+        not available is an EPFail unless a later one is, or enable_fallback=True is given. `on_progress` is
+        called with (stage, done, total) while the model is compiled.
+
+        Raises TypeError for another type of model, NoSuchFile, InvalidProtobuf, InvalidGraph, NotImplemented
+        and the other classes of onnxsmith.errors for a model that cannot be compiled.
+        """
+        self._model = _model(path_or_bytes)
+        if sess_options is not None and not isinstance(sess_options, SessionOptions):
+            raise TypeError(f"sess_options must be an onnxsmith.SessionOptions, not {sess_options!r}")
+        unknown = sorted(set(kwargs) - _KNOWN_KEYWORDS)
+        if unknown:
+            warnings.warn(f"InferenceSession ignores the argument '{unknown[0]}'.", UserWarning, stacklevel=2)
+        self._options = sess_options if sess_options is not None else SessionOptions()
+        _refuse_unsupported(self._options)
+        self._fallback = int(kwargs.get("enable_fallback", 0)) == 1
+        self._providers = choose_providers(providers, provider_options, self._fallback)
+        self._load(on_progress)
+
+    def _load(self, on_progress: Progress | None) -> None:
+        self._start_ns = time.monotonic_ns()
+        self._executor = opening.open_executor(self._model, self._options, (), on_progress)
+        self._distinct_symbols: tuple[str, ...] = ()
+        self._distinct_executor: Executor | None = None
+        program = self._executor.program
+        self._inputs = [
+            node_arg(tensor) for tensor in program.inputs if tensor.name not in program.overridable
+        ]
+        self._overridable = [
+            node_arg(tensor) for tensor in program.inputs if tensor.name in program.overridable
+        ]
+        self._outputs = [node_arg(tensor) for tensor in program.outputs]
+        self._names = [tensor.name for tensor in program.inputs]
+        self._metadata = model_metadata(program)
+        self._output_index = {tensor.name: index for index, tensor in enumerate(program.outputs)}
+
+    @property
+    def program(self) -> Program:
+        """The compiled program."""
+        return self._executor.program
+
+    def get_session_options(self) -> SessionOptions:
+        """The options this session was made with."""
+        return self._options
+
+    def get_inputs(self) -> list[NodeArg]:
+        """The inputs that every run must be fed."""
+        return self._inputs
+
+    def get_outputs(self) -> list[NodeArg]:
+        """The outputs, in the order in which `run` returns them."""
+        return self._outputs
+
+    def get_overridable_initializers(self) -> list[NodeArg]:
+        """The initializers that a run may be fed in place of the model's own."""
+        return self._overridable
+
+    def get_modelmeta(self) -> ModelMetadata:
+        """What the model says of itself."""
+        return self._metadata
+
+    def get_providers(self) -> list[str]:
+        """The providers in use, in order of preference."""
+        return list(self._providers)
+
+    def get_provider_options(self) -> dict[str, dict[str, str]]:
+        """The options of each provider in use."""
+        return {name: dict(options) for name, options in self._providers.items()}
+
+    def set_providers(
+        self, providers: Providers | None = None, provider_options: ProviderOptions | None = None
+    ) -> None:
+        """Use other providers from now on; the arguments are the constructor's."""
+        self._providers = choose_providers(providers, provider_options, self._fallback)
+        self._load(None)
+
+    def enable_fallback(self) -> None:
+        """Let later calls of set_providers fall back to the CPU."""
+        self._fallback = True
+
+    def disable_fallback(self) -> None:
+        """Have later calls of set_providers fail where no provider is available."""
+        self._fallback = False
+
+    def get_profiling_start_time_ns(self) -> int:
+        """When this session was loaded, on the clock of time.monotonic_ns()."""
+        return self._start_ns
+
+    def run(
+        self,
+        output_names: Sequence[str] | None,
+        input_feed: Mapping[str, Any],
+        run_options: RunOptions | None = None,
+    ) -> list[Any]:
+        """Run the model.
+
+        `output_names` None or empty is all outputs; a name may be repeated. `input_feed` has for each input a
+        numpy array of its dtype, of any memory order and byte order, or a list, a number, or anything
+        with `__array__`. What was passed is not changed, and the results are the caller's own.
+
+        Raises ValueError where an input is missing; InvalidArgument for an unknown name, and for a dtype,
+        rank or size that does not fit; RuntimeException where a node fails on the data.
+        """
+        if run_options is not None:
+            _check_run_options(run_options)
+        wanted = self._indices(output_names) if output_names else None
+        try:
+            inputs = list(map(input_feed.__getitem__, self._names))
+            results = (
+                self._executor.run(inputs)
+                if len(input_feed) == len(inputs) and _ARRAY.issuperset(map(type, inputs))
+                else self._run_checked(input_feed)
+            )
+        except (KeyError, *RUN_FAULTS):
+            results = self._run_checked(input_feed)
+        return results if wanted is None else _select(results, wanted)
+
+    def run_async(
+        self,
+        output_names: Sequence[str] | None,
+        input_feed: Mapping[str, Any],
+        callback: Any,
+        user_data: Any,
+        run_options: RunOptions | None = None,
+    ) -> None:
+        """Run the model in another thread, which then calls callback(results, user_data, error).
+
+        `error` is "" after success; otherwise it is the message, and results is empty.
+        """
+        import threading
+
+        def work() -> None:
+            try:
+                results, message = self.run(output_names, input_feed, run_options), ""
+            except Exception as problem:
+                results, message = [], str(problem)
+            callback(results, user_data, message)
+
+        threading.Thread(target=work, name="onnxsmith-run-async").start()
+
+    def _run_checked(self, feed: Mapping[str, Any]) -> list[Any]:
+        """Convert what was fed and run it, or say what is wrong."""
+        executor = self._executor
+        while True:
+            program = executor.program
+            try:
+                arrays = feeds.collect(program, feed, executor.defaults)
+            except SymbolConflict as conflict:
+                executor = self._without_equality(conflict)
+                continue
+            try:
+                return executor.run(arrays)
+            except RUN_FAULTS as fault:
+                raise explain(program, fault) from None
+
+    def _without_equality(self, conflict: SymbolConflict) -> Executor:
+        """The program in which the inputs may disagree on the symbol, as onnxruntime lets them."""
+        if conflict.symbol not in self._distinct_symbols or self._distinct_executor is None:
+            warnings.warn(
+                f"Inputs '{conflict.first.input}' and '{conflict.second.input}' disagree on the size "
+                f"'{conflict.symbol}', which the model gives to both: {conflict.first}, {conflict.second}. "
+                "The model is compiled once more without that equality.",
+                UserWarning,
+                stacklevel=4,
+            )
+            distinct = (*self._distinct_symbols, conflict.symbol)
+            self._distinct_executor = opening.open_executor(self._model, self._options, distinct, None)
+            self._distinct_symbols = distinct
+        return self._distinct_executor
+
+    def _indices(self, names: Sequence[str]) -> list[int]:
+        """Where the outputs called `names` are. InvalidArgument for a name that is none."""
+        if isinstance(names, str):
+            raise TypeError(f"output_names must be a list of names, such as ['{names}']")
+        index = self._output_index
+        try:
+            return [index[name] for name in names]
+        except KeyError as problem:
+            raise error(
+                InvalidArgument,
+                f"Invalid output name:{problem.args[0]}. The outputs are: {', '.join(index)}.",
+            ) from None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {
+            "model": self._model,
+            "options": self._options,
+            "providers": self._providers,
+            "fallback": self._fallback,
+        }
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        self._model = state["model"]
+        self._options = state["options"]
+        self._fallback = state["fallback"]
+        self._providers = choose_providers(list(state["providers"].items()), None, self._fallback)
+        self._load(None)
+
+
+def _select(results: list[Any], wanted: Sequence[int]) -> list[Any]:
+    """The wanted results; one that is wanted twice is copied, so that each is the caller's alone."""
+    return [
+        results[index] if index not in wanted[:place] else results[index].copy()
+        for place, index in enumerate(wanted)
+    ]
+
+
+def _model(path_or_bytes: object) -> Model:
+    if isinstance(path_or_bytes, bytes):
+        return Model(None, path_or_bytes)
+    if isinstance(path_or_bytes, str | os.PathLike):
+        return Model(os.path.abspath(os.fsdecode(path_or_bytes)), None)
+    raise TypeError(f"Unable to load from type '{type(path_or_bytes)}'")
+
+
+def _refuse_unsupported(options: SessionOptions) -> None:
+    if options.optimized_model_filepath:
+        raise error(
+            NotImplemented,
+            "optimized_model_filepath: an optimised model is a compiled program here, which ONNX cannot "
+            "express. `onnxsmith inspect --dump` shows it.",
+        )
+
+
+def _check_run_options(options: object) -> None:
+    if not isinstance(options, RunOptions):
+        raise TypeError(f"run_options must be an onnxsmith.RunOptions, not {options!r}")
+    if options.terminate:
+        raise error(Fail, "Exiting due to terminate flag being set to true.")
