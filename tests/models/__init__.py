@@ -1,0 +1,1 @@
+"""Well-known network architectures, small and written with onnx.helper alone, to compare engines on."""
