@@ -23,6 +23,7 @@ from onnxsmith_compiler.onnx.importer import Imported, import_model
 from onnxsmith_compiler.onnx.loader import load_model
 from onnxsmith_compiler.onnx.model import ExternalFile, Model
 from onnxsmith_compiler.options import CompileOptions
+from onnxsmith_compiler.passes.layout import channels_last
 from onnxsmith_compiler.passes.packing import pack_matmuls
 from onnxsmith_compiler.passes.outputs import separate_outputs
 from onnxsmith_compiler.passes.cleanup import remove_dead_nodes
@@ -61,9 +62,11 @@ class Lowered:
 
 def passes(options: CompileOptions, target: Target) -> tuple[tuple[str, Pass], ...]:
     """The graph passes in the order in which they run."""
+    columns = partial(tile_columns, target)
     return (
         ("remove_dead_nodes", remove_dead_nodes),
-        ("pack_matmuls", lambda graph: pack_matmuls(graph, partial(tile_columns, target))),
+        ("channels_last", lambda graph: channels_last(graph, columns)),
+        ("pack_matmuls", lambda graph: pack_matmuls(graph, columns)),
         ("separate_outputs", separate_outputs),
         ("remove_dead_nodes", remove_dead_nodes),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from onnxsmith_compiler.onnx.importers import activation, elementwise, linear, reduction, shape
+from onnxsmith_compiler.onnx.importers import activation, elementwise, linear, reduction, shape, windows
 from onnxsmith_compiler.onnx.node_import import Importer
 
 Versions = tuple[tuple[int, Importer], ...]
@@ -104,6 +104,8 @@ SHAPE: Mapping[str, Versions] = {
 }
 
 LINEAR: Mapping[str, Versions] = {
+    "Conv": _since(windows.conv),
+    "ConvTranspose": _since(windows.conv_transpose),
     "Gemm": _since(linear.gemm),
     "MatMul": _since(linear.matmul),
 }

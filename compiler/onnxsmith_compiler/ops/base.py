@@ -49,6 +49,13 @@ class Op:
         """The outputs for constant inputs, or None where folding is not offered."""
         return None
 
+    def permute_axes(self, order: Sequence[int]) -> Op | None:
+        """The same operator for inputs and outputs whose axes all stand in `order`, None where there is none.
+
+        `order` is a permutation as of numpy.transpose, of the rank of the outputs.
+        """
+        return None
+
 
 def required(inputs: Types, position: int) -> TensorType:
     type_ = inputs[position] if position < len(inputs) else None

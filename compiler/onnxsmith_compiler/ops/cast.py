@@ -27,6 +27,9 @@ class Cast(Op):
     saturate: bool = True
     rounding: str = "up"
 
+    def permute_axes(self, order: Sequence[int]) -> Op:
+        return self
+
     def infer(self, inputs: Types) -> tuple[TensorType, ...]:
         return (TensorType(self.to, required(inputs, 0).shape),)
 

@@ -8,9 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from onnxsmith_compiler.ir import dim as dims
-from onnxsmith_compiler.ir.dim import Dim
-from onnxsmith_compiler.ir.graph import TensorType
+from onnxsmith_compiler.ir import dtype as dtypes
+from onnxsmith_compiler.ir.graph import GraphBuilder, TensorType, Value
 from onnxsmith_compiler.ops.base import Op, Shape, ShapeError, Types, broadcast_shapes, required
+from onnxsmith_compiler.ops.cast import Cast
+from onnxsmith_compiler.ops.packed import DepthwiseConv, PackedConv, PackedMatMul, Window, pack_columns
+from onnxsmith_compiler.ops.view import Pad, Reshape, Slice, Transpose
+from onnxsmith_compiler.ops.windows import ChannelsFirst, TileColumns
 
 
 @dataclass(frozen=True)
@@ -37,38 +41,7 @@ class MatMul(Op):
 
 
 @dataclass(frozen=True)
-class Window:
-    """How a window of `size` moves over the spatial axes. `before` and `after` are the padding."""
-
-    size: tuple[int, ...]
-    strides: tuple[int, ...]
-    dilations: tuple[int, ...]
-    before: tuple[Dim, ...]
-    after: tuple[Dim, ...]
-
-    @property
-    def rank(self) -> int:
-        return len(self.size)
-
-    @property
-    def taps(self) -> int:
-        return int(np.prod(self.size, dtype=np.int64))
-
-    def extents(self) -> tuple[int, ...]:
-        """The elements that the window spans on each axis."""
-        return tuple((size - 1) * dilation + 1 for size, dilation in zip(self.size, self.dilations, strict=True))
-
-    def output(self, spatial: Shape) -> Shape:
-        """How many positions the window takes on each axis."""
-        sizes = []
-        for axis, extent in enumerate(self.extents()):
-            room = spatial[axis] + self.before[axis] + self.after[axis] - extent
-            sizes.append(dims.maximum(0, dims.floordiv(room, self.strides[axis]) + 1))
-        return tuple(sizes)
-
-
-@dataclass(frozen=True)
-class Conv(Op):
+class Conv(ChannelsFirst):
     """Convolution of [N, C, spatial...] with weights [O, C / groups, window...]: [N, O, positions...]."""
 
     window: Window
@@ -83,9 +56,40 @@ class Conv(Op):
             raise ShapeError(f"{x} has {x.shape[1]} channels, the weights are for {channels}")
         return (TensorType(x.dtype, (x.shape[0], weights.shape[0], *self.window.output(x.shape[2:]))),)
 
+    def emit_channels_last(
+        self, builder: GraphBuilder, tile_columns: TileColumns, x: Value, *rest: Value | None
+    ) -> tuple[Value, ...]:
+        (weights,) = rest
+        assert weights is not None
+        if x.dtype.compute is not x.dtype:
+            wide = builder.emit(Cast(dtypes.FLOAT32), weights)
+            result = self.emit_channels_last(builder, tile_columns, builder.emit(Cast(dtypes.FLOAT32), x), wide)
+            return (builder.emit(Cast(x.dtype), *result),)
+        outputs, inputs = weights.shape[0], weights.shape[1]
+        if self.groups > 1 and inputs == 1 and outputs == self.groups:
+            order = (*range(1, weights.rank - 1), 0)
+            flat = builder.emit(Reshape((outputs, *weights.shape[2:])), weights)
+            return (builder.emit(DepthwiseConv(self.window), x, builder.emit(Transpose(order), flat)),)
+        columns = tile_columns(x.dtype, dims.floordiv(outputs, self.groups))
+        packed = _pack_weights(builder, weights, self.groups, columns)
+        if self.groups == 1 and self.window.is_pointwise:
+            panels = builder.emit(Reshape(packed.shape[1:]), packed)
+            return (builder.emit(PackedMatMul(outputs, columns), x, panels),)
+        return (builder.emit(PackedConv(self.window, self.groups, outputs, columns), x, packed),)
+
+
+def _pack_weights(builder: GraphBuilder, weights: Value, groups: int, columns: int) -> Value:
+    """[O, I / groups, window...] as [groups, panels, K, columns]; K runs over the taps, then over the channels."""
+    outputs, inputs = dims.floordiv(weights.shape[0], groups), weights.shape[1]
+    taps = dims.product(weights.shape[2:])
+    grouped = builder.emit(Reshape((groups, outputs, inputs, taps)), weights)
+    turned = builder.emit(Transpose((0, 3, 2, 1)), grouped)
+    matrices = builder.emit(Reshape((groups, taps * inputs, outputs)), turned)
+    return pack_columns(builder, matrices, columns)
+
 
 @dataclass(frozen=True)
-class ConvTranspose(Op):
+class ConvTranspose(ChannelsFirst):
     """The transpose of a convolution: [N, C, spatial...] with weights [C, O / groups, window...].
 
     Output size: stride * (size - 1) + extra + extent - before - after on each axis.
@@ -104,3 +108,52 @@ class ConvTranspose(Op):
             size = self.window.strides[axis] * (x.shape[2 + axis] - 1) + self.extra[axis] + extent
             sizes.append(dims.maximum(0, size - self.window.before[axis] - self.window.after[axis]))
         return (TensorType(x.dtype, (x.shape[0], weights.shape[1] * self.groups, *sizes)),)
+
+    def emit_channels_last(
+        self, builder: GraphBuilder, tile_columns: TileColumns, x: Value, *rest: Value | None
+    ) -> tuple[Value, ...]:
+        """A convolution with the turned window over x with zeros put between its elements."""
+        (weights,) = rest
+        assert weights is not None
+        spread = _spread(builder, x, self.window.strides)
+        before, after = [], []
+        for axis, extent in enumerate(self.window.extents()):
+            before.append(extent - 1 - self.window.before[axis])
+            after.append(extent - 1 - self.window.after[axis] + self.extra[axis])
+        ones = (1,) * self.window.rank
+        window = Window(self.window.size, ones, self.window.dilations, tuple(before), tuple(after))
+        return Conv(window, self.groups).emit_channels_last(
+            builder, tile_columns, spread, _turn(builder, weights, self.groups)
+        )
+
+
+def _spread(builder: GraphBuilder, x: Value, strides: Sequence[int]) -> Value:
+    """x of shape [N, spatial..., C] with stride - 1 zeros after each element but the last of every spatial axis."""
+    if all(stride == 1 for stride in strides):
+        return x
+    batch, *spatial, channels = x.shape
+    wide = builder.emit(Reshape((batch, *(part for size in spatial for part in (size, 1)), channels)), x)
+    rank = wide.rank
+    after = [0] * rank
+    for axis, stride in enumerate(strides):
+        after[2 + 2 * axis] = stride - 1
+    zero = builder.constant(x.dtype.storage.type(0), x.dtype)
+    padded = builder.emit(Pad((0,) * rank, tuple(after)), wide, zero)
+    full = tuple(size * stride for size, stride in zip(spatial, strides, strict=True))
+    merged = builder.emit(Reshape((batch, *full, channels)), padded)
+    sizes = tuple(size - stride + 1 for size, stride in zip(full, strides, strict=True))
+    sizes = tuple(dims.maximum(0, size) for size in sizes)
+    whole = merged.rank
+    return builder.emit(Slice((0,) * whole, (1,) * whole, (batch, *sizes, channels)), merged)
+
+
+def _turn(builder: GraphBuilder, weights: Value, groups: int) -> Value:
+    """[C, O / groups, window...] as the weights [O, C / groups, window...] of the convolution, the window reversed."""
+    inputs, outputs, *window = weights.shape
+    grouped = builder.emit(Reshape((groups, dims.floordiv(inputs, groups), outputs, *window)), weights)
+    order = (0, 2, 1, *range(3, grouped.rank))
+    swapped = builder.emit(Transpose(order), grouped)
+    joined = builder.emit(Reshape((outputs * groups, dims.floordiv(inputs, groups), *window)), swapped)
+    starts = (0, 0, *(size - 1 for size in window))
+    steps = (1, 1, *(-1 for _ in window))
+    return builder.emit(Slice(starts, steps, joined.shape), joined)

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from onnxsmith_compiler.ir import dim as dims
 from onnxsmith_compiler.ir.dim import Dim
 from onnxsmith_compiler.ir.graph import GraphBuilder, Node, TensorType, Value
-from onnxsmith_compiler.ops.base import Op, Types, broadcast_shapes, required
+from onnxsmith_compiler.ops.base import Op, Shape, Types, broadcast_shapes, required
 from onnxsmith_compiler.ops.lowering import Contract
 from onnxsmith_compiler.ops.view import Pad, Reshape, Transpose
 
@@ -26,6 +28,77 @@ class PackedMatMul(Op):
         a, b = required(inputs, 0), required(inputs, 1)
         batch = broadcast_shapes([a.shape[:-2], b.shape[:-3]])
         return (TensorType(a.dtype, (*batch, a.shape[-2], self.n)),)
+
+    def lower(self, node: Node) -> Contract:
+        return Contract(self)
+
+
+@dataclass(frozen=True)
+class Window:
+    """How a window of `size` moves over the spatial axes. `before` and `after` are the padding."""
+
+    size: tuple[int, ...]
+    strides: tuple[int, ...]
+    dilations: tuple[int, ...]
+    before: tuple[Dim, ...]
+    after: tuple[Dim, ...]
+
+    @property
+    def rank(self) -> int:
+        return len(self.size)
+
+    @property
+    def is_pointwise(self) -> bool:
+        """Whether the window is one element, moved by one, without padding."""
+        ones = (1,) * self.rank
+        return self.size == self.strides == ones and all(pad == 0 for pad in (*self.before, *self.after))
+
+    @property
+    def taps(self) -> int:
+        return int(np.prod(self.size, dtype=np.int64))
+
+    def extents(self) -> tuple[int, ...]:
+        """The elements that the window spans on each axis."""
+        return tuple((size - 1) * dilation + 1 for size, dilation in zip(self.size, self.dilations, strict=True))
+
+    def output(self, spatial: Shape) -> Shape:
+        """How many positions the window takes on each axis."""
+        sizes = []
+        for axis, extent in enumerate(self.extents()):
+            room = spatial[axis] + self.before[axis] + self.after[axis] - extent
+            sizes.append(dims.maximum(0, dims.floordiv(room, self.strides[axis]) + 1))
+        return tuple(sizes)
+
+
+@dataclass(frozen=True)
+class PackedConv(Op):
+    """Convolution of [N, spatial..., C] with weights in panels [groups, panels, K, columns]: [N, positions..., outputs].
+
+    K runs over the window's taps in row-major order, then over the C / groups channels of a group.
+    """
+
+    window: Window
+    groups: int
+    outputs: Dim
+    columns: int
+
+    def infer(self, inputs: Types) -> tuple[TensorType, ...]:
+        x = required(inputs, 0)
+        return (TensorType(x.dtype, (x.shape[0], *self.window.output(x.shape[1:-1]), self.outputs)),)
+
+    def lower(self, node: Node) -> Contract:
+        return Contract(self)
+
+
+@dataclass(frozen=True)
+class DepthwiseConv(Op):
+    """Convolution of each channel of [N, spatial..., C] with a window of its own, weights [window..., C]."""
+
+    window: Window
+
+    def infer(self, inputs: Types) -> tuple[TensorType, ...]:
+        x = required(inputs, 0)
+        return (TensorType(x.dtype, (x.shape[0], *self.window.output(x.shape[1:-1]), x.shape[-1])),)
 
     def lower(self, node: Node) -> Contract:
         return Contract(self)

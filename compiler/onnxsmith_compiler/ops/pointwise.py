@@ -30,6 +30,9 @@ class Pointwise(Op):
     def name(self) -> str:
         return self.function
 
+    def permute_axes(self, order: Sequence[int]) -> Op:
+        return self
+
     def infer(self, inputs: Types) -> tuple[TensorType, ...]:
         spec = SCALAR_FUNCTIONS[self.function]
         types = [required(inputs, position) for position in range(spec.arity)]

@@ -33,6 +33,11 @@ class Reduce(Op):
     def name(self) -> str:
         return f"reduce_{self.kind}"
 
+    def permute_axes(self, order: Sequence[int]) -> Op | None:
+        if self.kind.startswith("arg") and len(self.axes) > 1:
+            return None
+        return Reduce(self.kind, tuple(sorted(order.index(axis) for axis in self.axes)))
+
     def infer(self, inputs: Types) -> tuple[TensorType, ...]:
         source = required(inputs, 0)
         shape = tuple(1 if axis in self.axes else size for axis, size in enumerate(source.shape))

@@ -161,6 +161,12 @@ class Slice(Op):
     steps: tuple[Dim, ...]
     sizes: Shape
 
+    def permute_axes(self, order: Sequence[int]) -> Op:
+        def pick(values: tuple[Dim, ...]) -> tuple[Dim, ...]:
+            return tuple(values[axis] for axis in order)
+
+        return Slice(pick(self.starts), pick(self.steps), pick(self.sizes))
+
     def infer(self, inputs: Types) -> tuple[TensorType, ...]:
         return (TensorType(required(inputs, 0).dtype, self.sizes),)
 
@@ -191,6 +197,9 @@ class Concat(Op):
 
     folds_to_known: ClassVar[bool] = True
     axis: int
+
+    def permute_axes(self, order: Sequence[int]) -> Op:
+        return Concat(order.index(self.axis))
 
     def infer(self, inputs: Types) -> tuple[TensorType, ...]:
         types = [required(inputs, position) for position in range(len(inputs))]
@@ -233,6 +242,10 @@ class Pad(Op):
     before: tuple[Dim, ...]
     after: tuple[Dim, ...]
     mode: str = "constant"
+
+    def permute_axes(self, order: Sequence[int]) -> Op:
+        before = tuple(self.before[axis] for axis in order)
+        return Pad(before, tuple(self.after[axis] for axis in order), self.mode)
 
     def infer(self, inputs: Types) -> tuple[TensorType, ...]:
         source = required(inputs, 0)

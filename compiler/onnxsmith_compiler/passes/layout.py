@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from onnxsmith_compiler.ir.graph import Graph, Node, Value
-from onnxsmith_compiler.ops.contraction import Conv, ConvTranspose
 from onnxsmith_compiler.ops.pointwise import Pointwise
 from onnxsmith_compiler.ops.view import Reshape, Transpose
-from onnxsmith_compiler.ops.windows import ChannelsLast
+from onnxsmith_compiler.ops.windows import ChannelsFirst, TileColumns
 from onnxsmith_compiler.passes.rewrite import Rewriter
 
 
@@ -25,13 +24,15 @@ def to_first(rank: int) -> tuple[int, ...]:
     return (0, rank - 1, *range(1, rank - 1))
 
 
-def channels_last(graph: Graph) -> Graph:
-    return _Layout(graph).run()
+def channels_last(graph: Graph, tile_columns: TileColumns) -> Graph:
+    """`graph` without ChannelsFirst operators; `tile_columns` says how to pack the weights of convolutions."""
+    return _Layout(graph, tile_columns).run()
 
 
 class _Layout:
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, tile_columns: TileColumns) -> None:
         self.graph = graph
+        self.tile_columns = tile_columns
         self.rewriter = Rewriter(graph)
         self.twins: dict[Value, Value] = {}
         self.only_last: dict[Value, Value] = {}
@@ -71,12 +72,14 @@ class _Layout:
 
     def _window(self, node: Node) -> bool:
         """Convolutions, pools and the like: they have a channels-last form of their own."""
-        if not isinstance(node.op, Conv | ConvTranspose | ChannelsLast):
+        if not isinstance(node.op, ChannelsFirst):
             return False
         x = node.inputs[0]
         assert x is not None
         rest = [None if value is None else self._first(value) for value in node.inputs[1:]]
-        self._record(node, node.op.emit_channels_last(self.rewriter.builder, self._last(x), *rest))  # type: ignore[union-attr]
+        self._record(
+            node, node.op.emit_channels_last(self.rewriter.builder, self.tile_columns, self._last(x), *rest)
+        )
         return True
 
     def _transpose(self, node: Node) -> bool:

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from onnxsmith_compiler.ir import dtype as dtypes
-from onnxsmith_compiler.ir.dim import Dim
-from onnxsmith_compiler.ir.dtype import DType
 from onnxsmith_compiler.ir.graph import Graph, GraphBuilder, Node, Value
 from onnxsmith_compiler.ops.base import broadcast_shapes
 from onnxsmith_compiler.ops.cast import Cast
@@ -15,11 +11,8 @@ from onnxsmith_compiler.ops.packed import PackedMatMul, pack_columns
 from onnxsmith_compiler.ops.pointwise import Pointwise
 from onnxsmith_compiler.ops.reduce import Reduce
 from onnxsmith_compiler.ops.view import Expand, Reshape, Transpose
+from onnxsmith_compiler.ops.windows import TileColumns
 from onnxsmith_compiler.passes.rewrite import Rewriter, rewrite_nodes
-
-TileColumns = Callable[[DType, Dim], int]
-"""The width of a panel for a product of a type with so many columns."""
-
 
 def pack_matmuls(graph: Graph, tile_columns: TileColumns) -> Graph:
     def rewrite(rewriter: Rewriter, node: Node) -> Value | None:
