@@ -54,8 +54,8 @@ def address_of(array: np.ndarray[Any, Any]) -> int:
 
 
 _INTEGERS = {
-    1: ctypes.c_uint8, -1: ctypes.c_int8, 2: ctypes.c_uint16, -2: ctypes.c_int16, 4: ctypes.c_uint32, -4: ctypes.c_int32,
-    8: ctypes.c_uint64, -8: ctypes.c_int64,
+    1: ctypes.c_uint8, 2: ctypes.c_uint16, 4: ctypes.c_uint32, 8: ctypes.c_uint64,
+    -1: ctypes.c_int8, -2: ctypes.c_int16, -4: ctypes.c_int32, -8: ctypes.c_int64,
 }  # fmt: skip
 
 
@@ -69,7 +69,8 @@ def native_arrays() -> bool:
     """Whether native code may read arrays by `id(array)`.
 
     Checked once against what numpy itself answers about arrays of several ranks, types and flags. Where it is
-    false (an interpreter with another object header), runs work through numpy's public attributes, more slowly.
+    false (an interpreter with another object header), runs work through numpy's public attributes, more
+    slowly.
     """
     if sys.byteorder != "little" or ctypes.sizeof(ctypes.c_void_p) != abi.WORD:
         return False

@@ -1,152 +1,187 @@
-"""The compiled program: what the compiler writes and the runtime runs.
+"""A compiled model on disk: a folder of four files, written once and never changed.
 
-A program is data for one fixed native interpreter. Every run-time number (a symbol, a size, a
-stride, an offset) lives in one int64 table of *slots*: the first ones are the symbols, the others are
-constants or computed from earlier slots by `Instruction`s. A `Step` calls one kernel with
-arguments that name slots, buffers of the arena, weights, model inputs or model outputs. Steps come in
-segments: a segment's symbols are all known when it begins, so its buffers are planned and its
-arguments filled in one go; a dimension only a run can tell is bound between two segments.
+    manifest.json        format, schema, the other files' sizes and SHA-256 digests
+    program.json         the program (`onnxsmith.program`), see `program_json`
+    code.so              its kernels and the native core
+    weights.safetensors  its packed weights, one uint8 tensor, its data aligned to 64 bytes
+
+Digests tell a damaged file from a whole one; whom to trust is the business of who chose the folder.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from enum import IntEnum
+import hashlib
+import json
+import mmap
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
 
-SCHEMA_VERSION = 1
+import numpy as np
+
+from onnxsmith import program_json
+from onnxsmith.program import (
+    SCHEMA_VERSION,
+    Argument,
+    Binding,
+    Buffer,
+    Instruction,
+    Opcode,
+    Place,
+    Program,
+    Segment,
+    Step,
+    Tensor,
+)
+from onnxsmith.program_check import check_program
+
+__all__ = [
+    "SCHEMA_VERSION", "Argument", "ArtifactError", "Binding", "Buffer", "Instruction", "Opcode", "Package",
+    "Place", "Program", "Segment", "Step", "Tensor", "digest", "read", "write",
+]  # fmt: skip
+
+Bytes: TypeAlias = np.ndarray[Any, np.dtype[np.uint8]]
+
+MANIFEST = "manifest.json"
+PROGRAM = "program.json"
+CODE = "code.so"
+WEIGHTS = "weights.safetensors"
+
+_FORMAT = "onnxsmith program"
+_WEIGHT_ALIGNMENT = 64
 
 
-class Opcode(IntEnum):
-    """What an Instruction computes, on int64 (floor division and modulo as in Python)."""
-
-    ADD = 0
-    SUB = 1
-    MUL = 2
-    FLOORDIV = 3
-    MOD = 4
-    MAX = 5
-    MIN = 6
+class ArtifactError(Exception):
+    """A compiled model that is missing, damaged, or made by another version; the message names the file."""
 
 
-@dataclass(frozen=True)
-class Instruction:
-    """slots[dst] = slots[a] op slots[b]."""
+@dataclass(frozen=True, eq=False)
+class Package:
+    """A compiled model as read: `weights` is mapped from its file, read-only, shared between processes."""
 
-    op: Opcode
-    dst: int
-    a: int
-    b: int
-
-
-class Place(IntEnum):
-    """Where an Argument's value comes from."""
-
-    SLOT = 0  # the int64 itself: slots[index]
-    BUFFER = 1  # address of arena buffer `index`
-    WEIGHT = 2  # address of the packed weights, plus `index` bytes
-    INPUT = 3  # address of model input `index`
-    OUTPUT = 4  # address of model output `index`
+    program: Program
+    code: bytes
+    weights: Bytes
 
 
-@dataclass(frozen=True)
-class Argument:
-    """One int64 of a kernel's argument table.
+def write(
+    directory: Path, program: Program, code: bytes, weights: Iterable[tuple[int, np.ndarray[Any, Any]]] = ()
+) -> None:
+    """Write a compiled model into `directory`, which exists.
 
-    For the address kinds, slots[offset] bytes are added where `offset` is not None.
+    `weights` are (offset in bytes, array) by increasing offset, within program.weight_bytes. ValueError where
+    they are not, or where the program is inconsistent.
     """
+    check_program(program)
+    files = {
+        PROGRAM: _write(directory / PROGRAM, [program_json.encode(program)]),
+        CODE: _write(directory / CODE, [code]),
+        WEIGHTS: _write(directory / WEIGHTS, _weight_chunks(weights, program.weight_bytes)),
+    }
+    manifest = {"format": _FORMAT, "schema": SCHEMA_VERSION, "files": files}
+    _write(directory / MANIFEST, [json.dumps(manifest, indent=1).encode()])
 
-    place: Place
-    index: int
-    offset: int | None = None
 
+def read(directory: Path, *, check_weights: bool = False) -> Package:
+    """Read a compiled model. The program and the code are verified, the weights only where `check_weights`.
 
-@dataclass(frozen=True)
-class Buffer:
-    """A piece of one segment's arena, of slots[size] bytes, aligned to 64.
-
-    Alive from step `first` to step `last` (numbered through the whole program, both included);
-    two buffers may share memory only where these do not overlap.
+    ArtifactError where a file is missing or damaged, or of another schema.
     """
-
-    size: int
-    segment: int
-    first: int
-    last: int
-
-
-@dataclass(frozen=True)
-class Step:
-    """One kernel call.
-
-    `kernel` is the kernel's index in Program.kernels. The kernel runs over tiles [0, slots[tiles]),
-    which threads may share out in any way; one tile costs about slots[cost] nanoseconds, and needs
-    slots[scratch] bytes of memory of its own a thread. `nodes` are the names of the ONNX nodes that it
-    computes, `label` a short name for profiles.
-    """
-
-    kernel: int
-    arguments: tuple[Argument, ...]
-    tiles: int
-    cost: int
-    scratch: int
-    label: str
-    nodes: tuple[str, ...] = ()
+    files = _read_manifest(directory)
+    program_bytes = _read_verified(directory / PROGRAM, files)
+    code = _read_verified(directory / CODE, files)
+    try:
+        program = program_json.decode(program_bytes)
+    except (ValueError, TypeError, KeyError, IndexError) as error:
+        raise ArtifactError(f"{directory / PROGRAM}: not a program: {error}") from error
+    if check_weights:
+        _read_verified(directory / WEIGHTS, files)
+    return Package(program, code, _map_weights(directory / WEIGHTS, program.weight_bytes, files))
 
 
-@dataclass(frozen=True)
-class Binding:
-    """slots[slot] = element number `element` of the tensor at `source`, of numpy dtype name `dtype`."""
-
-    slot: int
-    source: Argument
-    element: int
-    dtype: str
+def digest(directory: Path) -> str:
+    """The SHA-256 of the manifest, which fixes every byte of the model. ArtifactError where it has none."""
+    return hashlib.sha256(_read_file(directory / MANIFEST)).hexdigest()
 
 
-@dataclass(frozen=True)
-class Segment:
-    """Steps whose sizes are known once `bindings` are read: first bindings, then instructions, then steps."""
-
-    bindings: tuple[Binding, ...]
-    instructions: tuple[Instruction, ...]
-    steps: tuple[Step, ...]
-
-
-@dataclass(frozen=True)
-class Tensor:
-    """A model input or output.
-
-    `dtype` is the DType name ("float32", "bfloat16", ...). `shape` is the declared shape (None: unknown dimension, str: symbol), which
-    NodeArg reports. `dims` are the slots that hold the actual shape. For an input, a dimension whose
-    slot is a symbol named first by it binds that symbol; every other one is checked.
-    """
-
-    name: str
-    dtype: str
-    shape: tuple[int | str | None, ...] | None
-    dims: tuple[int, ...]
+def _write(path: Path, chunks: Iterable[bytes | memoryview]) -> dict[str, int | str]:
+    """Write a file; its entry in the manifest."""
+    size = 0
+    sha = hashlib.sha256()
+    with path.open("wb") as file:
+        for chunk in chunks:
+            file.write(chunk)
+            sha.update(chunk)
+            size += len(chunk)
+    return {"bytes": size, "sha256": sha.hexdigest()}
 
 
-@dataclass(frozen=True)
-class Program:
-    """Everything about a compiled model but its code and its weights.
+def _weight_chunks(
+    weights: Iterable[tuple[int, np.ndarray[Any, Any]]], size: int
+) -> Iterator[bytes | memoryview]:
+    """The safetensors file: length of the header, header, data with zeros where no array lies."""
+    entry = {"dtype": "U8", "shape": [size], "data_offsets": [0, size]}
+    header = json.dumps({"weights": entry}, separators=(",", ":")).encode()
+    header += b" " * (-(len(header) + 8) % _WEIGHT_ALIGNMENT)
+    yield len(header).to_bytes(8, "little") + header
+    end = 0
+    for offset, array in weights:
+        if offset < end or offset + array.nbytes > size:
+            raise ValueError(
+                f"a weight of {array.nbytes} bytes at offset {offset} overlaps another or the end"
+            )
+        yield bytes(offset - end)
+        if array.nbytes:
+            yield np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+        end = offset + array.nbytes
+    yield bytes(size - end)
 
-    `slots` are the initial values of the slot table, of which the first len(symbols) are the symbols.
-    `input_symbols[i]` says for symbol i (input index, axis) that binds it, or None for one that a
-    Binding sets. `outputs` shapes belong to the segment in which their dims become known.
-    """
 
-    inputs: tuple[Tensor, ...]
-    outputs: tuple[Tensor, ...]
-    symbols: tuple[str, ...]
-    input_symbols: tuple[tuple[int, int] | None, ...]
-    slots: tuple[int, ...]
-    segments: tuple[Segment, ...]
-    buffers: tuple[Buffer, ...]
-    kernels: tuple[str, ...]
-    weight_bytes: int
-    # Inputs from this index on are initializers that a feed may override: (name -> weight offset).
-    overridable: dict[str, int] = field(default_factory=dict)
-    metadata: dict[str, str] = field(default_factory=dict)
-    custom_metadata: dict[str, str] = field(default_factory=dict)
-    schema: int = SCHEMA_VERSION
+def _read_manifest(directory: Path) -> dict[str, dict[str, Any]]:
+    path = directory / MANIFEST
+    text = _read_file(path)
+    try:
+        manifest = json.loads(text)
+        known = manifest["format"] == _FORMAT
+        schema = manifest["schema"]
+        files = {
+            name: {"bytes": int(e["bytes"]), "sha256": str(e["sha256"])}
+            for name, e in manifest["files"].items()
+        }
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ArtifactError(f"{path}: not the manifest of a compiled model: {error!r}") from error
+    if not known or schema != SCHEMA_VERSION:
+        raise ArtifactError(
+            f"{path}: schema {schema}, this runtime reads {SCHEMA_VERSION}: compile the model again"
+        )
+    missing = [name for name in (PROGRAM, CODE, WEIGHTS) if name not in files]
+    if missing:
+        raise ArtifactError(f"{path}: does not list {', '.join(missing)}")
+    return files
+
+
+def _read_file(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ArtifactError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def _read_verified(path: Path, files: dict[str, dict[str, Any]]) -> bytes:
+    content = _read_file(path)
+    if hashlib.sha256(content).hexdigest() != files[path.name]["sha256"]:
+        raise ArtifactError(f"{path}: damaged, its digest is not the manifest's")
+    return content
+
+
+def _map_weights(path: Path, size: int, files: dict[str, dict[str, Any]]) -> Bytes:
+    try:
+        with path.open("rb") as file:
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"{path}: cannot be mapped: {error}") from error
+    start = 8 + int.from_bytes(mapped[:8], "little")
+    if len(mapped) != files[WEIGHTS]["bytes"] or start + size != len(mapped) or start % _WEIGHT_ALIGNMENT:
+        raise ArtifactError(f"{path}: damaged, it is not of the size that the manifest and the program say")
+    return np.frombuffer(mapped, np.uint8, size, start)

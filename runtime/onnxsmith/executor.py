@@ -3,22 +3,24 @@
     executor = Executor(program, library, weights, threads=4)
     outputs = executor.run([x, y])
 
-`run` takes one numpy array for each of `program.inputs`, in order, and returns one for each of `program.outputs`.
-A run whose inputs have the dtypes, ranks and shapes of the last one is a single native call, under a microsecond:
-native code compares the arrays with the plan itself, so a caller need not check what it passes. Only where something
-differs does Python look closer: it finds or makes the plan for these shapes, or raises one of the classes of
+`run` takes one numpy array for each of `program.inputs`, in order, and returns one for each of
+`program.outputs`. A run whose inputs have the dtypes, ranks and shapes of the last one is a single native
+call, under a microsecond: native code compares the arrays with the plan itself, so a caller need not check
+what it passes. Only where something differs does Python look closer: it finds or makes the plan for these
+shapes, or raises one of the classes of
 `onnxsmith.faults`, which carry the facts for a message.
 
-Inputs must be numpy arrays of the exact dtype (`InputMismatch` otherwise); they may be non-contiguous, and are then
-copied. For inputs that are overridable initializers, `executor.defaults` has what to pass where none is fed.
-Executors may be used by any number of threads at once.
+Inputs must be numpy arrays of the exact dtype (`InputMismatch` otherwise); they may be non-contiguous, and
+are then copied. For inputs that are overridable initializers, `executor.defaults` has what to pass where none
+is fed. Executors may be used by any number of threads at once.
 """
 
 from __future__ import annotations
 
 import math
+import operator
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias, cast
 
@@ -58,7 +60,9 @@ class Executor:
     ValueError where the program and the weights do not belong together.
     """
 
-    def __init__(self, program: Program, library: Library, weights: Array | None = None, threads: int = 0) -> None:
+    def __init__(
+        self, program: Program, library: Library, weights: Array | None = None, threads: int = 0
+    ) -> None:
         if not program.segments:
             raise ValueError("the program has no segment")
         if (0 if weights is None else weights.nbytes) < program.weight_bytes:
@@ -74,6 +78,8 @@ class Executor:
         self._form = plan_form(program, self._tables, self.threads, self._pool.address, weights_address)
         self._input_dtypes = [numpy_dtype(tensor.dtype) for tensor in program.inputs]
         self._output_dtypes = [numpy_dtype(tensor.dtype) for tensor in program.outputs]
+        self._no_outputs = [None] * len(program.outputs)
+        self._feed_size = len(program.inputs)
         self._binders = [binder for binder in program.input_symbols if binder is not None]
         self._symbol_slots = [s for s, binder in enumerate(program.input_symbols) if binder is not None]
         self._outputs_of_segment = _outputs_of_segment(program)
@@ -82,10 +88,12 @@ class Executor:
         one_call = len(program.segments) == 1 and native_arrays()
         self._run_natively: Callable[[int, int, int], int] = library.run if one_call else _never
         self.defaults = {name: self._default(name, at) for name, at in program.overridable.items()}
+        self._pick = _feed_picker([tensor.name for tensor in program.inputs], self.defaults)
 
-    def run(self, inputs: list[Array] | tuple[Array, ...]) -> list[Array]:
+    def run(self, inputs: Sequence[Array | None]) -> list[Array]:
         """The outputs for `inputs`, new arrays that belong to the caller.
 
+        `inputs` may have None for an overridable initializer that is not fed.
         InputMismatch, ExecutionFault, PlanFault, OutputSizeFault (see `onnxsmith.faults`), MemoryError.
         """
         lane = self._take_lane()
@@ -93,15 +101,36 @@ class Executor:
             outputs = list(map(np.empty, lane.shapes, self._output_dtypes))
             if self._run_natively(lane.block, id(inputs), id(outputs)) == abi.DONE:
                 return outputs
-            return self._run_closely(lane, inputs, [None] * len(self._output_dtypes))
+            return self._run_closely(lane, inputs, self._no_outputs)
         finally:
             self._give_lane_back(lane)
 
-    def run_into(self, inputs: Sequence[Array], outputs: Sequence[Array | None]) -> list[Array]:
+    def run_feed(self, feed: Mapping[str, Any]) -> list[Array] | None:
+        """As `run` on arrays by input name; None, and nothing was run, where the feed needs a closer look:
+        a name is missing or unknown, a value is no numpy array, or a dtype, rank or size does not fit.
+        """
+        try:
+            inputs = self._pick(feed)
+        except (KeyError, TypeError):
+            return None
+        if len(feed) != self._feed_size and not self._only_defaults_missing(feed):
+            return None
+        lane = self._take_lane()
+        try:
+            outputs = list(map(np.empty, lane.shapes, self._output_dtypes))
+            if self._run_natively(lane.block, id(inputs), id(outputs)) == abi.DONE:
+                return outputs
+            return self._run_closely(lane, inputs, self._no_outputs)
+        except InputMismatch:
+            return None
+        finally:
+            self._give_lane_back(lane)
+
+    def run_into(self, inputs: Sequence[Array | None], outputs: Sequence[Array | None]) -> list[Array]:
         """As `run`, but results are written to those of `outputs` that are arrays, which are returned.
 
-        They must be C-contiguous, aligned, writeable, and of the result's dtype and shape: OutputMismatch otherwise.
-        They may overlap inputs or each other: such a result is copied in at the end.
+        They must be C-contiguous, aligned, writeable, and of the result's dtype and shape: OutputMismatch
+        otherwise. They may overlap inputs or each other: such a result is copied in at the end.
         """
         if len(outputs) != len(self._output_dtypes):
             raise ValueError(f"{len(outputs)} outputs given, the program has {len(self._output_dtypes)}")
@@ -122,12 +151,12 @@ class Executor:
                 results[number] = wanted
         return results
 
-    def run_timed(self, inputs: Sequence[Array]) -> tuple[list[Array], list[StepTime]]:
+    def run_timed(self, inputs: Sequence[Array | None]) -> tuple[list[Array], list[StepTime]]:
         """As `run`, with the time that each step took, measured around one native call a step."""
         times: list[StepTime] = []
         lane = self._take_lane()
         try:
-            outputs = self._run_closely(lane, inputs, [None] * len(self._output_dtypes), times)
+            outputs = self._run_closely(lane, inputs, self._no_outputs, times)
         finally:
             self._give_lane_back(lane)
         return outputs, times
@@ -135,6 +164,10 @@ class Executor:
     def trim(self) -> None:
         """Free the memory that no run uses at present."""
         self._idle.clear()
+
+    def _only_defaults_missing(self, feed: Mapping[str, Any]) -> bool:
+        names = {tensor.name for tensor in self.program.inputs}
+        return bool(self.defaults) and names.issuperset(feed)
 
     def _default(self, name: str, offset: int) -> Array:
         tensor = next(tensor for tensor in self.program.inputs if tensor.name == name)
@@ -159,7 +192,7 @@ class Executor:
     def _run_closely(
         self,
         lane: Lane,
-        inputs: Sequence[Array],
+        inputs: Sequence[Array | None],
         given: Sequence[Array | None],
         times: list[StepTime] | None = None,
     ) -> list[Array]:
@@ -180,15 +213,19 @@ class Executor:
             lane.shapes = tuple(array.shape for array in results if array is not None)
         return cast(list[Array], results)
 
-    def _accept(self, inputs: Sequence[Array]) -> list[Array]:
+    def _accept(self, inputs: Sequence[Array | None]) -> list[Array]:
         """The inputs as native code takes them; InputMismatch where a dtype or a rank differs."""
         tensors = self.program.inputs
         if len(inputs) != len(tensors):
             raise InputMismatch(len(tensors), "count", len(inputs), len(tensors))
         arrays = []
-        for number, (array, tensor, dtype) in enumerate(zip(inputs, tensors, self._input_dtypes, strict=True)):
-            if array.dtype != dtype:
-                raise InputMismatch(number, "dtype", array.dtype, dtype)
+        for number, (array, tensor, dtype) in enumerate(
+            zip(inputs, tensors, self._input_dtypes, strict=True)
+        ):
+            if array is None and tensor.name in self.defaults:
+                array = self.defaults[tensor.name]
+            if not isinstance(array, np.ndarray) or array.dtype != dtype:
+                raise InputMismatch(number, "dtype", getattr(array, "dtype", type(array)), dtype)
             if array.ndim != len(tensor.dims):
                 raise InputMismatch(number, "rank", array.ndim, len(tensor.dims))
             flags = array.flags
@@ -293,6 +330,18 @@ class Executor:
         if status == abi.FAULT:
             words = (abi.RUN_FAULT_STEP, abi.RUN_FAULT_CODE, abi.RUN_FAULT_VALUE, abi.RUN_FAULT_LIMIT)
             raise ExecutionFault(*(plan.run_word(segment, word) for word in words))
+
+
+def _feed_picker(
+    names: Sequence[str], defaults: Mapping[str, Array]
+) -> Callable[[Mapping[str, Any]], tuple[Any, ...]]:
+    """What takes the values of `names` out of a feed, in order; KeyError where one has no default either."""
+    if defaults:
+        return lambda feed: tuple([feed[name] if name in feed else defaults[name] for name in names])
+    if len(names) == 1:
+        (only,) = names
+        return lambda feed: (feed[only],)
+    return operator.itemgetter(*names) if names else lambda feed: ()
 
 
 def _never(run: int, inputs: int, outputs: int) -> int:

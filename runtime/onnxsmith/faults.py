@@ -8,10 +8,10 @@ from onnxsmith import native_layout as abi
 class InputMismatch(Exception):
     """An input that the program does not take.
 
-    `index` is the input's number. `reason` is "count" (another number of inputs), "dtype", "rank", "dimension"
-    (dimension `axis` differs from what the model says), "symbol" (it differs from what another input gave
-    the same symbol: `symbol` is its name) or "size" (too few elements). `actual` and `expected` say what was
-    given and what would be right.
+    `index` is the input's number. `reason` is "count" (another number of inputs), "dtype", "rank",
+    "dimension" (dimension `axis` differs from what the model says), "symbol" (it differs from what another
+    input gave the same symbol: `symbol` is its name) or "size" (too few elements). `actual` and `expected`
+    say what was given and what would be right.
     """
 
     def __init__(
@@ -41,8 +41,8 @@ class OutputMismatch(Exception):
 class ExecutionFault(Exception):
     """A kernel met data that it cannot work on.
 
-    `step` is the step's number in the program, `code` the fault code of the kernel ABI, `value` the offending value
-    and `limit` what it broke.
+    `step` is the step's number in the program, `code` the fault code of the kernel ABI, `value` the offending
+    value and `limit` what it broke.
     """
 
     def __init__(self, step: int, code: int, value: int, limit: int) -> None:
@@ -51,16 +51,16 @@ class ExecutionFault(Exception):
 
 
 _PLAN_ERRORS = {
-    abi.INSTRUCTION_OVERFLOW: "instruction {} overflows 64 bits",
-    abi.INSTRUCTION_DIVISION: "instruction {} divides by zero",
-    abi.BUFFER_SIZE: "buffer {} has a negative or impossible size",
-    abi.STEP_TILES: "step {} has a negative or impossible size",
+    abi.OVERFLOWING_INSTRUCTION: "instruction {} overflows 64 bits",
+    abi.DIVIDING_INSTRUCTION: "instruction {} divides by zero",
+    abi.BAD_BUFFER: "buffer {} has a negative or impossible size",
+    abi.BAD_STEP: "step {} has a negative or impossible size",
     abi.ARENA_OVERFLOW: "buffer {} does not fit into 64 bits of memory",
 }
 
 
 class PlanFault(Exception):
-    """The sizes that follow from the inputs' shapes are impossible (`segment`, `status` of os_plan, `number`)."""
+    """Impossible sizes follow from the inputs' shapes: `status` of os_plan, in `segment`, at `number`."""
 
     def __init__(self, segment: int, status: int, number: int) -> None:
         self.segment, self.status, self.number = segment, status, number

@@ -1,4 +1,4 @@
-"""Loads a program's shared library from bytes that were verified, and binds the native core's entry points."""
+"""Loads a program's shared library from verified bytes, and binds the native core's entry points."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import tempfile
 import weakref
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from onnxsmith.native_layout import CORE_VERSION
 
@@ -33,7 +34,7 @@ class LibraryError(Exception):
 
 
 class Library:
-    """A loaded shared library: the entry points of `native_layout` (without `os_`) and the kernels' addresses.
+    """A loaded shared library: the entry points of `native_layout` without `os_`, and kernels' addresses.
 
     Every call releases the GIL. The library is unloaded when the last reference to this object goes.
     """
@@ -62,7 +63,7 @@ class Library:
         """The address of an exported function. LibraryError where there is none of that name."""
         return ctypes.cast(self._symbol(symbol), ctypes.c_void_p).value or 0
 
-    def _symbol(self, symbol: str) -> ctypes._CFuncPtr:
+    def _symbol(self, symbol: str) -> Any:
         try:
             return self._library[symbol]
         except AttributeError:
@@ -73,7 +74,8 @@ class Library:
         # c_void_p carries any 64-bit word, and converts faster than c_int64.
         function.argtypes = [ctypes.c_void_p] * _ENTRY_POINTS[symbol]
         function.restype = ctypes.c_int64
-        return function
+        entry_point: NativeFunction = function
+        return entry_point
 
 
 def _open_library(code: bytes) -> tuple[ctypes.CDLL, Callable[[], None]]:

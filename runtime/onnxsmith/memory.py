@@ -11,8 +11,9 @@ _HUGE = 4 << 20
 
 
 class Memory:
-    """At least `size` zeroed bytes at `address` (aligned to a page), private to this process, freed with the object.
+    """At least `size` zeroed bytes at `address`, aligned to a page, private to this process.
 
+    They are freed with the object.
     MemoryError where the system has not that much.
     """
 

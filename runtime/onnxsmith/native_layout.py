@@ -8,9 +8,9 @@ The core's C entry points, all `int64 f(...)` of int64 words:
 | symbol | meaning |
 |---|---|
 | `os_core_version()` | CORE_VERSION of the code |
-| `os_plan(run)` | runs the segment's instructions, lays its arena out: PLANNED or an error, RUN_MEMORY_BYTES |
-| `os_bind(run, memory)` | fills the argument table, step records and patches for that memory (64-byte aligned) |
-| `os_check(run, inputs, outputs)` | compares two tuples or lists of arrays with the plan, takes their addresses |
+| `os_plan(run)` | runs the segment's instructions, lays its arena out: PLANNED or an error |
+| `os_bind(run, memory)` | fills argument tables, step records and patches, for memory of RUN_MEMORY_BYTES |
+| `os_check(run, inputs, outputs)` | compares tuples or lists of arrays with the plan, fills RUN_IO |
 | `os_steps(run, first, last)` | runs steps [first, last) of the segment on the addresses in RUN_IO |
 | `os_run(run, inputs, outputs)` | `os_check`, then all steps |
 | `os_pool_worker(pool, number)` | the life of worker `number`, returns when POOL_STOP is set |
@@ -32,10 +32,10 @@ FAULT: Final = 3  # a kernel returned a fault: RUN_FAULT_*
 
 # Status of os_plan; RUN_FAULT_STEP then holds the number of the instruction, buffer or step.
 PLANNED: Final = 0
-INSTRUCTION_OVERFLOW: Final = 1
-INSTRUCTION_DIVISION: Final = 2
-BUFFER_SIZE: Final = 3  # negative
-STEP_TILES: Final = 4  # tiles, cost or scratch negative
+OVERFLOWING_INSTRUCTION: Final = 1
+DIVIDING_INSTRUCTION: Final = 2  # by zero
+BAD_BUFFER: Final = 3  # its size is negative or beyond memory
+BAD_STEP: Final = 4  # tiles, cost or scratch negative or beyond memory
 ARENA_OVERFLOW: Final = 5
 
 ALIGNMENT: Final = 64  # bytes, of buffers and of scratch
@@ -146,7 +146,7 @@ PROBE_SIZE: Final = 2  # 1, 2, 4, 8; negative: signed
 PROBE_VALUE: Final = 3
 PROBE_WORDS: Final = 4
 
-# CPython objects on 64-bit builds with a two-word object header, in words (`onnxsmith.arrays` verifies all of it).
+# CPython objects on 64-bit builds with a two-word object header, in words; `onnxsmith.arrays` verifies it.
 OBJECT_TYPE: Final = 1
 SEQUENCE_SIZE: Final = 2
 SEQUENCE_ITEMS: Final = 3  # a tuple's items; in a list, the address of the items

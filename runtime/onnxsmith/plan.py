@@ -26,8 +26,8 @@ def aligned_words(count: int) -> Words:
 class Plan:
     """A program's tables for one set of symbol values.
 
-    `runs[s]` is the address of segment s's run block, `needs[s]` the bytes of memory it takes, `versions[s]` the
-    version of the lane's memory that it is bound to (0: to none), `bound[s]` the values its Bindings had.
+    `runs[s]` is the address of segment s's run block, `needs[s]` the bytes of memory it takes, `versions[s]`
+    the version of the lane's memory that it is bound to (0: to none), `bound[s]` the values its Bindings had.
     """
 
     __slots__ = ("address", "bound", "form", "needs", "runs", "versions", "words")
@@ -82,8 +82,8 @@ class Plan:
 class Lane:
     """What one run at a time works in: memory for each segment, and plans bound to that memory.
 
-    `block` is the run block that a run tries first (one that matches nothing where there is none), `shapes` are
-    the outputs' shapes in it.
+    `block` is the run block that a run tries first (one that matches nothing where there is none), `shapes`
+    are the outputs' shapes in it.
     """
 
     __slots__ = ("_limit", "_memories", "_never", "_plans", "_versions", "block", "shapes")
@@ -111,7 +111,7 @@ class Lane:
         return plan
 
     def add(self, key: Key, plan: Plan) -> None:
-        """Keep `plan`; the least recently used one goes where there are too many, and memory only it needed."""
+        """Keep `plan`; where there are too many, the least recently used goes, and memory only it needed."""
         self._plans[key] = plan
         if len(self._plans) > self._limit:
             del self._plans[next(iter(self._plans))]

@@ -1,4 +1,4 @@
-"""A program as the int64 tables that the native core reads, and the form of the tables that each plan fills."""
+"""A program as the int64 tables that the native core reads, and the form of each plan's own tables."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from onnxsmith.values import numpy_dtype
 Words: TypeAlias = np.ndarray[Any, np.dtype[np.int64]]
 
 _PROBE_DTYPES = {
-    "bool": 1, "int8": -1, "uint8": 1, "int16": -2, "uint16": 2, "int32": -4, "uint32": 4, "int64": -8, "uint64": 8,
+    "bool": 1, "int8": -1, "int16": -2, "int32": -4, "int64": -8, "uint8": 1, "uint16": 2, "uint32": 4,
+    "uint64": 8,
 }  # fmt: skip
 
 
@@ -38,16 +39,21 @@ class SegmentTables:
     arguments: Words
 
 
-def segment_tables(
-    program: Program, number: int, kernel_addresses: Sequence[int]
-) -> SegmentTables:
+def segment_tables(program: Program, number: int, kernel_addresses: Sequence[int]) -> SegmentTables:
     """The tables of segment `number`; kernel_addresses[i] is where kernel i of the program is loaded."""
     segment = program.segments[number]
     arguments: list[Argument] = []
     steps = []
     for step in segment.steps:
         steps.append(
-            (kernel_addresses[step.kernel], len(arguments), len(step.arguments), step.tiles, step.cost, step.scratch)
+            (
+                kernel_addresses[step.kernel],
+                len(arguments),
+                len(step.arguments),
+                step.tiles,
+                step.cost,
+                step.scratch,
+            )
         )
         arguments += step.arguments
     return SegmentTables(
@@ -68,8 +74,8 @@ def segment_tables(
 class PlanForm:
     """Where a plan's tables lie in its block of words: offsets in words from its start.
 
-    `template` is that block with everything in place that is the same for all plans, and `addresses` are the indices of
-    those words that hold an offset in words and become an address in a real block.
+    `template` is that block with everything in place that is the same for all plans, and `addresses` are the
+    indices of those words that hold an offset in words and become an address in a real block.
     """
 
     template: Words
@@ -115,7 +121,7 @@ def probe_size(dtype: str) -> int:
 def plan_form(
     program: Program, segments: Sequence[SegmentTables], threads: int, pool: int, weights: int
 ) -> PlanForm:
-    """The form of a program's plans for runs of up to `threads` threads; `pool` and `weights` are addresses."""
+    """The form of a program's plans, for up to `threads` threads; `pool` and `weights` are addresses."""
     block = _Block()
     tensors = (*program.inputs, *program.outputs)
     runs = tuple(block.reserve(abi.RUN_WORDS, 8) for _ in segments)

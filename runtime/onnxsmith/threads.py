@@ -59,7 +59,7 @@ class ThreadPool:
         return max(1, min(threads, abi.MAX_THREADS)) if self.can_sleep else 1
 
     def ensure(self, threads: int, library: Library) -> None:
-        """Have workers for runs of `threads` threads, the caller included; `library` gives new ones their code.
+        """Have workers for runs of `threads` threads, the caller's included, running the code of `library`.
 
         Where the system grants no more threads, the pool goes on with those it has.
         """
@@ -100,7 +100,7 @@ class ThreadPool:
         self._words[abi.POOL_SPIN] = max(1, int(seconds * self._turns_per_second))
 
     def _bind_sleep(self) -> bool:
-        """Give native code the system's way to sleep on a word. False where this system has none that is known."""
+        """Give native code the system's way to sleep on a word; False where none is known."""
         number = _FUTEX_NUMBERS.get(platform.machine())
         if sys.platform != "linux" or number is None:
             return False
@@ -111,7 +111,7 @@ class ThreadPool:
         return True
 
     def _restart_in_child(self) -> None:
-        """After a fork no worker and no run of the parent is left; the next run that needs workers starts new ones."""
+        """A fork leaves no worker and no run; the next run that needs workers starts new ones."""
         for word in (
             abi.POOL_TICKET, abi.POOL_DONE, abi.POOL_OWNER, abi.POOL_ACTIVE, abi.POOL_CALLER_SLEEPS,
             abi.POOL_STOP, abi.POOL_WORKERS,

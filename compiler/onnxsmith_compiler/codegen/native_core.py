@@ -1,8 +1,8 @@
 """The native core: the fixed interpreter that every compiled program is run by.
 
-Functions of the kernels' language over int64 addresses; `onnxsmith.native_layout` describes them and all tables. The
-same code is linked into every program's library; the memory it works on belongs to the runtime, so that any library
-can run on the one pool of the process.
+Functions of the kernels' language over int64 addresses; `onnxsmith.native_layout` describes them and all
+tables. The same code is linked into every program's library; the memory it works on belongs to the runtime,
+so that any library can run on the one pool of the process.
 """
 
 from __future__ import annotations

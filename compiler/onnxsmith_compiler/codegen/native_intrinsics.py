@@ -1,7 +1,7 @@
 """Machine words for the native core: memory, atomics and calls of addresses, as llvmlite instructions.
 
-Addresses are int64, as in the runtime's tables; words are naturally aligned. The plain Python references work on
-the process's own memory through ctypes, for one thread.
+Addresses are int64, as in the runtime's tables; words are naturally aligned. The plain Python references work
+on the process's own memory through ctypes, for one thread.
 """
 
 from __future__ import annotations
@@ -175,7 +175,8 @@ load_acquire = _intrinsic("load_acquire", 2, _atomic_load("acquire"), _python_pe
 load_ordered = _intrinsic("load_ordered", 2, _atomic_load("seq_cst"), _python_peek)
 store_release = _intrinsic("store_release", 3, _atomic_store("release"), _python_poke)
 store_ordered = _intrinsic("store_ordered", 3, _atomic_store("seq_cst"), _python_poke)
-# add_ordered(base, index, value) is the value before; compare_swap(base, index, old, new) whether it was `old`.
+# add_ordered(base, index, value) is the value before; compare_swap(base, index, old, new) whether it was
+# `old`.
 add_ordered = _intrinsic("add_ordered", 3, _atomic_add, _python_add)
 compare_swap = _intrinsic("compare_swap", 4, _compare_swap, _python_compare_swap, types.boolean)
 

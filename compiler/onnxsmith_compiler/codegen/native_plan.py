@@ -1,5 +1,8 @@
 """The native core's planning: slots, arena layout, argument tables (tables: `onnxsmith.native_layout`)."""
 
+# Intrinsics and helpers are typed by numba, and are Any to mypy.
+# mypy: disable-error-code="no-any-return"
+
 from __future__ import annotations
 
 from numpy import float64, int64
@@ -30,7 +33,7 @@ def _round_up(size: int, multiple: int) -> int:
 
 @helper("int64", "int64")
 def run_instructions(run: int) -> int:
-    """Compute the slots of a segment. PLANNED, or an error with the instruction's number in RUN_FAULT_STEP."""
+    """Compute a segment's slots: PLANNED, or an error with the instruction's number in RUN_FAULT_STEP."""
     slots = peek(run, abi.RUN_SLOTS)
     instructions = peek(run, abi.RUN_INSTRUCTIONS)
     for number in range(peek(run, abi.RUN_INSTRUCTION_COUNT)):
@@ -42,24 +45,24 @@ def run_instructions(run: int) -> int:
         status = abi.PLANNED
         if operation == _ADD:
             if add_overflows(a, b):
-                status = abi.INSTRUCTION_OVERFLOW
+                status = abi.OVERFLOWING_INSTRUCTION
             value = a + b
         elif operation == _SUB:
             if sub_overflows(a, b):
-                status = abi.INSTRUCTION_OVERFLOW
+                status = abi.OVERFLOWING_INSTRUCTION
             value = a - b
         elif operation == _MUL:
             if mul_overflows(a, b):
-                status = abi.INSTRUCTION_OVERFLOW
+                status = abi.OVERFLOWING_INSTRUCTION
             value = a * b
         elif operation == _MAX:
             value = maximum(a, b)
         elif operation == _MIN:
             value = minimum(a, b)
         elif b == 0:
-            status = abi.INSTRUCTION_DIVISION
+            status = abi.DIVIDING_INSTRUCTION
         elif a == _INT64_MIN and b == -1:
-            status = abi.INSTRUCTION_OVERFLOW
+            status = abi.OVERFLOWING_INSTRUCTION
         elif operation == _FLOORDIV:
             value = a // b
         else:
@@ -134,7 +137,7 @@ def lay_out_arena(run: int) -> int:
     bad = _sort_buffers(run, order)
     if bad >= 0:
         poke(run, abi.RUN_FAULT_STEP, bad)
-        return abi.BUFFER_SIZE
+        return abi.BAD_BUFFER
     arena = 0
     for turn in range(count):
         record = peek(order, turn)
@@ -167,7 +170,7 @@ def measure_scratch(run: int) -> int:
         scratch = peek(slots, peek(spec, abi.SPEC_SCRATCH))
         if tiles < 0 or cost < 0 or scratch < 0 or scratch > _MOST_BYTES // (2 * abi.MAX_THREADS):
             poke(run, abi.RUN_FAULT_STEP, peek(run, abi.RUN_FIRST_STEP) + number)
-            return abi.STEP_TILES
+            return abi.BAD_STEP
         most = maximum(most, scratch)
     poke(run, abi.RUN_SCRATCH_BYTES, _round_up(most, abi.SCRATCH_ALIGNMENT))
     return abi.PLANNED
@@ -258,7 +261,8 @@ def _bind_schedule(run: int, step: int, tiles: int, cost: int) -> float:
 def bind(run: int, memory: int) -> int:
     """`os_bind`: argument tables, step records and patches of a planned segment, for memory at `memory`.
 
-    The memory holds the scratch of every thread, then the arena. Buffers of earlier segments are bound already.
+    The memory holds the scratch of every thread, then the arena. Buffers of earlier segments are bound
+    already.
     """
     arena = memory + peek(run, abi.RUN_THREADS) * peek(run, abi.RUN_SCRATCH_BYTES)
     buffers = peek(run, abi.RUN_BUFFERS)

@@ -1,15 +1,18 @@
 """The native core's thread pool: regions of tickets (tables: `onnxsmith.native_layout`).
 
 A region is one step of one run. Its owner publishes it by a single store of the ticket word: how many threads
-may take part, how many tickets there are, which is next. A thread takes a ticket by a compare-and-swap of that
-word, so a thread that comes late sees only what is true now, and whoever holds a ticket keeps the region open:
-the owner returns once all tickets are counted as done. Nothing waits for a thread that holds none.
+may take part, how many tickets there are, which is next. A thread takes a ticket by a compare-and-swap of
+that word, so a thread that comes late sees only what is true now, and whoever holds a ticket keeps the region
+open: the owner returns once all tickets are counted as done. Nothing waits for a thread that holds none.
 
-The pool has one owner at a time; a caller that finds it owned runs its step alone. Workers spin, for a bounded
-number of turns, only while some run is in progress, and sleep otherwise, each on a word of its own. A thread that
-is about to sleep first says so, then looks for work once more; one that publishes work first publishes, then
-looks who sleeps. Both in sequential order, so that no wake-up is lost.
+The pool has one owner at a time; a caller that finds it owned runs its step alone. Workers spin, for a
+bounded number of turns, only while some run is in progress, and sleep otherwise, each on a word of its own. A
+thread that is about to sleep first says so, then looks for work once more; one that publishes work first
+publishes, then looks who sleeps. Both in sequential order, so that no wake-up is lost.
 """
+
+# Intrinsics and helpers are typed by numba, and are Any to mypy.
+# mypy: disable-error-code="no-any-return"
 
 from __future__ import annotations
 

@@ -1,0 +1,152 @@
+"""The compiled program: what the compiler writes and the runtime runs.
+
+A program is data for one fixed native interpreter. Every run-time number (a symbol, a size, a
+stride, an offset) lives in one int64 table of *slots*: the first ones are the symbols, the others are
+constants or computed from earlier slots by `Instruction`s. A `Step` calls one kernel with
+arguments that name slots, buffers of the arena, weights, model inputs or model outputs. Steps come in
+segments: a segment's symbols are all known when it begins, so its buffers are planned and its
+arguments filled in one go; a dimension only a run can tell is bound between two segments.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+SCHEMA_VERSION = 1
+
+
+class Opcode(IntEnum):
+    """What an Instruction computes, on int64 (floor division and modulo as in Python)."""
+
+    ADD = 0
+    SUB = 1
+    MUL = 2
+    FLOORDIV = 3
+    MOD = 4
+    MAX = 5
+    MIN = 6
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """slots[dst] = slots[a] op slots[b]."""
+
+    op: Opcode
+    dst: int
+    a: int
+    b: int
+
+
+class Place(IntEnum):
+    """Where an Argument's value comes from."""
+
+    SLOT = 0  # the int64 itself: slots[index]
+    BUFFER = 1  # address of arena buffer `index`
+    WEIGHT = 2  # address of the packed weights, plus `index` bytes
+    INPUT = 3  # address of model input `index`
+    OUTPUT = 4  # address of model output `index`
+
+
+@dataclass(frozen=True)
+class Argument:
+    """One int64 of a kernel's argument table.
+
+    For the address kinds, slots[offset] bytes are added where `offset` is not None.
+    """
+
+    place: Place
+    index: int
+    offset: int | None = None
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """A piece of one segment's arena, of slots[size] bytes, aligned to 64.
+
+    Alive from step `first` to step `last` (numbered through the whole program, both included);
+    two buffers may share memory only where these do not overlap.
+    """
+
+    size: int
+    segment: int
+    first: int
+    last: int
+
+
+@dataclass(frozen=True)
+class Step:
+    """One kernel call.
+
+    `kernel` is the kernel's index in Program.kernels. The kernel runs over tiles [0, slots[tiles]),
+    which threads may share out in any way; one tile costs about slots[cost] nanoseconds, and needs
+    slots[scratch] bytes of memory of its own a thread. `nodes` are the names of the ONNX nodes that it
+    computes, `label` a short name for profiles.
+    """
+
+    kernel: int
+    arguments: tuple[Argument, ...]
+    tiles: int
+    cost: int
+    scratch: int
+    label: str
+    nodes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Binding:
+    """slots[slot] = element number `element` of the tensor at `source`, of numpy dtype name `dtype`."""
+
+    slot: int
+    source: Argument
+    element: int
+    dtype: str
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Steps whose sizes are known once `bindings` are read: first bindings, then instructions, then steps."""
+
+    bindings: tuple[Binding, ...]
+    instructions: tuple[Instruction, ...]
+    steps: tuple[Step, ...]
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A model input or output.
+
+    `dtype` is the DType name ("float32", "bfloat16", ...). `shape` is the declared shape (None: unknown
+    dimension, str: symbol), which NodeArg reports. `dims` are the slots that hold the actual shape. For an
+    input, a dimension whose slot is a symbol named first by it binds that symbol; every other one is checked.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int | str | None, ...] | None
+    dims: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Program:
+    """Everything about a compiled model but its code and its weights.
+
+    `slots` are the initial values of the slot table, of which the first len(symbols) are the symbols.
+    `input_symbols[i]` says for symbol i (input index, axis) that binds it, or None for one that a
+    Binding sets. `outputs` shapes belong to the segment in which their dims become known.
+    """
+
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    symbols: tuple[str, ...]
+    input_symbols: tuple[tuple[int, int] | None, ...]
+    slots: tuple[int, ...]
+    segments: tuple[Segment, ...]
+    buffers: tuple[Buffer, ...]
+    kernels: tuple[str, ...]
+    weight_bytes: int
+    # Inputs from this index on are initializers that a feed may override: (name -> weight offset).
+    overridable: dict[str, int] = field(default_factory=dict)
+    metadata: dict[str, str] = field(default_factory=dict)
+    custom_metadata: dict[str, str] = field(default_factory=dict)
+    schema: int = SCHEMA_VERSION

@@ -1,0 +1,81 @@
+"""Programs as JSON: a dataclass is the list of its fields in order, so that a step takes one line."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+from onnxsmith.program import (
+    Argument,
+    Binding,
+    Buffer,
+    Instruction,
+    Opcode,
+    Place,
+    Program,
+    Segment,
+    Step,
+    Tensor,
+)
+
+
+def encode(program: Program) -> bytes:
+    """The program as UTF-8 JSON."""
+    fields = {field.name: _plain(getattr(program, field.name)) for field in dataclasses.fields(program)}
+    return json.dumps(fields, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def decode(text: bytes) -> Program:
+    """The program that `encode` made `text` from; ValueError, TypeError, KeyError, IndexError for others."""
+    fields: dict[str, Any] = json.loads(text)
+    return Program(
+        inputs=tuple(map(_tensor, fields["inputs"])),
+        outputs=tuple(map(_tensor, fields["outputs"])),
+        symbols=tuple(fields["symbols"]),
+        input_symbols=tuple(None if row is None else (row[0], row[1]) for row in fields["input_symbols"]),
+        slots=tuple(fields["slots"]),
+        segments=tuple(map(_segment, fields["segments"])),
+        buffers=tuple(Buffer(*row) for row in fields["buffers"]),
+        kernels=tuple(fields["kernels"]),
+        weight_bytes=fields["weight_bytes"],
+        overridable=fields["overridable"],
+        metadata=fields["metadata"],
+        custom_metadata=fields["custom_metadata"],
+        schema=fields["schema"],
+    )
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        return [_plain(getattr(value, field.name)) for field in dataclasses.fields(value)]
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _tensor(row: list[Any]) -> Tensor:
+    name, dtype, shape, dims = row
+    return Tensor(name, dtype, None if shape is None else tuple(shape), tuple(dims))
+
+
+def _segment(row: list[Any]) -> Segment:
+    bindings, instructions, steps = row
+    return Segment(
+        tuple(Binding(slot, _argument(source), element, dtype) for slot, source, element, dtype in bindings),
+        tuple(Instruction(Opcode(op), dst, a, b) for op, dst, a, b in instructions),
+        tuple(map(_step, steps)),
+    )
+
+
+_PLACES = tuple(Place)
+
+
+def _argument(row: list[Any]) -> Argument:
+    place, index, offset = row
+    return Argument(_PLACES[place], index, offset)
+
+
+def _step(row: list[Any]) -> Step:
+    kernel, arguments, tiles, cost, scratch, label, nodes = row
+    return Step(kernel, tuple(map(_argument, arguments)), tiles, cost, scratch, label, tuple(nodes))
