@@ -12,7 +12,6 @@ after another and leaves when its input ends, or when it has been idle for a min
 
 from __future__ import annotations
 
-import functools
 import os
 import signal
 import threading
@@ -24,7 +23,7 @@ from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from onnxsmith import artifact, protocol, source
+from onnxsmith import protocol, source
 from onnxsmith.cache import Cache
 from onnxsmith.protocol import Message
 from onnxsmith_compiler.errors import CompileError
@@ -112,7 +111,7 @@ def compile_request(request: Request) -> tuple[Message, bytes]:
     if not request.message.get("cache"):
         directory = Path(request.message["directory"])
         directory.mkdir(mode=0o700)
-        _write(_compile(request, None), directory)
+        _compile(request, None).write(directory)
         return {"kind": "done", "directory": str(directory)}, b""
     for _ in range(_ATTEMPTS):
         key, found = _compile_into(_cache(request.message), request)
@@ -155,7 +154,7 @@ def _compile_into(cache: Cache, request: Request) -> tuple[str, Path | None]:
             external = [source.FileStamp(*astuple(file)) for file in compiled.external_files]
             digest = source.remember(before, own, external, cache, since)
         key = source.program_key(digest or own, options)
-        return key, cache.programs.put(key, functools.partial(_write, compiled))
+        return key, cache.programs.put(key, compiled.write)
 
 
 def _known_digest(path: str, cache: Cache) -> str | None:
@@ -185,10 +184,6 @@ def _compile(request: Request, cache: Cache | None) -> CompiledModel:
 
     directory = None if cache is None else cache.directory
     return compile_model(request.model, _options(request), directory, request.progress)
-
-
-def _write(compiled: CompiledModel, directory: Path) -> None:
-    artifact.write(directory, compiled.program, compiled.code, compiled.weights)
 
 
 def _options(request: Request) -> CompileOptions:

@@ -14,7 +14,7 @@ from onnxsmith.errors import CLASSES
 from onnxsmith.version import __version__
 
 # What a model, a file or a peer can do wrong; anything else is a fault of onnxsmith and shows its traceback.
-_EXPECTED = (*CLASSES.values(), ValueError, OSError, RuntimeError)
+_EXPECTED: tuple[type[Exception], ...] = (*CLASSES.values(), ValueError, OSError, RuntimeError)
 
 app = typer.Typer(
     name="onnxsmith",
