@@ -30,6 +30,7 @@ from onnxsmith_compiler.codegen.source import KernelSource
 from onnxsmith_compiler.codegen.target import Target
 
 _LAST_WORDS = 2000
+_SECONDS_TO_DIE = 10.0
 Progress = Callable[[int, int], None]
 
 
@@ -112,8 +113,11 @@ class Worker:
     def _cause_of_death(self, expired: bool) -> str:
         if expired:
             return f"took longer than {self._limits.seconds:g} s to compile"
-        self._process.kill()
-        code = self._process.wait()
+        try:
+            code = self._process.wait(_SECONDS_TO_DIE)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            return "the compile worker sent nonsense"
         self._errors.seek(max(0, self._errors.seek(0, os.SEEK_END) - _LAST_WORDS))
         words = self._errors.read().decode(errors="replace").strip()
         how = f"of {signal.Signals(-code).name}" if code < 0 else f"with status {code}"

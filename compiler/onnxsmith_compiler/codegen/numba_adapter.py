@@ -1,53 +1,22 @@
-"""numba as a front end: typed Python functions to LLVM IR, without its JIT, its runtime or Python's C API.
-
-The only file that uses numba's internals, all of them imported here; numba is pinned to a minor version.
-"""
+"""Kernels and native functions to object code: numba's front end, helpers linked in, LLVM's passes."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import llvmlite.binding as llvm
-from llvmlite import ir
-from numba.core import (
-    codegen,
-    compiler,
-    cpu,
-    cpu_options,
-    errors,
-    fastmathpass,
-    imputils,
-    types,
-    typing,
-)  # fmt: skip
-from numba.core.compiler_lock import global_compiler_lock
-from numba.core.typing import builtins as numba_builtins
-from numba.core.typing import templates
-from numba.cpython import builtins, numbers, rangeobj, tupleobj  # noqa: F401 (they fill the registry)
-from numba.extending import models, register_model, typeof_impl
 
 from onnxsmith_compiler.codegen import entry_points, llvm_backend
 from onnxsmith_compiler.codegen.compile_errors import KernelCompileError
-from onnxsmith_compiler.codegen.kernel_function import Helper, Intrinsic
+from onnxsmith_compiler.codegen.kernel_function import Helper
 from onnxsmith_compiler.codegen.namespace import define_kernel
+from onnxsmith_compiler.codegen.numba_frontend import FrontEnd, Lowered, helper_symbol
 from onnxsmith_compiler.codegen.source import KernelSource
-from onnxsmith_compiler.codegen.storage import named_type
 from onnxsmith_compiler.codegen.target import Target
-
-FAST_MATH = ("contract", "nsz")
-_PASSES = (
-    compiler.TranslateByteCode,
-    compiler.FixupArgs,
-    compiler.IRProcessing,
-    compiler.ReconstructSSA,
-    compiler.NopythonTypeInference,
-    compiler.PreLowerStripPhis,
-    compiler.NativeLowering,
-    compiler.NoPythonBackend,
-)
 
 
 @dataclass(frozen=True)
@@ -65,242 +34,12 @@ class NativeFunction:
     noalias: tuple[int, ...] = ()
 
 
-class _CallableType(types.Callable, types.Dummy):  # type: ignore[misc]
-    """The numba type of one Intrinsic or Helper."""
-
-    def __init__(self, function: Intrinsic | Helper) -> None:
-        self.function = function
-        super().__init__(f"{type(function).__name__.lower()} {function.name}")
-
-    @property
-    def key(self) -> object:
-        return self.function
-
-    def get_call_type(self, context: Any, args: Sequence[types.Type], kws: dict[str, types.Type]) -> Any:
-        if kws:
-            raise errors.TypingError(f"{self.function.name}: takes no keyword arguments")
-        if isinstance(self.function, Helper):
-            return _helper_signature(self.function)
-        typed = self._define(context, args)
-        if typed is None:
-            given = ", ".join(str(argument) for argument in args)
-            raise errors.TypingError(f"{self.function.name}: does not take ({given})")
-        return typed[0]
-
-    def _define(self, context: Any, args: Sequence[types.Type]) -> Any:
-        assert isinstance(self.function, Intrinsic)
-        if not self.function.literals:
-            args = [types.unliteral(argument) for argument in args]
-        try:
-            return self.function.definition(context, *args)
-        except TypeError as error:
-            raise errors.TypingError(f"{self.function.name}: {error}") from error
-
-    def implementation(self, context: Any, signature: Any) -> Callable[..., ir.Value]:
-        """What numba calls, with a builder and values, to emit one call."""
-        if isinstance(self.function, Helper):
-            return functools.partial(_call_helper, context, self.function)
-        return functools.partial(_emit_intrinsic, context, signature, self._define(None, signature.args)[1])
-
-    def get_call_signatures(self) -> tuple[list[Any], bool]:
-        return [], True
-
-    def get_impl_key(self, signature: Any) -> object:
-        return self.function
-
-
-register_model(_CallableType)(models.OpaqueModel)
-
-
-@typeof_impl.register(Intrinsic)  # type: ignore[untyped-decorator]
-@typeof_impl.register(Helper)  # type: ignore[untyped-decorator]
-def _typeof_callable(value: Intrinsic | Helper, context: object) -> _CallableType:
-    return _CallableType(value)
-
-
-def _emit_intrinsic(
-    context: Any,
-    signature: Any,
-    emit: Callable[..., ir.Value],
-    builder: ir.IRBuilder,
-    arguments: Sequence[ir.Value],
-    location: object = None,
-) -> ir.Value:
-    return emit(context, builder, signature, arguments)
-
-
-def _helper_signature(helper: Helper) -> Any:
-    return typing.signature(named_type(helper.result), *map(named_type, helper.arguments))
-
-
-def _helper_symbol(helper: Helper) -> str:
-    return f"onnxsmith.helper.{helper.function.__module__}.{helper.name}"
-
-
-def _call_helper(
-    context: Any,
-    helper: Helper,
-    builder: ir.IRBuilder,
-    arguments: Sequence[ir.Value],
-    location: object = None,
-) -> ir.Value:
-    context.helpers_called[_helper_symbol(helper)] = helper
-    signature = _helper_signature(helper)
-    symbol = _helper_symbol(helper)
-    callee = builder.module.globals.get(symbol)
-    if callee is None:
-        kinds = [context.get_value_type(kind) for kind in signature.args]
-        result = ir.VoidType() if helper.result == "void" else context.get_value_type(signature.return_type)
-        callee = ir.Function(builder.module, ir.FunctionType(result, kinds), symbol)
-    returned = builder.call(callee, arguments)
-    return context.get_dummy_value() if helper.result == "void" else returned
-
-
-class _ModuleCollector(codegen.CodeLibrary):  # type: ignore[misc]
-    """Keeps the modules that numba lowers, in place of compiling them."""
-
-    def __init__(self, owner: Any, name: str) -> None:
-        super().__init__(owner, name)
-        self.modules: list[ir.Module] = []
-        self.linked: list[_ModuleCollector] = []
-
-    def add_ir_module(self, ir_module: ir.Module) -> None:
-        self.modules.append(ir_module)
-
-    def add_linking_library(self, library: _ModuleCollector) -> None:
-        if library not in self.linked:
-            self.linked.append(library)
-
-    def all_modules(self) -> list[ir.Module]:
-        """Its own modules and, once each, those of the libraries that it links to."""
-        found: dict[int, ir.Module] = {id(module): module for module in self.modules}
-        for library in self.linked:
-            found.update((id(module), module) for module in library.all_modules())
-        return list(found.values())
-
-    def finalize(self) -> None:
-        self._finalized = True
-
-    def get_function(self, name: str) -> Any:
-        raise NotImplementedError
-
-    get_llvm_str = get_asm_str = get_function
-
-
-class _FrontEndCodegen(codegen.Codegen):  # type: ignore[misc]
-    """numba's notion of a code generator, without an execution engine."""
-
-    _library_class = _ModuleCollector
-
-    def __init__(self, target: Target) -> None:
-        machine = llvm_backend.target_machine(target)
-        self._triple = machine.triple
-        self._target_data = machine.target_data
-        self._data_layout = str(machine.target_data)
-
-    def _create_empty_module(self, name: str) -> ir.Module:
-        module = ir.Module(name)
-        module.triple = self._triple
-        module.data_layout = self._data_layout
-        return module
-
-    def _add_module(self, module: object) -> None:
-        raise NotImplementedError
-
-    def magic_tuple(self) -> tuple[str, ...]:
-        return (self._triple,)
-
-
-@functools.cache
-def _typing_rules() -> templates.Registry:
-    """numba's typing rules for scalars, ranges and tuples: those of one module, without overloads."""
-    rules = templates.Registry()
-    rules.functions = [rule for rule in templates.builtin_registry.functions if _is_builtin(rule)]
-    rules.attributes = [rule for rule in templates.builtin_registry.attributes if _is_builtin(rule)]
-    rules.globals = [
-        (value, kind)
-        for value, kind in templates.builtin_registry.globals
-        if isinstance(kind, types.Function) and all(map(_is_builtin, kind.templates))
-    ]
-    return rules
-
-
-def _is_builtin(rule: type) -> bool:
-    return any(base.__module__ == numba_builtins.__name__ for base in rule.__mro__)
-
-
-class _KernelTyping(typing.BaseContext):  # type: ignore[misc]
-    """numba's typing, of scalars, ranges and tuples alone."""
-
-    def init(self) -> None:
-        self.install_registry(_typing_rules())
-
-    def refresh(self) -> None:
-        """Nothing is ever added to the rules."""
-
-
-class _KernelContext(cpu.CPUContext):  # type: ignore[misc]
-    """numba's lowering of scalars, ranges and tuples, plus Intrinsics and Helpers."""
-
-    def __init__(self, target: Target) -> None:
-        self.kernel_target = target
-        self.helpers_called: dict[str, Helper] = {}
-        super().__init__(_KernelTyping(), "cpu")
-
-    def init(self) -> None:
-        self.is32bit = False
-        self._internal_codegen = _FrontEndCodegen(self.kernel_target)
-        self.install_registry(imputils.builtin_registry)
-
-    def refresh(self) -> None:
-        """Nothing is ever added to the registry."""
-
-    def get_function(self, fn: Any, sig: Any, _firstcall: bool = True) -> Any:
-        if isinstance(fn, _CallableType):
-            return fn.implementation(self, sig)
-        return super().get_function(fn, sig, _firstcall=False)
-
-    def post_lowering(self, mod: ir.Module, library: _ModuleCollector) -> None:
-        fastmathpass.rewrite_module(mod, self.fastmath)
-
-
-class _KernelPipeline(compiler.CompilerBase):  # type: ignore[misc]
-    """numba's passes to LLVM IR, without those that serve closures, arrays and reference counts."""
-
-    def define_pipelines(self) -> list[compiler.PassManager]:
-        passes = compiler.PassManager("kernel")
-        for each in _PASSES:
-            passes.add_pass(each, each.__name__)
-        passes.finalize()
-        return [passes]
-
-
-def _flags() -> compiler.Flags:
-    flags = compiler.Flags()
-    flags.no_compile = True
-    flags.no_cpython_wrapper = True
-    flags.no_cfunc_wrapper = True
-    flags.enable_pyobject = False
-    flags.nrt = False
-    flags.error_model = "numpy"
-    flags.fastmath = cpu_options.FastMathOptions(set(FAST_MATH))
-    return flags
-
-
-@dataclass(frozen=True)
-class _Lowered:
-    """One function in LLVM IR: numba's modules, with the exported function, and the helpers it calls."""
-
-    modules: tuple[str, ...]
-    helpers: tuple[Helper, ...]
-
-
 class Compiler:
     """Compiles kernels and native functions for one target; helpers are compiled once and kept."""
 
     def __init__(self, target: Target) -> None:
         self.target = target
-        self._context = _KernelContext(target)
+        self._front_end = FrontEnd(target)
         self._helpers: dict[Helper, tuple[bytes, tuple[Helper, ...]]] = {}
 
     def compile_kernel(self, source: KernelSource, symbol: str) -> bytes:
@@ -310,93 +49,41 @@ class Compiler:
         nothing defines.
         """
         module = self.kernel_module(source, symbol)
-        return llvm_backend.emit_object(module, self.target, f"kernel {source.label}")
+        with _naming(f"kernel {source.label}"):
+            return llvm_backend.emit_object(module, self.target, f"kernel {source.label}")
 
     def kernel_module(self, source: KernelSource, symbol: str) -> llvm.ModuleRef:
         """The optimised LLVM module of `source`."""
         kinds = [parameter.type for parameter in source.parameters]
         noalias = [index for index, parameter in enumerate(source.parameters, 1) if parameter.noalias]
         arguments = ("int64*", *kinds, "int64", "int64")
-        label = f"kernel {source.label}"
-        function = define_kernel(source.text)
-        lowered = self._lower(
-            function,
-            "int32",
-            arguments,
-            noalias,
-            label,
-            functools.partial(entry_points.wrap_kernel, symbol, arguments),
-        )
-        return self._link([lowered], [symbol])
+        with _naming(f"kernel {source.label}"):
+            lowered = self._front_end.lower(
+                define_kernel(source.text),
+                "int32",
+                arguments,
+                noalias,
+                functools.partial(entry_points.wrap_kernel, symbol, arguments),
+            )
+            return self._link([lowered], [symbol])
 
     def compile_functions(self, functions: Iterable[NativeFunction]) -> bytes:
         """A relocatable object that exports every one of `functions` with its C signature."""
         functions = list(functions)
-        lowered = [
-            self._lower(
-                native.function,
-                native.result,
-                native.arguments,
-                native.noalias,
-                f"native function {native.symbol}",
-                functools.partial(entry_points.wrap_native, native.symbol, native.result != "void"),
-            )
-            for native in functions
-        ]
-        module = self._link(lowered, [native.symbol for native in functions])
-        return llvm_backend.emit_object(module, self.target, "native functions")
-
-    def _lower(
-        self,
-        function: Callable[..., Any],
-        result: str,
-        arguments: Sequence[str],
-        noalias: Iterable[int],
-        label: str,
-        wrap: Callable[[ir.Module, ir.Function], None],
-    ) -> _Lowered:
-        """Type and lower `function`; `wrap` adds the exported function to the module."""
-        context = self._context
-        context.helpers_called = {}
-        library = context.codegen().create_library(label)
-        try:
-            with global_compiler_lock:
-                compiled = compiler.compile_extra(
-                    context.typing_context,
-                    context,
-                    function,
-                    tuple(map(named_type, arguments)),
-                    named_type(result),
-                    _flags(),
-                    {},
-                    library=library,
-                    pipeline_class=_KernelPipeline,
+        lowered = []
+        for native in functions:
+            wrap = functools.partial(entry_points.wrap_native, native.symbol, native.result != "void")
+            with _naming(f"native function {native.symbol}"):
+                lowered.append(
+                    self._front_end.lower(
+                        native.function, native.result, native.arguments, native.noalias, wrap
+                    )
                 )
-        except errors.NumbaError as error:
-            raise KernelCompileError(f"{label}: {error}") from error
-        except Exception as error:  # out of an intrinsic's definition: say of which kernel
-            raise KernelCompileError(f"{label}: {type(error).__name__}: {error}") from error
-        module = library.modules[0]
-        inner = module.globals[compiled.fndesc.llvm_func_name]
-        for index in noalias:
-            inner.args[index + 2].add_attribute("noalias")
-        wrap(module, inner)
-        modules = library.all_modules()
-        for part in modules:
-            self._set_attributes(part)
-        return _Lowered(tuple(map(str, modules)), tuple(context.helpers_called.values()))
+        with _naming("native functions"):
+            module = self._link(lowered, [native.symbol for native in functions])
+            return llvm_backend.emit_object(module, self.target, "native functions")
 
-    def _set_attributes(self, module: ir.Module) -> None:
-        width = self.target.vector_bits
-        for function in module.functions:
-            if function.is_declaration:
-                continue
-            function.attributes.add("nounwind")
-            # llvmlite checks names against a list that lacks these, so go around its `add`.
-            for attribute in ('"no-builtins"', f'"prefer-vector-width"="{width}"'):
-                set.add(function.attributes, attribute)
-
-    def _link(self, lowered: Sequence[_Lowered], exported: Sequence[str]) -> llvm.ModuleRef:
+    def _link(self, lowered: Sequence[Lowered], exported: Sequence[str]) -> llvm.ModuleRef:
         """One optimised module of `lowered` and all the helpers that they reach."""
         texts = [text for one in lowered for text in one.modules]
         module = llvm_backend.parse(texts[0], self.target)
@@ -422,17 +109,12 @@ class Compiler:
     def _helper(self, helper: Helper) -> tuple[bytes, tuple[Helper, ...]]:
         """The helper's bitcode, simplified but not vectorised, and the helpers that it calls."""
         if helper not in self._helpers:
-            symbol = _helper_symbol(helper)
-            lowered = self._lower(
-                helper.function,
-                helper.result,
-                helper.arguments,
-                (),
-                f"helper {helper.name}",
-                functools.partial(
-                    entry_points.wrap_native, symbol, helper.result != "void", always_inline=True
-                ),
+            symbol = helper_symbol(helper)
+            wrap = functools.partial(
+                entry_points.wrap_native, symbol, helper.result != "void", always_inline=True
             )
+            with _naming(f"helper {helper.name}"):
+                lowered = self._front_end.lower(helper.function, helper.result, helper.arguments, (), wrap)
             module = llvm_backend.parse(lowered.modules[0], self.target)
             for text in lowered.modules[1:]:
                 module.link_in(llvm_backend.parse(text, self.target))
@@ -440,6 +122,17 @@ class Compiler:
             llvm_backend.optimise(module, self.target, vectorise=False)
             self._helpers[helper] = module.as_bitcode(), lowered.helpers
         return self._helpers[helper]
+
+
+@contextmanager
+def _naming(label: str) -> Iterator[None]:
+    """Any failure within becomes a KernelCompileError that says what of."""
+    try:
+        yield
+    except KernelCompileError:
+        raise
+    except Exception as error:
+        raise KernelCompileError(f"{label}: {type(error).__name__}: {error}") from error
 
 
 @functools.cache

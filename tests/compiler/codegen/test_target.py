@@ -1,0 +1,55 @@
+"""Targets: the host as it is, and the generic ones, which depend on nothing of the host."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from onnxsmith_compiler.codegen import target as module
+from onnxsmith_compiler.codegen.target import Target
+
+
+def test_host_describes_this_machine() -> None:
+    host = Target.host()
+    assert host == Target.host()
+    assert 1 <= host.cores <= (os.cpu_count() or 1)
+    assert host.vector_bits in (128, 256, 512)
+    assert 4 << 10 <= host.l1 <= host.l2 <= host.l3
+    assert hash(host) == hash(Target.host())
+
+
+@pytest.mark.parametrize(
+    ("level", "bits", "registers", "fma"), [("v2", 128, 16, False), ("v3", 256, 16, True), ("v4", 512, 32, True)]
+)
+def test_generic_levels(level: str, bits: int, registers: int, fma: bool) -> None:
+    target = Target.generic_x86_64(level)  # type: ignore[arg-type]
+    assert (target.vector_bits, target.vector_registers, target.fma) == (bits, registers, fma)
+    assert target.native_half == (level != "v2")
+    assert target.has("avx512f") == (level == "v4")
+    assert target.architecture == "x86_64"
+
+
+def test_generic_arm() -> None:
+    target = Target.generic_aarch64()
+    assert (target.vector_bits, target.vector_registers, target.fma, target.native_half) == (128, 32, True, True)
+
+
+def _cache(folder: Path, index: int, kind: str, level: str, size: str) -> None:
+    entry = folder / f"index{index}"
+    entry.mkdir(parents=True)
+    for name, text in (("type", kind), ("level", level), ("size", size)):
+        (entry / name).write_text(f"{text}\n")
+
+
+def test_cache_sizes_are_read_and_nonsense_is_not(tmp_path: Path) -> None:
+    _cache(tmp_path, 0, "Data", "1", "48K")
+    _cache(tmp_path, 1, "Instruction", "1", "64K")
+    _cache(tmp_path, 2, "Unified", "2", "2M")
+    _cache(tmp_path, 3, "Unified", "3", "unknown")
+    assert module._cache_sizes(tmp_path) == (48 << 10, 2 << 20, module._DEFAULT_L3)
+    assert module._cache_sizes(tmp_path / "absent") == (
+        module._DEFAULT_L1,
+        module._DEFAULT_L2,
+        module._DEFAULT_L3,
+    )

@@ -1,0 +1,169 @@
+"""The pool of compile workers: results, the store, errors, crashes, limits."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import pytest
+from onnxsmith_compiler import workers
+from onnxsmith_compiler.codegen.compile_errors import KernelCompileError, WorkerCrash
+from onnxsmith_compiler.codegen.elf_linker import link_shared_library
+from onnxsmith_compiler.codegen.kernel_key import kernel_key, kernel_symbol
+from onnxsmith_compiler.codegen.source import KernelSource, Parameter
+from onnxsmith_compiler.codegen.target import Target
+from onnxsmith_compiler.workers import CompilePool, Limits
+
+TARGET = Target.host()
+BAD = KernelSource("bad one", "def kernel(ctx, begin, end):\n    return absent(3)\n", ())
+
+
+def adder(constant: int) -> KernelSource:
+    text = f"def kernel(ctx, y, begin, end):\n    store(y, begin, {constant})\n    return 0\n"
+    return KernelSource(f"add {constant}", text, (Parameter("y", "int64*"),))
+
+
+@pytest.fixture(scope="module")
+def pool() -> Iterator[CompilePool]:
+    with CompilePool(2, TARGET) as running:
+        running.start()
+        yield running
+
+
+def test_compiles_each_kernel_once_and_tells_how_far_it_is(pool: CompilePool) -> None:
+    sources = [adder(1), adder(2), adder(3), adder(1)]
+    seen: list[tuple[int, int]] = []
+    objects = pool.compile(sources, lambda done, total: seen.append((done, total)))
+    assert set(objects) == {kernel_key(source, TARGET) for source in sources}
+    assert seen == [(1, 3), (2, 3), (3, 3)]
+    symbols = [kernel_symbol(key) for key in objects]
+    library = link_shared_library({key: objects[key] for key in objects}, symbols, "t.so")
+    assert library.startswith(b"\x7fELF")
+
+
+def test_objects_do_not_depend_on_the_worker(pool: CompilePool) -> None:
+    with CompilePool(1, TARGET) as other:
+        assert other.compile([adder(7)]) == pool.compile([adder(7)])
+
+
+class MemoryStore:
+    def __init__(self) -> None:
+        self.kept: dict[str, bytes] = {}
+
+    def get(self, key: str) -> bytes | None:
+        return self.kept.get(key)
+
+    def put(self, key: str, data: bytes) -> None:
+        self.kept[key] = data
+
+
+def test_store_is_asked_first_and_filled() -> None:
+    store = MemoryStore()
+    with CompilePool(1, TARGET, store) as pool:
+        objects = pool.compile([adder(4)])
+    assert store.kept == objects
+    store.kept = {key: b"from the store" for key in objects}
+    with CompilePool(1, TARGET, store) as pool:
+        assert set(pool.compile([adder(4)]).values()) == {b"from the store"}
+        assert not pool._started
+
+
+def test_an_error_names_the_kernel_and_the_others_are_compiled() -> None:
+    store = MemoryStore()
+    with CompilePool(2, TARGET, store) as pool:
+        with pytest.raises(KernelCompileError, match="bad one: (?s:.*)absent"):
+            pool.compile([adder(1), BAD, adder(2)])
+        assert set(store.kept) == {kernel_key(adder(1), TARGET), kernel_key(adder(2), TARGET)}
+        assert len(pool.compile([adder(3)])) == 1
+
+
+@pytest.fixture
+def fragile(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> None:
+    """Workers that obey the label of a kernel: "abort", "sleep", "exit"."""
+    code = (
+        "import ctypes, os, time\n"
+        "from onnxsmith_compiler import kernel_worker\n"
+        "compile_kernel = kernel_worker._VERBS['kernel']\n"
+        "def fragile(compiler, message):\n"
+        "    label = message['source']['label']\n"
+        "    if label == 'abort':\n"
+        "        os.write(2, b'LLVM ERROR: out of registers\\n'); os.abort()\n"
+        "    if label == 'sleep':\n"
+        "        time.sleep(60)\n"
+        "    if label == 'exit':\n"
+        "        os._exit(3)\n"
+        "    return compile_kernel(compiler, message)\n"
+        "kernel_worker._VERBS['kernel'] = fragile\n"
+        "kernel_worker.main()\n"
+    )
+    start = subprocess.Popen
+
+    def popen(command: list[str], **options: object) -> subprocess.Popen[bytes]:
+        return start([sys.executable, "-c", code], **options)  # type: ignore[call-overload, no-any-return]
+
+    monkeypatch.setattr(workers.subprocess, "Popen", popen)
+
+
+@pytest.mark.parametrize(
+    ("label", "why"),
+    [
+        ("abort", "died of SIGABRT: LLVM ERROR: out of registers"),
+        ("exit", "died with status 3"),
+        ("sleep", "took longer than 2 s"),
+    ],
+)
+def test_a_crash_names_the_kernel_and_the_rest_goes_on(fragile: None, label: str, why: str) -> None:
+    crashing = KernelSource(label, adder(0).text + "# first, because it is the longest\n", adder(0).parameters)
+    store = MemoryStore()
+    with CompilePool(1, TARGET, store, Limits(seconds=2)) as pool:
+        pool.compile([adder(9)])
+        with pytest.raises(WorkerCrash, match=f"kernel {label}: .*{why}"):
+            pool.compile([crashing, adder(1), adder(2)])
+        assert len(store.kept) == 3
+        assert len(pool.compile([adder(3)])) == 1
+
+
+def test_memory_limit_stops_a_worker_and_not_the_caller() -> None:
+    huge = KernelSource(
+        "huge", f"def kernel(ctx, begin, end):\n    x = {'+'.join(['begin * end'] * 4000)}\n    return 0\n", ()
+    )
+    with (
+        CompilePool(1, TARGET, limits=Limits(memory_bytes=400 << 20)) as pool,
+        pytest.raises(KernelCompileError, match="huge|memory"),
+    ):
+        pool.compile([huge])
+
+
+def test_start_returns_before_the_workers_are_ready() -> None:
+    start = time.perf_counter()
+    with CompilePool(2, TARGET) as pool:
+        pool.start()
+        assert time.perf_counter() - start < 0.2
+
+
+def test_close_ends_the_processes() -> None:
+    pool = CompilePool(2, TARGET)
+    pool.compile([adder(5)])
+    held = [pool._idle.get() for _ in range(2)]
+    processes = [worker._process for worker in held if worker is not None]
+    for worker in held:
+        pool._idle.put(worker)
+    pool.close()
+    assert len(processes) == 2 and all(process.poll() is not None for process in processes)
+
+
+def test_workers_ignore_settings_of_numba(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NUMBA_DISABLE_JIT", "1")
+    assert "NUMBA_DISABLE_JIT" not in workers._environment()
+    monkeypatch.chdir(os.path.dirname(ctypes.__file__))
+    with CompilePool(1, TARGET) as pool:
+        assert len(pool.compile([adder(6)])) == 1
+
+
+def test_a_pool_needs_a_worker() -> None:
+    with pytest.raises(ValueError, match="at least one worker"):
+        CompilePool(0, TARGET)
