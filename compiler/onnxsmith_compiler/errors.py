@@ -56,9 +56,15 @@ class InvalidGraph(CompileError):
 
 
 class UndefinedName(CompileError):
-    """A node that reads, or a graph that returns, a name that nothing defines."""
+    """A node that reads a name that nothing defines."""
 
     code = "InvalidArgument"
+
+
+class UndefinedOutput(CompileError):
+    """A graph or function that returns a name that nothing defines."""
+
+    code = "Fail"
 
 
 class DuplicateName(CompileError):

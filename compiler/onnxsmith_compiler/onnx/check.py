@@ -7,7 +7,14 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 
-from onnxsmith_compiler.errors import CyclicGraph, DuplicateName, InvalidGraph, UndefinedName, quoted
+from onnxsmith_compiler.errors import (
+    CyclicGraph,
+    DuplicateName,
+    InvalidGraph,
+    UndefinedName,
+    UndefinedOutput,
+    quoted,
+)
 from onnxsmith_compiler.onnx.model import OnnxGraph, OnnxNode
 from onnxsmith_compiler.onnx.rename import map_subgraphs, names_read
 
@@ -31,7 +38,7 @@ class _Scope:
 def checked_graph(graph: OnnxGraph) -> OnnxGraph:
     """The same graph in topological order, subgraphs too.
 
-    Raises DuplicateName, UndefinedName, CyclicGraph, and InvalidGraph for empty names.
+    Raises DuplicateName, UndefinedName, UndefinedOutput, CyclicGraph, and InvalidGraph for empty names.
     """
     return _checked(graph, None, f"graph {quoted(graph.name)}")
 
@@ -51,7 +58,7 @@ def _checked(graph: OnnxGraph, outer: _Scope | None, where: str) -> OnnxGraph:
         scope.names.update(name for name in node.outputs if name)
     for info in graph.outputs:
         if info.name not in scope:
-            raise UndefinedName(
+            raise UndefinedOutput(
                 f"{where} returns {_missing(info.name, scope.names)}, "
                 "which is no input, initializer or node output"
             )
@@ -89,8 +96,8 @@ def _sorted(nodes: Sequence[OnnxNode], producers: dict[str, int], scope: _Scope)
     needs: list[set[int]] = []
     for node in nodes:
         needs.append({producers[name] for name in names_read(node) if name in producers})
-        for name in names_read(node):
-            if name not in producers and name not in scope:
+        for name in node.inputs:  # what subgraphs capture is checked with them
+            if name and name not in producers and name not in scope:
                 missing = _missing(name, {*scope.names, *producers})
                 raise UndefinedName(f"{node} reads {missing}, which is no input, initializer or node output")
     if all(needed < index for index, before in enumerate(needs) for needed in before):
@@ -127,7 +134,7 @@ def _cycle(needs: list[set[int]], done: set[int]) -> list[int]:
     while index not in path:
         path.append(index)
         index = min(needs[index] - done)
-    return [*reversed(path[path.index(index) :]), path[-1]]
+    return [index, *reversed(path[path.index(index) :])]
 
 
 def _missing(name: str, known: Iterable[str]) -> str:

@@ -202,6 +202,8 @@ class Converter:
             name = text(item.name)
             if name in attributes or name in references:
                 raise InvalidGraph(f"{owner} has the attribute {quoted(name)} twice")
+            if item.ref_attr_name and place.names is not None:
+                raise InvalidGraph(f"{owner}: attribute {quoted(name)} is a reference outside of a function")
             if item.ref_attr_name:
                 references[name] = text(item.ref_attr_name)
             else:

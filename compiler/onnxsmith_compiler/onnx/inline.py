@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from onnxsmith_compiler.errors import InvalidGraph, UndefinedName, quoted
+from onnxsmith_compiler.errors import InvalidGraph, UndefinedOutput, quoted
 from onnxsmith_compiler.onnx.convert import FunctionBody, FunctionKey
 from onnxsmith_compiler.onnx.limits import Budget
 from onnxsmith_compiler.onnx.model import AttributeValue, OnnxGraph, OnnxNode
@@ -67,7 +67,7 @@ def inline_call(
 ) -> list[OnnxNode]:
     """The function's nodes, reading the call's inputs and defining its outputs.
 
-    Raises InvalidGraph where their numbers disagree, UndefinedName where the body defines no such output.
+    Raises InvalidGraph where their numbers disagree, UndefinedOutput where the body defines no such output.
     """
     if len(call.inputs) > len(function.inputs) or len(call.outputs) > len(function.outputs):
         raise InvalidGraph(
@@ -87,7 +87,7 @@ def inline_call(
         elif name in produced:
             environment[name] = target
         else:
-            raise UndefinedName(f"{call}: function {quoted(function.name)} does not define {quoted(name)}")
+            raise UndefinedOutput(f"{call}: function {quoted(function.name)} does not define {quoted(name)}")
     nodes = instance.nodes(function.nodes, environment)
     for name, target in copies:
         nodes.append(_identity(call, environment[name], target, function.opsets.get("", 1), node_names))
@@ -98,7 +98,7 @@ def _identity(
     call: OnnxNode, source: str | None, target: str, version: int, node_names: NamePool
 ) -> OnnxNode:
     if source is None:
-        raise UndefinedName(f"{call}: output {quoted(target)} is an input that the call omits")
+        raise UndefinedOutput(f"{call}: output {quoted(target)} is an input that the call omits")
     name = node_names.fresh(f"{call.name}/Identity")
     return OnnxNode(name, "Identity", "", version, (source,), (target,))
 

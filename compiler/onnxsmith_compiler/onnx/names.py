@@ -10,7 +10,7 @@ _MAX_LENGTH = 200  # nested calls make long names; many of them must not fill th
 
 
 def text(value: str | bytes) -> str:
-    """A string field of a protobuf message, which gives bytes where they are no UTF-8: MalformedModel then."""
+    """A string field of a message. Protobuf gives bytes where it is no UTF-8: that raises MalformedModel."""
     if isinstance(value, bytes):
         raise MalformedModel(f"a name in the model is not UTF-8: {value[:40]!r}")
     return value
