@@ -87,60 +87,110 @@ def _odd(function: Real, high: float, terms: int, precision: type[np.floating]) 
 
 
 def _log_ratio(t: mp.mpf) -> mp.mpf:
-    """g with log(m) = 2 s + s^3 g(s^2), s = (m - 1) / (m + 1)."""
+    """g with log(m) = 2 s + 2 s g(s^2), s = (m - 1) / (m + 1), as a function of t = s^2."""
     s = mp.sqrt(t)
-    return (2 * mp.atanh(s) - 2 * s) / s**3
+    return mp.atanh(s) / s - 1
+
+
+def _exp_tail(r: mp.mpf) -> mp.mpf:
+    """g with exp(r) = 1 + r + r^2 g(r)."""
+    return (mp.expm1(r) - r) / r**2
+
+
+def _exp(terms: int, precision: type[np.floating]) -> Fit:
+    return Fit(_exp_tail, lambda r: r**2 / mp.exp(r), -HALF_LN2, HALF_LN2, terms, precision)
+
+
+def _expm1(terms: int, precision: type[np.floating]) -> Fit:
+    return Fit(_exp_tail, lambda r: abs(r**2 / mp.expm1(r)), -HALF_LN2, HALF_LN2, terms, precision)
+
+
+def _cos(high: float, terms: int, precision: type[np.floating]) -> Fit:
+    """g with cos(x) = 1 - x^2 / 2 + x^4 g(x^2)."""
+    return Fit(
+        lambda t: (mp.cos(mp.sqrt(t)) - 1 + t / 2) / t**2,
+        lambda t: t**2 / mp.cos(mp.sqrt(t)),
+        0.0,
+        high**2,
+        terms,
+        precision,
+    )
+
+
+def _log_quotient(scale: mp.mpf, low: float, high: float, terms: int, precision: type[np.floating]) -> Fit:
+    """g with scale log(1 + f) = f g(f)."""
+    return Fit(
+        lambda f: scale * mp.log1p(f) / f, lambda f: abs(f / mp.log1p(f) / scale), low, high, terms, precision
+    )
+
+
+def _erf_small(high: float, terms: int, precision: type[np.floating]) -> Fit:
+    """g with erf(x) = x + x g(x^2)."""
+    return Fit(
+        lambda t: mp.erf(mp.sqrt(t)) / mp.sqrt(t) - 1,
+        lambda t: abs(mp.sqrt(t) / mp.erf(mp.sqrt(t))),
+        0.0,
+        high**2,
+        terms,
+        precision,
+    )
+
+
+def _erf_large(low: float, high: float, terms: int, precision: type[np.floating]) -> Fit:
+    """g with erf(x) = 1 - exp(-x - x g(x))."""
+    return Fit(
+        lambda x: -mp.log(mp.erfc(x)) / x - 1,
+        lambda x: x * mp.erfc(x) / mp.erf(x),
+        low,
+        high,
+        terms,
+        precision,
+    )
 
 
 LN2 = mp.log(2)
+HALF_LN2 = 0.347
+QUARTER_PI = 0.7855
+WIDE_QUARTER_PI = 0.884  # quarter turns of float32 arguments are rounded to within 1/16
+LOG_LOW, LOG_HIGH = -0.2930, 0.4143  # sqrt(1/2) - 1 and sqrt(2) - 1
 F32, F64 = np.float32, np.float64
 FITS: dict[str, Fit] = {
-    # exp(r) = 1 + r + r^2 g(r)
-    "exp_f32": Fit(lambda r: (mp.expm1(r) - r) / r**2, lambda r: r**2 / mp.exp(r), -0.6935, 0.6935, 6, F32),
+    "exp_f32": _exp(5, F32),
     # 2^r = 1 + r g(r)
-    "exp2_f32": Fit(lambda r: (mp.mpf(2) ** r - 1) / r, lambda r: abs(r) / mp.mpf(2) ** r, -1.0, 1.0, 7, F32),
-    # expm1(r) = r + r^2 g(r)
-    "expm1_f32": Fit(
-        lambda r: (mp.expm1(r) - r) / r**2, lambda r: abs(r**2 / mp.expm1(r)), -0.3468, 0.3468, 5, F32
-    ),
+    "exp2_f32": Fit(lambda r: (mp.mpf(2) ** r - 1) / r, lambda r: abs(r) / mp.mpf(2) ** r, -0.5, 0.5, 6, F32),
+    "expm1_f32": _expm1(5, F32),
     # log(1 + f) = f - f^2 / 2 + f^3 g(f)
     "log_f32": Fit(
         lambda f: (mp.log1p(f) - f + f**2 / 2) / f**3,
         lambda f: abs(f**3 / mp.log1p(f)),
-        -0.2930,
-        0.4143,
-        9,
+        LOG_LOW,
+        LOG_HIGH,
+        8,
         F32,
     ),
+    "log2_f32": _log_quotient(1 / LN2, LOG_LOW, LOG_HIGH, 9, F32),
+    "log10_f32": _log_quotient(1 / mp.log(10), LOG_LOW, LOG_HIGH, 9, F32),
     "tanh_f32": _odd(mp.tanh, 0.63, 5, F32),
-    # erf(x) = x + x g(x^2), |x| < 1
-    "erf_small_f32": Fit(
-        lambda t: mp.erf(mp.sqrt(t)) / mp.sqrt(t) - 1,
-        lambda t: abs(mp.sqrt(t) / mp.erf(mp.sqrt(t))),
-        0.0,
-        1.0,
-        7,
-        F32,
-    ),
-    # erf(x) = 1 - exp(-x - x g(x)), 1 <= x < 4
-    "erf_large_f32": Fit(
-        lambda x: -mp.log(mp.erfc(x)) / x - 1, lambda x: x * mp.erfc(x) / mp.erf(x), 0.92, 4.0, 7, F32
-    ),
-    "sin_f32": _odd(mp.sin, 0.7855, 3, F32),
-    # cos(x) = 1 - x^2 / 2 + x^4 g(x^2)
-    "cos_f32": Fit(
-        lambda t: (mp.cos(mp.sqrt(t)) - 1 + t / 2) / t**2,
-        lambda t: t**2 / mp.cos(mp.sqrt(t)),
-        0.0,
-        0.7855**2,
-        3,
-        F32,
-    ),
-    # log2(1 + f) = f g(f), to float32's accuracy in float64
-    "log2_pow_f32": Fit(
-        lambda f: mp.log1p(f) / LN2 / f, lambda f: abs(f * LN2 / mp.log1p(f)), -0.2930, 0.4143, 12, F64
-    ),
-    "exp2_pow_f32": Fit(lambda r: mp.mpf(2) ** r, lambda r: mp.mpf(2) ** -r, -0.5, 0.5, 7, F64),
+    "erf_small_f32": _erf_small(1.0, 7, F32),
+    "erf_large_f32": _erf_large(0.92, 4.0, 7, F32),
+    "sin_f32": _odd(mp.sin, WIDE_QUARTER_PI, 3, F32),
+    "cos_f32": _cos(WIDE_QUARTER_PI, 3, F32),
+    "tan_f32": _odd(mp.tan, WIDE_QUARTER_PI, 8, F64),
+    "asin_f32": _odd(mp.asin, 0.5001, 5, F32),
+    "atan_f32": _odd(mp.atan, 1.0, 9, F32),
+    "sinh_f32": _odd(mp.sinh, 1.0, 4, F32),
+    "pow_log2_f32": _log_quotient(1 / LN2, LOG_LOW, LOG_HIGH, 12, F64),
+    "pow_exp2_f32": Fit(lambda r: mp.mpf(2) ** r, lambda r: mp.mpf(2) ** -r, -0.5, 0.5, 7, F64),
+    "exp_f64": _exp(10, F64),
+    "expm1_f64": _expm1(10, F64),
+    "log_f64": Fit(_log_ratio, lambda t: mp.sqrt(t) / mp.atanh(mp.sqrt(t)), 0.0, 0.17158**2, 8, F64),
+    "sin_f64": _odd(mp.sin, QUARTER_PI, 7, F64),
+    "cos_f64": _cos(QUARTER_PI, 6, F64),
+    "asin_f64": _odd(mp.asin, 0.5001, 13, F64),
+    "atan_f64": _odd(mp.atan, 0.4143, 11, F64),
+    "sinh_f64": _odd(mp.sinh, 1.0, 7, F64),
+    "erf_small_f64": _erf_small(1.0, 14, F64),
+    "erf_large_f64": _erf_large(0.99, 6.0, 18, F64),
 }
 
 

@@ -131,7 +131,7 @@ def _conversion(name: str) -> Callable[[Scalar], Scalar]:
 
     convert.__name__ = convert.__qualname__ = f"trunc_to_{name}"
     convert.__doc__ = (
-        f"x as {name}: floats are truncated, integers wrap. NaN, and floats beyond the type's range, give what "
+        f"x as {name}: floats are truncated, integers wrap. NaN and floats out of range give what "
         "onnxruntime's Cast gives on x86: the least integer for int32 and int64."
     )
     return convert

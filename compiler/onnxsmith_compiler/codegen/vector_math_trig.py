@@ -1,8 +1,9 @@
-"""Sine, cosine and tangent over the whole range of float32 and float64, with no branches: LLVM vectorises them.
+"""Sine, cosine and tangent of all float32 and float64 arguments, with no branches: LLVM vectorises them.
 
 Arguments are reduced by multiplying them with 2/pi modulo 4 (M. Payne, R. Hanek, "Radian reduction for
-trigonometric functions", 1983): x = x' * 2^k with x' small, and (2/pi * 2^k) mod 4 is known to more bits than the
-product can cancel. The polynomials come from tools/fit_polynomials.py; errors are stated as in vector_math_f32.
+trigonometric functions", 1983): x = m * 2^k with an integer m, and (2/pi * 2^k) mod 4 is known to more bits
+than the product can cancel. The polynomials come from tools/fit_polynomials.py; errors are stated as in
+vector_math_f32.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from onnxsmith_compiler.codegen.scalar import (
     fma,
     muladd,
     polynomial,
+    rint,
     select,
     shift_left,
     shift_right,
@@ -47,7 +49,7 @@ _TWO_OVER_PI = int(
 
 
 def turn_part(shift: int, part: int) -> float:
-    """Part 0, 1 or 2 of (2/pi * 2^shift) mod 4: float64s, each what the ones before it leave."""
+    """Part 0, 1, 2 or 3 of (2/pi * 2^shift) mod 4: float64s, each what the ones before it leave."""
     scale = 1 << (_TWO_OVER_PI_BITS - shift)
     rest = Fraction(_TWO_OVER_PI % (4 * scale), scale)
     for _ in range(part):
@@ -55,16 +57,22 @@ def turn_part(shift: int, part: int) -> float:
     return float(rest)
 
 
+# float32 arguments by size: 2/pi for small ones; else 2/pi modulo 2^26, 2^50, 2^74 or 2^98, in each case a
+# multiple of 4 times what the arguments are multiples of.
 TURN_0 = turn_part(0, 0)
 TURN_0_LOW = turn_part(0, 1)
-TURN_40 = turn_part(40, 0)
-TURN_40_LOW = turn_part(40, 1)
-TURN_80 = turn_part(80, 0)
-TURN_80_LOW = turn_part(80, 1)
+TURN_24 = turn_part(24, 0) * 2.0**-24
+TURN_24_LOW = turn_part(24, 1) * 2.0**-24
+TURN_48 = turn_part(48, 0) * 2.0**-48
+TURN_48_LOW = turn_part(48, 1) * 2.0**-48
+TURN_72 = turn_part(72, 0) * 2.0**-72
+TURN_72_LOW = turn_part(72, 1) * 2.0**-72
+TURN_96 = turn_part(96, 0) * 2.0**-96
+TURN_96_LOW = turn_part(96, 1) * 2.0**-96
 
 # float64 arguments: bucket b holds (2/pi * 2^(16 b)) mod 4.
-_BUCKETS = 64
-_TURN_TABLE = tuple(turn_part(16 * bucket, part) for part in range(3) for bucket in range(_BUCKETS))
+_BUCKETS = 61
+_TURN_TABLE = tuple(turn_part(16 * bucket, part) for part in range(4) for bucket in range(_BUCKETS))
 _TURN_SYMBOL = "onnxsmith.two_over_pi"
 
 
@@ -90,39 +98,43 @@ def _add_turn_table(module: ir.Module) -> ir.GlobalVariable:
     return table
 
 
-# look_turn_up(part, bucket), 0 <= part < 3, 0 <= bucket < 64
+# look_turn_up(part, bucket), 0 <= part < 4, 0 <= bucket < 61
 look_turn_up = Intrinsic("look_turn_up", _define_turn_lookup, _look_turn_part_up)
 
 
-@helper("float64", "float64", "float64", "float64", "float64")
-def by_size_f32(a: Float, small: Float, middle: Float, large: Float) -> Float:
-    """small where a < 2^47, middle where a < 2^87, else large."""
-    return select(a < float64(2.0**47), small, select(a < float64(2.0**87), middle, large))
+@helper("float64", "float64")
+def turn_f32(a: Float) -> Float:
+    """What to multiply a, a float32 as float64, with to get its quarter turns modulo 4."""
+    turn = select(a < float64(2.0**119), float64(TURN_72), float64(TURN_96))
+    turn = select(a < float64(2.0**95), float64(TURN_48), turn)
+    turn = select(a < float64(2.0**71), float64(TURN_24), turn)
+    return select(a < float64(2.0**47), float64(TURN_0), turn)
 
 
 @helper("float64", "float64")
-def scaled_f32(a: Float) -> Float:
-    """a in units of 1, 2^40 or 2^80: below 2^48."""
-    return a * by_size_f32(a, float64(1.0), float64(2.0**-40), float64(2.0**-80))
+def turn_low_f32(a: Float) -> Float:
+    """The part of the exact factor that turn_f32 leaves."""
+    turn = select(a < float64(2.0**119), float64(TURN_72_LOW), float64(TURN_96_LOW))
+    turn = select(a < float64(2.0**95), float64(TURN_48_LOW), turn)
+    turn = select(a < float64(2.0**71), float64(TURN_24_LOW), turn)
+    return select(a < float64(2.0**47), float64(TURN_0_LOW), turn)
 
 
 @helper("float64", "float64")
 def quadrant_sum_f32(a: Float) -> Float:
     """ROUNDER_F64 + the quarter turns in a, modulo 4, rounded to an integer."""
-    turn = by_size_f32(a, float64(TURN_0), float64(TURN_40), float64(TURN_80))
-    return scaled_f32(a) * turn + float64(ROUNDER_F64)
+    turns = a * turn_f32(a)
+    return turns + float64(ROUNDER_F64)
 
 
 @helper("float64", "float64")
 def quadrant_angle_f32(a: Float) -> Float:
     """The angle from the nearest quarter turn to a, between -pi/4 and pi/4."""
-    turn = by_size_f32(a, float64(TURN_0), float64(TURN_40), float64(TURN_80))
-    turn_low = by_size_f32(a, float64(TURN_0_LOW), float64(TURN_40_LOW), float64(TURN_80_LOW))
-    scaled = scaled_f32(a)
-    high = scaled * turn
-    low = fma(scaled, turn, -high)
-    whole = (high + float64(ROUNDER_F64)) - float64(ROUNDER_F64)
-    return ((high - whole) + muladd(scaled, turn_low, low)) * float64(HALF_PI)
+    turn = turn_f32(a)
+    high = a * turn
+    low = muladd(a, turn_low_f32(a), fma(a, turn, -high))
+    whole = quadrant_sum_f32(a) - float64(ROUNDER_F64)
+    return ((high - whole) + low) * float64(HALF_PI)
 
 
 @helper("float32", "float32")
@@ -130,9 +142,9 @@ def sin_reduced_f32(r: Float) -> Float:
     z = r * r
     p = polynomial(
         z,
-        -0.16666655242443085,
-        0.008332189172506332,
-        -0.00019518287444952875,
+        -0.1666664183139801,
+        0.008331441320478916,
+        -0.0001942779344972223,
     )
     return muladd(r * z, p, r)
 
@@ -142,9 +154,9 @@ def cos_reduced_f32(r: Float) -> Float:
     z = r * r
     p = polynomial(
         z,
-        0.04166664555668831,
-        -0.0013887310633435845,
-        2.4432563805021346e-05,
+        0.04166662320494652,
+        -0.0013886339729651809,
+        2.433313784422353e-05,
     )
     return muladd(z * z, p, muladd(z, float32(-0.5), float32(1.0)))
 
@@ -158,14 +170,20 @@ def sin_of_quadrant_f32(r: Float, quadrant: Any) -> Float:
     return bits_to_float(bit_xor(float_to_bits(value), sign))
 
 
+@helper("float32", "float32", "float32")
+def odd_f32(x: Float, result: Float) -> Float:
+    """f(x) from `result` = f(|x|), for odd functions with f(x) = x + O(x^3)."""
+    sign = bit_xor(float_to_bits(x), float_to_bits(absolute(x)))
+    signed = bits_to_float(bit_xor(float_to_bits(result), sign))
+    return select(absolute(x) < float32(2.0**-12), x, signed)
+
+
 @helper("float32", "float32")
 def sin_f32(x: Float) -> Float:
     """The sine of radians, within 2 ulp; NaN of infinities."""
     a = float64(absolute(x))
     quadrant = int32(float_to_bits(quadrant_sum_f32(a)))
-    result = sin_of_quadrant_f32(float32(quadrant_angle_f32(a)), quadrant)
-    sign = bit_xor(float_to_bits(x), float_to_bits(absolute(x)))
-    return bits_to_float(bit_xor(float_to_bits(result), sign))
+    return odd_f32(x, sin_of_quadrant_f32(float32(quadrant_angle_f32(a)), quadrant))
 
 
 @helper("float32", "float32")
@@ -184,67 +202,97 @@ def tan_f32(x: Float) -> Float:
     z = r * r
     p = polynomial(
         z,
-        0.3333334978992895,
-        0.13332662158599795,
-        0.05406001863792909,
-        0.021281809689470688,
-        0.010836489583337957,
-        8.896220674517966e-05,
-        0.004376457359538026,
+        0.33333318839433956,
+        0.13333925665464258,
+        0.05388618426497559,
+        0.02241344412005283,
+        0.006900536529281288,
+        0.0076101098926185775,
+        -0.003073524138786077,
+        0.0029905763904166066,
     )
     tangent = float32(muladd(r * z, p, r))
     quadrant = int32(float_to_bits(quadrant_sum_f32(a)))
     is_even = bit_and(quadrant, int32(1)) == int32(0)
-    result = select(is_even, tangent, float32(-1.0) / tangent)
-    sign = bit_xor(float_to_bits(x), float_to_bits(absolute(x)))
-    return bits_to_float(bit_xor(float_to_bits(result), sign))
+    return odd_f32(x, select(is_even, tangent, float32(-1.0) / tangent))
 
 
 @helper("int64", "float64")
 def bucket_f64(a: Float) -> Any:
-    """b such that a / 2^(16 b) is below 2^24; 0 for small a."""
-    bucket = shift_right(int64(shift_right(float_to_bits(a), int64(52)) - int64(1023 + 8)), int64(4))
+    """b such that a is a multiple of 2^(16 b) and below 2^(16 b + 68); 0 for small a."""
+    bucket = shift_right(int64(shift_right(float_to_bits(a), int64(52)) - int64(1023 + 52)), int64(4))
     return select(bucket > int64(0), bucket, int64(0))
 
 
 @helper("float64", "float64")
 def scaled_f64(a: Float) -> Float:
+    """The integer below 2^68 that a is times 2^(16 bucket); a itself where it is small."""
     exponent = int64(int64(1023) - shift_left(bucket_f64(a), int64(4)))
     return a * bits_to_float(shift_left(exponent, int64(52)))
 
 
 @helper("float64", "float64")
-def quadrant_sum_f64(a: Float) -> Float:
-    """ROUNDER_F64 + the quarter turns in a, modulo 4, rounded to an integer."""
-    return scaled_f64(a) * look_turn_up(int64(0), bucket_f64(a)) + float64(ROUNDER_F64)
+def modulo_4(x: Float) -> Float:
+    """x less the nearest multiple of 4, which is exact."""
+    return muladd(rint(x * float64(0.25)), float64(-4.0), x)
+
+
+@helper("float64", "float64", "float64")
+def sum_error(a: Float, b: Float) -> Float:
+    """a + b less its rounded value (Knuth)."""
+    total = a + b
+    of_b = total - a
+    return (a - (total - of_b)) + (b - of_b)
+
+
+@helper("float64", "float64", "int64")
+def product_f64(a: Float, part: Any) -> Float:
+    """The product of the argument and one part of 2/pi."""
+    return scaled_f64(a) * look_turn_up(part, bucket_f64(a))
+
+
+@helper("float64", "float64", "int64")
+def product_error_f64(a: Float, part: Any) -> Float:
+    return fma(scaled_f64(a), look_turn_up(part, bucket_f64(a)), -product_f64(a, part))
+
+
+@helper("float64", "float64")
+def quarter_turns_f64(a: Float) -> Float:
+    """The quarter turns in a, modulo 4, to about 2^-36."""
+    return modulo_4(product_f64(a, 0)) + modulo_4(product_error_f64(a, 0)) + modulo_4(product_f64(a, 1))
 
 
 @helper("float64", "float64", "boolean")
 def quadrant_angle_f64(a: Float, low_part: Any) -> Float:
-    """The angle from the nearest quarter turn to a, between -pi/4 and pi/4: its float64, or what that leaves."""
-    bucket = bucket_f64(a)
-    scaled = scaled_f64(a)
-    turn = look_turn_up(int64(0), bucket)
-    turn_middle = look_turn_up(int64(1), bucket)
-    high = scaled * turn
-    high_error = fma(scaled, turn, -high)
-    middle = scaled * turn_middle
-    middle_error = fma(scaled, turn_middle, -middle)
-    fraction = high - ((high + float64(ROUNDER_F64)) - float64(ROUNDER_F64))
-    # fraction + high_error + middle + the rest, each sum with its error.
-    inner = high_error + middle
-    inner_part = inner - high_error
-    inner_error = (high_error - (inner - inner_part)) + (middle - inner_part)
-    outer = fraction + inner
-    outer_part = outer - fraction
-    outer_error = (fraction - (outer - outer_part)) + (inner - outer_part)
-    rest = outer_error + (inner_error + muladd(scaled, look_turn_up(int64(2), bucket), middle_error))
-    turns = outer + rest
-    turns_low = rest - (turns - outer)
+    """The angle from the nearest quarter turn to a, rounded to float64, or the part that this leaves."""
+    first = modulo_4(product_f64(a, 0))
+    second = modulo_4(product_error_f64(a, 0))
+    third = modulo_4(product_f64(a, 1))
+    rounding = sum_error(first, second)
+    rounding_2 = sum_error(first + second, third)
+    fraction = quarter_turns_f64(a) - rint(quarter_turns_f64(a))
+    # What remains to be added, from large to small: each sum is kept with its error.
+    fourth = product_error_f64(a, 1)
+    fifth = product_f64(a, 2)
+    middle = fourth + fifth
+    small = rounding + rounding_2
+    high = fraction + middle
+    total = high + small
+    tail = sum_error(fourth, fifth) + sum_error(rounding, rounding_2)
+    tail = tail + (product_error_f64(a, 2) + product_f64(a, 3))
+    tail = tail + (sum_error(fraction, middle) + sum_error(high, small))
+    turns = total + tail
+    turns_low = tail - (turns - total)
     angle = turns * float64(HALF_PI)
     angle_low = muladd(turns_low, float64(HALF_PI), turns * float64(HALF_PI_LOW))
     angle_low = fma(turns, float64(HALF_PI), -angle) + angle_low
     return select(low_part, angle_low, angle)
+
+
+@helper("int64", "float64")
+def quadrant_f64(a: Float) -> Any:
+    """The quarter turns in a, rounded: right in its last two bits."""
+    return float_to_bits(rint(quarter_turns_f64(a)) + float64(ROUNDER_F64))
 
 
 @helper("float64", "float64", "float64")
@@ -291,17 +339,17 @@ def sin_of_quadrant_f64(r: Float, low: Float, quadrant: Any) -> Float:
 
 @helper("float64", "float64", "float64")
 def odd_f64(x: Float, result: Float) -> Float:
-    """The result for x, of an odd function near the identity at 0, from its result for |x|."""
+    """f(x) from `result` = f(|x|), for odd functions with f(x) = x + O(x^3)."""
     sign = bit_xor(float_to_bits(x), float_to_bits(absolute(x)))
     signed = bits_to_float(bit_xor(float_to_bits(result), sign))
-    return select(absolute(x) < float64(7.450580596923828e-09), x, signed)
+    return select(absolute(x) < float64(2.0**-27), x, signed)
 
 
 @helper("float64", "float64")
 def sin_f64(x: Float) -> Float:
     """The sine of radians, within 1 ulp; NaN of infinities."""
     a = absolute(x)
-    quadrant = float_to_bits(quadrant_sum_f64(a))
+    quadrant = quadrant_f64(a)
     return odd_f64(
         x, sin_of_quadrant_f64(quadrant_angle_f64(a, False), quadrant_angle_f64(a, True), quadrant)
     )
@@ -311,7 +359,7 @@ def sin_f64(x: Float) -> Float:
 def cos_f64(x: Float) -> Float:
     """The cosine of radians, within 1 ulp; NaN of infinities."""
     a = absolute(x)
-    quadrant = int64(float_to_bits(quadrant_sum_f64(a)) + int64(1))
+    quadrant = int64(quadrant_f64(a) + int64(1))
     return sin_of_quadrant_f64(quadrant_angle_f64(a, False), quadrant_angle_f64(a, True), quadrant)
 
 
@@ -323,5 +371,5 @@ def tan_f64(x: Float) -> Float:
     low = quadrant_angle_f64(a, True)
     sine = sin_reduced_f64(r, low)
     cosine = cos_reduced_f64(r, low)
-    is_even = bit_and(float_to_bits(quadrant_sum_f64(a)), int64(1)) == int64(0)
+    is_even = bit_and(quadrant_f64(a), int64(1)) == int64(0)
     return odd_f64(x, select(is_even, sine, -cosine) / select(is_even, cosine, sine))
