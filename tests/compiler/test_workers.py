@@ -128,14 +128,19 @@ def test_a_crash_names_the_kernel_and_the_rest_goes_on(fragile: None, label: str
 
 
 def test_memory_limit_stops_a_worker_and_not_the_caller() -> None:
-    huge = KernelSource(
-        "huge", f"def kernel(ctx, begin, end):\n    x = {'+'.join(['begin * end'] * 4000)}\n    return 0\n", ()
-    )
     with (
-        CompilePool(1, TARGET, limits=Limits(memory_bytes=400 << 20)) as pool,
-        pytest.raises(KernelCompileError, match="huge|memory"),
+        CompilePool(1, TARGET, limits=Limits(memory_bytes=100 << 20)) as pool,
+        pytest.raises(WorkerCrash, match="kernel add 8: the compile worker died with status 1"),
     ):
-        pool.compile([huge])
+        pool.compile([adder(8)])
+
+
+def test_an_expression_too_deep_for_python_is_an_error_of_its_kernel() -> None:
+    text = f"def kernel(ctx, begin, end):\n    return {'+'.join(['begin * end'] * 20000)}\n"
+    with CompilePool(1, TARGET) as pool:
+        with pytest.raises(KernelCompileError, match="kernel deep: RecursionError"):
+            pool.compile([KernelSource("deep", text, ())])
+        assert len(pool.compile([adder(8)])) == 1
 
 
 def test_start_returns_before_the_workers_are_ready() -> None:
