@@ -8,8 +8,6 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
-import numpy as np
-
 from onnxsmith import feeds, opening
 from onnxsmith.compile_client import Model, Progress
 from onnxsmith.errors import Fail, InvalidArgument, NotImplemented, error
@@ -23,7 +21,6 @@ from onnxsmith.values import ModelMetadata, NodeArg, model_metadata, node_arg
 
 Path: TypeAlias = "str | os.PathLike[str]"
 
-_ARRAY = frozenset({np.ndarray})
 _KNOWN_KEYWORDS = frozenset({"disabled_optimizers", "enable_fallback", "read_config_from_model"})
 
 
@@ -69,6 +66,7 @@ class InferenceSession:
     def _load(self, on_progress: Progress | None) -> None:
         self._start_ns = time.monotonic_ns()
         self._executor = opening.open_executor(self._model, self._options, (), on_progress)
+        self._run_feed = self._executor.run_feed
         self._distinct_symbols: tuple[str, ...] = ()
         self._distinct_executor: Executor | None = None
         program = self._executor.program
@@ -79,8 +77,8 @@ class InferenceSession:
             node_arg(tensor) for tensor in program.inputs if tensor.name in program.overridable
         ]
         self._outputs = [node_arg(tensor) for tensor in program.outputs]
-        self._names = [tensor.name for tensor in program.inputs]
         self._metadata = model_metadata(program)
+        self._output_names = [tensor.name for tensor in program.outputs]
         self._output_index = {tensor.name: index for index, tensor in enumerate(program.outputs)}
 
     @property
@@ -152,15 +150,14 @@ class InferenceSession:
         """
         if run_options is not None:
             _check_run_options(run_options)
-        wanted = self._indices(output_names) if output_names else None
+        wanted = None
+        if output_names and output_names != self._output_names:
+            wanted = self._indices(output_names)
         try:
-            inputs = list(map(input_feed.__getitem__, self._names))
-            results = (
-                self._executor.run(inputs)
-                if len(input_feed) == len(inputs) and _ARRAY.issuperset(map(type, inputs))
-                else self._run_checked(input_feed)
-            )
-        except (KeyError, *RUN_FAULTS):
+            results = self._run_feed(input_feed)
+        except RUN_FAULTS as fault:
+            raise explain(self._executor.program, fault) from None
+        if results is None:
             results = self._run_checked(input_feed)
         return results if wanted is None else _select(results, wanted)
 
