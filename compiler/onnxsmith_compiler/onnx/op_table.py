@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from onnxsmith_compiler.onnx.importers import activation, elementwise, linear, reduction, shape, windows
+from onnxsmith_compiler.onnx.importers import activation, elementwise, linear, normalization, reduction, shape, windows
 from onnxsmith_compiler.onnx.node_import import Importer
 
 Versions = tuple[tuple[int, Importer], ...]
@@ -103,15 +103,35 @@ SHAPE: Mapping[str, Versions] = {
     "Unsqueeze": _since(shape.unsqueeze),
 }
 
-LINEAR: Mapping[str, Versions] = {
+WINDOWS: Mapping[str, Versions] = {
+    "AveragePool": _since(windows.average_pool),
     "Conv": _since(windows.conv),
     "ConvTranspose": _since(windows.conv_transpose),
+    "GlobalAveragePool": _since(windows.global_pool("mean")),
+    "GlobalLpPool": _since(windows.global_lp_pool),
+    "GlobalMaxPool": _since(windows.global_pool("max")),
+    "LpPool": _since(windows.lp_pool),
+    "MaxPool": _since(windows.max_pool),
+}
+
+NORMALIZATION: Mapping[str, Versions] = {
+    "BatchNormalization": _since(normalization.batch_normalization),
+    "GroupNormalization": _since(normalization.group_normalization),
+    "InstanceNormalization": _since(normalization.instance_normalization),
+    "LRN": _since(normalization.local_response_normalization),
+    "LayerNormalization": _since(normalization.layer_normalization),
+    "LpNormalization": _since(normalization.lp_normalization),
+    "MeanVarianceNormalization": _since(normalization.mean_variance_normalization),
+    "RMSNormalization": _since(normalization.rms_normalization),
+}
+
+LINEAR: Mapping[str, Versions] = {
     "Gemm": _since(linear.gemm),
     "MatMul": _since(linear.matmul),
 }
 
 OPERATORS: Mapping[str, Mapping[str, Versions]] = {
-    "": {**ELEMENTWISE, **ACTIVATION, **REDUCTION, **SHAPE, **LINEAR},
+    "": {**ELEMENTWISE, **ACTIVATION, **REDUCTION, **SHAPE, **LINEAR, **WINDOWS, **NORMALIZATION},
     "ai.onnx.ml": {},
     "com.microsoft": {},
 }

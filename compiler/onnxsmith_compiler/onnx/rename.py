@@ -32,7 +32,15 @@ def map_subgraphs(node: OnnxNode, change: Callable[[OnnxGraph], OnnxGraph]) -> O
 def captured_names(node: OnnxNode) -> Iterator[str]:
     """The names that the node's subgraphs read and do not define; possibly some of them repeatedly."""
     for _, graph in node.subgraphs():
-        yield from _free_names(graph)
+        yield from free_names(graph)
+
+
+def free_names(graph: OnnxGraph) -> Iterator[str]:
+    """The names that the graph reads and does not define; possibly some of them repeatedly."""
+    own = set(defined_names(graph))
+    for node in graph.nodes:
+        yield from (name for name in names_read(node) if name not in own)
+    yield from (info.name for info in graph.outputs if info.name not in own)
 
 
 def names_read(node: OnnxNode) -> Iterator[str]:
@@ -59,13 +67,6 @@ def all_names(graph: OnnxGraph) -> Iterator[str]:
     for node in graph.nodes:
         for _, subgraph in node.subgraphs():
             yield from all_names(subgraph)
-
-
-def _free_names(graph: OnnxGraph) -> Iterator[str]:
-    own = set(defined_names(graph))
-    for node in graph.nodes:
-        yield from (name for name in names_read(node) if name not in own)
-    yield from (info.name for info in graph.outputs if info.name not in own)
 
 
 class Instance:
@@ -107,19 +108,31 @@ class Instance:
 
     def _node(self, node: OnnxNode, environment: Environment) -> OnnxNode:
         self._budget.spend_nodes(1)
-        attributes = dict(node.attributes)
-        for name, reference in node.references.items():
-            if reference in self._attributes:  # without a value at the call the attribute is absent
-                attributes[name] = self._attributes[reference]
         renamed = replace(
             node,
             name=self._node_names.fresh(f"{self._prefix}/{node.name}"),
             inputs=tuple(self._name(name, environment, node) for name in node.inputs),
             outputs=tuple(name and environment[name] for name in node.outputs),
-            attributes=attributes,
             references={},
         )
-        return map_subgraphs(renamed, lambda graph: self._graph(graph, environment, node))
+        renamed = map_subgraphs(renamed, lambda graph: self._graph(graph, environment, node))
+        return replace(renamed, attributes={**renamed.attributes, **self._referenced(node)})
+
+    def _referenced(self, node: OnnxNode) -> dict[str, AttributeValue]:
+        """The values that the call gives for references; an attribute without one is absent."""
+        referring = replace(
+            node,
+            attributes={
+                name: self._attributes[reference]
+                for name, reference in node.references.items()
+                if reference in self._attributes
+            },
+        )
+        return dict(map_subgraphs(referring, lambda graph: self._callers_graph(graph, node)).attributes)
+
+    def _callers_graph(self, graph: OnnxGraph, node: OnnxNode) -> OnnxGraph:
+        """A copy of a graph that the call gives: what it captures is the caller's and keeps its name."""
+        return self._graph(graph, {name: name for name in free_names(graph)}, node)
 
     def _graph(self, graph: OnnxGraph, environment: Environment, node: OnnxNode) -> OnnxGraph:
         shadowed = set(defined_names(graph))
