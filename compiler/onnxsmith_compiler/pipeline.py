@@ -23,10 +23,13 @@ from onnxsmith_compiler.onnx.importer import Imported, import_model
 from onnxsmith_compiler.onnx.loader import load_model
 from onnxsmith_compiler.onnx.model import ExternalFile, Model
 from onnxsmith_compiler.options import CompileOptions
+from onnxsmith_compiler.passes.common import merge_common
+from onnxsmith_compiler.passes.fold_scales import fold_scales
 from onnxsmith_compiler.passes.layout import channels_last
 from onnxsmith_compiler.passes.packing import pack_matmuls
 from onnxsmith_compiler.passes.outputs import separate_outputs
 from onnxsmith_compiler.passes.cleanup import remove_dead_nodes
+from onnxsmith_compiler.passes.transposes import join_views
 from onnxsmith_compiler.schedule.fusion import Schedule, resolve, schedule
 from onnxsmith_compiler.schedule.program import Border, KernelCall, Weights, build_program
 from onnxsmith_compiler.workers import CompilePool, Store
@@ -63,10 +66,23 @@ class Lowered:
 def passes(options: CompileOptions, target: Target) -> tuple[tuple[str, Pass], ...]:
     """The graph passes in the order in which they run."""
     columns = partial(tile_columns, target)
-    return (
+    needed = (
         ("remove_dead_nodes", remove_dead_nodes),
         ("channels_last", lambda graph: channels_last(graph, columns)),
         ("pack_matmuls", lambda graph: pack_matmuls(graph, columns)),
+        ("separate_outputs", separate_outputs),
+        ("remove_dead_nodes", remove_dead_nodes),
+    )
+    if not options.optimize:
+        return needed
+    return (
+        ("remove_dead_nodes", remove_dead_nodes),
+        ("merge_common", merge_common),
+        ("fold_scales", fold_scales),
+        ("channels_last", lambda graph: channels_last(graph, columns)),
+        ("join_views", join_views),
+        ("pack_matmuls", lambda graph: pack_matmuls(graph, columns)),
+        ("merge_common", merge_common),
         ("separate_outputs", separate_outputs),
         ("remove_dead_nodes", remove_dead_nodes),
     )
