@@ -6,6 +6,7 @@ Messages are those of `onnxsmith.protocol`. The first one is "start", with "targ
 | "kind"        | members                          | answer                                             |
 |---------------|----------------------------------|----------------------------------------------------|
 | "kernel"      | "source", "symbol"               | "object", whose block is the object file           |
+| "native_core" |                                  | the same, of `codegen.native_core`                 |
 
 
 An answer may also be "error", with "message". The process leaves when its input ends.
@@ -94,7 +95,16 @@ def _compile_kernel(compiler: Compiler, message: Message) -> bytes:
     return compiler.compile_kernel(_source(message["source"]), message["symbol"])
 
 
-_VERBS: dict[str, Callable[[Compiler, Message], bytes]] = {"kernel": _compile_kernel}
+def _compile_native_core(compiler: Compiler, message: Message) -> bytes:
+    from onnxsmith_compiler.codegen.native_core import compile_core
+
+    return compile_core(compiler.target)
+
+
+_VERBS: dict[str, Callable[[Compiler, Message], bytes]] = {
+    "kernel": _compile_kernel,
+    "native_core": _compile_native_core,
+}
 
 
 def _limit_memory(limit: int) -> None:

@@ -25,7 +25,7 @@ from onnxsmith.protocol import Message
 from onnxsmith_compiler import kernel_worker
 from onnxsmith_compiler.codegen import compile_errors
 from onnxsmith_compiler.codegen.compile_errors import KernelCompileError, WorkerCrash
-from onnxsmith_compiler.codegen.kernel_key import kernel_key, kernel_symbol
+from onnxsmith_compiler.codegen.kernel_key import core_key, kernel_key, kernel_symbol
 from onnxsmith_compiler.codegen.source import KernelSource
 from onnxsmith_compiler.codegen.target import Target
 
@@ -68,12 +68,11 @@ class Worker:
                 {"kind": "start", "target": dataclasses.asdict(target), "memory_bytes": limits.memory_bytes}
             )
 
-    def compile(self, source: KernelSource, symbol: str) -> bytes:
-        """The object of `source`, exporting `symbol`.
+    def compile(self, request: Message, label: str) -> bytes:
+        """The object that `request` asks for (see kernel_worker); `label` says what it is.
 
         KernelCompileError where it does not compile, WorkerCrash where the process died or took too long.
         """
-        request = {"kind": "kernel", "source": kernel_worker.source_message(source), "symbol": symbol}
         expired = threading.Event()
         timer = threading.Timer(self._limits.seconds, self._expire, (expired,))
         timer.daemon = True
@@ -87,7 +86,7 @@ class Worker:
         finally:
             timer.cancel()
         if received is None:
-            raise WorkerCrash(f"kernel {source.label}: {self._cause_of_death(expired.is_set())}")
+            raise WorkerCrash(f"{label}: {self._cause_of_death(expired.is_set())}")
         answer, data = received
         if answer["kind"] == "error":
             raise getattr(compile_errors, answer["type"])(answer["message"])
@@ -161,17 +160,14 @@ class CompilePool:
         in the store) before the first one's KernelCompileError is raised.
         """
         wanted = {kernel_key(source, self.target): source for source in sources}
-        objects: dict[str, bytes] = {}
-        for key in wanted:
-            found = self._store.get(key) if self._store is not None else None
-            if found is not None:
-                objects[key] = found
+        objects = {key: found for key in wanted if (found := self._stored(key)) is not None}
         missing = {key: source for key, source in wanted.items() if key not in objects}
-        if missing:
-            self.start()
         # The longest first, so that none is left to one worker at the end.
         order = sorted(missing, key=lambda key: len(missing[key].text), reverse=True)
-        futures = {self._threads.submit(self._compile_one, key, missing[key]): key for key in order}
+        futures = {
+            self._submit(key, _kernel_request(key, missing[key]), f"kernel {missing[key].label}"): key
+            for key in order
+        }
         failures: dict[str, KernelCompileError] = {}
         for future in _completed(futures, on_progress, len(objects), len(wanted)):
             key = futures[future]
@@ -182,6 +178,16 @@ class CompilePool:
         if failures:
             raise next(failures[key] for key in wanted if key in failures)
         return objects
+
+    def compile_core(self) -> Future[bytes]:
+        """The object of the native core, to come; begun at once, since it takes longer than any kernel."""
+        key = core_key(self.target)
+        found = self._stored(key)
+        if found is None:
+            return self._submit(key, {"kind": "native_core"}, "the native core")
+        ready: Future[bytes] = Future()
+        ready.set_result(found)
+        return ready
 
     def close(self) -> None:
         """End the workers, once the kernels that they are at are done."""
@@ -199,12 +205,19 @@ class CompilePool:
     ) -> None:
         self.close()
 
-    def _compile_one(self, key: str, source: KernelSource) -> bytes:
+    def _stored(self, key: str) -> bytes | None:
+        return None if self._store is None else self._store.get(key)
+
+    def _submit(self, key: str, request: Message, label: str) -> Future[bytes]:
+        self.start()
+        return self._threads.submit(self._compile_one, key, request, label)
+
+    def _compile_one(self, key: str, request: Message, label: str) -> bytes:
         worker = self._idle.get()
         try:
             if worker is None:
                 worker = Worker(self.target, self._limits)
-            data = worker.compile(source, kernel_symbol(key))
+            data = worker.compile(request, label)
         except WorkerCrash:
             assert worker is not None
             worker.close()
@@ -215,6 +228,14 @@ class CompilePool:
         if self._store is not None:
             self._store.put(key, data)
         return data
+
+
+def _kernel_request(key: str, source: KernelSource) -> Message:
+    return {
+        "kind": "kernel",
+        "source": kernel_worker.source_message(source),
+        "symbol": kernel_symbol(key),
+    }
 
 
 def _completed(

@@ -13,7 +13,7 @@ import pytest
 from onnxsmith_compiler import workers
 from onnxsmith_compiler.codegen.compile_errors import KernelCompileError, WorkerCrash
 from onnxsmith_compiler.codegen.elf_linker import link_shared_library
-from onnxsmith_compiler.codegen.kernel_key import kernel_key, kernel_symbol
+from onnxsmith_compiler.codegen.kernel_key import core_key, kernel_key, kernel_symbol
 from onnxsmith_compiler.codegen.source import KernelSource, Parameter
 from onnxsmith_compiler.codegen.target import Target
 from onnxsmith_compiler.workers import CompilePool, Limits
@@ -79,6 +79,16 @@ def test_an_error_names_the_kernel_and_the_others_are_compiled() -> None:
             pool.compile([adder(1), BAD, adder(2)])
         assert set(store.kept) == {kernel_key(adder(1), TARGET), kernel_key(adder(2), TARGET)}
         assert len(pool.compile([adder(3)])) == 1
+
+
+def test_native_core_is_compiled_once_and_kept() -> None:
+    store = MemoryStore()
+    with CompilePool(1, TARGET, store) as pool:
+        core = pool.compile_core().result()
+    assert set(store.kept) == {core_key(TARGET)} and b"os_run" in core
+    with CompilePool(1, TARGET, store) as pool:
+        assert pool.compile_core().result() == core
+        assert not pool._started
 
 
 @pytest.fixture

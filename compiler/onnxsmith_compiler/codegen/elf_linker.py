@@ -31,6 +31,7 @@ _PAGE = {_EM_X86_64: 0x1000, _EM_AARCH64: 0x10000}
 # Unwinding tables are left out: no exception passes through kernels.
 _DROPPED = (".eh_frame", ".note.")
 _TEXT_ALIGNMENT = 64
+_PROGRAM_HEADERS = 5
 _SHORTEST_FIELD = 4
 
 
@@ -77,8 +78,10 @@ class _Image:
     bases: dict[tuple[int, int], tuple[bool, int]] = field(default_factory=dict)
 
 
-def link_shared_library(objects: Mapping[str, bytes], exports: Sequence[str], soname: str) -> bytes:
+def link_shared_library(objects: Mapping[str, bytes], exports: Sequence[str] | None, soname: str) -> bytes:
     """The bytes of a shared library of `objects` (label -> object file) that exports the functions `exports`.
+
+    None exports every global symbol.
 
     Raises LinkError, naming the object, for an object of another kind, a symbol defined twice or not at
     all, or a relocation that needs the dynamic linker.
@@ -91,41 +94,74 @@ def link_shared_library(objects: Mapping[str, bytes], exports: Sequence[str], so
         if one.machine != machine:
             raise LinkError(f"{one.label}: is for machine {one.machine}, {parsed[0].label} for {machine}")
     image = _place(parsed)
-    tables = _DynamicTables(sorted(exports), soname)
-    page = _PAGE[machine]
-    read_only_at = _align(_HEADER.size + _PROGRAM.size * 5 + tables.size, 64)
-    text_at = _align(read_only_at + len(image.read_only), page)
-    dynamic_at = _align(text_at + len(image.text), page)
-    addresses = {
-        key: (text_at if is_text else read_only_at) + offset for key, (is_text, offset) in image.bases.items()
-    }
-    defined = _resolve_globals(parsed, addresses)
-    for index, one in enumerate(parsed):
-        _relocate(one, index, image, addresses, defined)
-    missing = [name for name in tables.names if name not in defined]
+    symbols = _global_symbols(parsed, image)
+    names = sorted(symbols if exports is None else exports)
+    missing = [name for name in names if name not in symbols]
     if missing:
         raise LinkError(f"no object defines {', '.join(missing)}")
+    tables = _DynamicTables(names, soname)
+    layout = _layout(image, tables, _PAGE[machine])
+    addresses = {
+        key: (layout.text if is_text else layout.read_only) + offset
+        for key, (is_text, offset) in image.bases.items()
+    }
+    defined = {
+        name: (addresses[index, symbol.section] + symbol.value, symbol.size)
+        for name, (index, symbol) in symbols.items()
+    }
+    for index, one in enumerate(parsed):
+        _relocate(one, index, image, addresses, defined)
+    return _write(machine, image, tables, layout, defined)
 
-    tables_at = _HEADER.size + _PROGRAM.size * 5
-    dynamic = tables.dynamic(tables_at)
-    output = bytearray(dynamic_at)
+
+@dataclass(frozen=True)
+class _Layout:
+    """Where the parts of the library lie, in the file as in memory."""
+
+    tables: int
+    read_only: int
+    text: int
+    dynamic: int
+    page: int
+
+
+def _layout(image: _Image, tables: _DynamicTables, page: int) -> _Layout:
+    tables_at = _HEADER.size + _PROGRAM.size * _PROGRAM_HEADERS
+    read_only = _align(tables_at + tables.size, _TEXT_ALIGNMENT)
+    text = _align(read_only + len(image.read_only), page)
+    return _Layout(tables_at, read_only, text, _align(text + len(image.text), page), page)
+
+
+def _write(
+    machine: int,
+    image: _Image,
+    tables: _DynamicTables,
+    layout: _Layout,
+    defined: Mapping[str, tuple[int, int]],
+) -> bytes:
+    dynamic = tables.dynamic(layout.tables)
     programs = (
-        (_PT_LOAD, _PF_R, 0, read_only_at + len(image.read_only), page),
-        (_PT_LOAD, _PF_R | _PF_X, text_at, len(image.text), page),
-        (_PT_LOAD, _PF_R | _PF_W, dynamic_at, len(dynamic), page),
-        (_PT_DYNAMIC, _PF_R | _PF_W, dynamic_at, len(dynamic), 8),
+        (_PT_LOAD, _PF_R, 0, layout.read_only + len(image.read_only), layout.page),
+        (_PT_LOAD, _PF_R | _PF_X, layout.text, len(image.text), layout.page),
+        (_PT_LOAD, _PF_R | _PF_W, layout.dynamic, len(dynamic), layout.page),
+        (_PT_DYNAMIC, _PF_R | _PF_W, layout.dynamic, len(dynamic), 8),
         (_PT_GNU_STACK, _PF_R | _PF_W, 0, 0, 16),
     )
+    assert len(programs) == _PROGRAM_HEADERS
     head = _HEADER.pack(
         b"\x7fELF\x02\x01\x01" + bytes(9),
         _ET_DYN, machine, 1, 0, _HEADER.size, 0, 0, _HEADER.size,
         _PROGRAM.size, len(programs), _SECTION.size, 0, 0,
     )  # fmt: skip
     head += b"".join(_PROGRAM.pack(t, f, at, at, at, size, size, align) for t, f, at, size, align in programs)
-    body = tables.contents(tables_at, {name: defined[name] for name in tables.names})
-    output[: len(head) + len(body)] = head + body
-    output[read_only_at : read_only_at + len(image.read_only)] = image.read_only
-    output[text_at : text_at + len(image.text)] = image.text
+    output = bytearray(layout.dynamic)
+    for at, part in (
+        (0, head),
+        (layout.tables, tables.contents(layout.tables, defined)),
+        (layout.read_only, image.read_only),
+        (layout.text, image.text),
+    ):
+        output[at : at + len(part)] = part
     return bytes(output + dynamic)
 
 
@@ -194,22 +230,18 @@ def _place(objects: Sequence[_Object]) -> _Image:
     return image
 
 
-def _resolve_globals(
-    objects: Sequence[_Object], addresses: Mapping[tuple[int, int], int]
-) -> dict[str, tuple[int, int]]:
-    """(address, size) of every global symbol."""
-    defined: dict[str, tuple[int, int]] = {}
-    owner: dict[str, str] = {}
+def _global_symbols(objects: Sequence[_Object], image: _Image) -> dict[str, tuple[int, _Symbol]]:
+    """The global symbols that lie in placed sections, each with the number of its object."""
+    found: dict[str, tuple[int, _Symbol]] = {}
     for index, one in enumerate(objects):
         for symbol in one.symbols:
-            base = addresses.get((index, symbol.section))
-            if not symbol.is_global or base is None:
+            if not symbol.is_global or (index, symbol.section) not in image.bases:
                 continue
-            if symbol.name in defined:
-                raise LinkError(f"{one.label}: defines {symbol.name}, which {owner[symbol.name]} defines too")
-            defined[symbol.name] = base + symbol.value, symbol.size
-            owner[symbol.name] = one.label
-    return defined
+            if symbol.name in found:
+                other = objects[found[symbol.name][0]].label
+                raise LinkError(f"{one.label}: defines {symbol.name}, which {other} defines too")
+            found[symbol.name] = index, symbol
+    return found
 
 
 def _relocate(

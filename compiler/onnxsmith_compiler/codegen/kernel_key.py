@@ -34,6 +34,11 @@ def kernel_key(source: KernelSource, target: Target) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
+def core_key(target: Target) -> str:
+    """The SHA-256, in hexadecimal, of all that decides the object code of the native core for `target`."""
+    return kernel_key(KernelSource("native core", "", ()), target)
+
+
 def kernel_symbol(key: str) -> str:
     """The symbol under which the kernel of `key` is exported."""
     return f"k_{key[:32]}"

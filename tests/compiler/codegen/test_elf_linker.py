@@ -56,6 +56,11 @@ def test_objects_may_call_each_other_and_exports_are_chosen() -> None:
         _ = library.inner
 
 
+def test_exports_everything_unless_told() -> None:
+    library = load(link_shared_library({"a": table_of("f"), "b": table_of("g")}, None, "all.so"))
+    assert call(library, "f", 0) == call(library, "g", 0) == 10
+
+
 def test_many_exports_are_all_found_by_hash() -> None:
     body = "\n".join(f"define i64 @symbol_{i}(i64 %x) {{\n ret i64 {i}\n}}" for i in range(300))
     library = load(link_shared_library({"all": compiled(body)}, [f"symbol_{i}" for i in range(300)], "all.so"))
