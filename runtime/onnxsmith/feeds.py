@@ -91,7 +91,7 @@ def _as_array(tensor: Tensor, value: Any, dtype: np.dtype[np.generic]) -> Array:
 
     A foreign byte order compares unequal to the native one, so it ends here.
     """
-    if isinstance(value, np.ndarray):
+    if isinstance(value, np.ndarray | memoryview):
         array = np.asarray(value)
     elif isinstance(value, list | tuple | bool | int | float | complex | str | bytes):
         array = _from_python(tensor, value, dtype)
