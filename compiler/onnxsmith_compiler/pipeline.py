@@ -113,16 +113,21 @@ def compile_model(
     return CompiledModel(program, code, weights, lowered.model.external_files)
 
 
-def lower_model(model: Model, options: CompileOptions, target: Target) -> Lowered:
-    """Import, optimise, schedule and print `model`."""
+def lower_model(
+    model: Model, options: CompileOptions, target: Target, on_graph: Callable[[str, Graph], None] | None = None
+) -> Lowered:
+    """Import, optimise, schedule and print `model`; `on_graph(name, graph)` sees the graph after each pass."""
+    seen = on_graph or (lambda name, graph: None)
     imported = import_model(
         model, options.dimensions, options.denotations, options.distinct_symbols, fold=options.optimize
     )
     graph = imported.graph
     verify(graph, "import")
+    seen("import", graph)
     for name, run in passes(options, target):
         graph = run(graph)
         verify(graph, name)
+        seen(name, graph)
     scheduled = schedule(graph, options.fuse)
     return Lowered(model, imported, graph, scheduled, tuple(_print(graph, scheduled, target)))
 

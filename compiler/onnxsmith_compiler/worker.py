@@ -122,7 +122,7 @@ def compile_request(request: Request) -> tuple[Message, bytes]:
 
 def dump_request(request: Request) -> tuple[Message, bytes]:
     """Describe how a model is compiled."""
-    from onnxsmith_compiler.pipeline import inspect_model
+    from onnxsmith_compiler.inspection import inspect_model
 
     text = inspect_model(request.model, _options(request), request.message["what"])
     return {"kind": "done"}, text.encode()
