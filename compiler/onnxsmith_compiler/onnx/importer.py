@@ -67,11 +67,11 @@ class _Importer:
             self._import(node)
         outputs = tuple((info.name, self._output(info)) for info in graph.outputs)
         built = Graph(tuple(inputs), outputs, tuple(self.builder.nodes), tuple(self.builder.late_symbols))
-        shapes = [_declared(info) for info in (*graph.inputs, *graph.overridable)]
+        shapes = [self._declared(info) for info in (*graph.inputs, *graph.overridable)]
         overridable = {
             info.name: self._constant(info.name, graph.initializers[info.name]) for info in graph.overridable
         }
-        return Imported(built, tuple(shapes), tuple(_declared(info) for info in graph.outputs), overridable)
+        return Imported(built, tuple(shapes), tuple(self._declared(info) for info in graph.outputs), overridable)
 
     def _constant(self, name: str, array: np.ndarray) -> Value:
         return self.builder.constant(array, name=self.builder.unique(name))
@@ -89,16 +89,27 @@ class _Importer:
         return value
 
     def _size(self, number: int, axis: int, size: onnx_model.Dim, declared: onnx_model.TensorType) -> Dim:
-        denotation = declared.denotations[axis] if axis < len(declared.denotations) else None
-        if denotation is not None and denotation in self.denoted and not isinstance(size, int):
-            return self.denoted[denotation]
+        size = self._chosen(axis, size, declared)
         if size is None:
             return dims.symbol(f"?{number}.{axis}")
         if isinstance(size, str):
-            if size in self.fixed:
-                return self.fixed[size]
             return dims.symbol(f"{size}.{number}.{axis}" if size in self.distinct else size)
         return size
+
+    def _chosen(self, axis: int, size: onnx_model.Dim, declared: onnx_model.TensorType) -> onnx_model.Dim:
+        """The declared size of dimension `axis`, or the one that the options fix it to."""
+        if isinstance(size, int):
+            return size
+        denotation = declared.denotations[axis] if axis < len(declared.denotations) else None
+        if denotation is not None and denotation in self.denoted:
+            return self.denoted[denotation]
+        return self.fixed.get(size, size) if size is not None else None
+
+    def _declared(self, info: ValueInfo) -> DeclaredShape:
+        declared = info.type
+        if not isinstance(declared, onnx_model.TensorType) or declared.shape is None:
+            return None
+        return tuple(self._chosen(axis, size, declared) for axis, size in enumerate(declared.shape))
 
     def _overridable(self, graph: OnnxGraph, info: ValueInfo) -> Value:
         array = graph.initializers[info.name]
@@ -160,7 +171,3 @@ def _check_supported(graph: OnnxGraph) -> None:
 
 def _name_of(size: Dim) -> int | str:
     return size if isinstance(size, int) else str(size)
-
-
-def _declared(info: ValueInfo) -> DeclaredShape:
-    return info.type.shape if isinstance(info.type, onnx_model.TensorType) else None
