@@ -13,10 +13,15 @@ from dataclasses import dataclass
 
 from onnxsmith_compiler.codegen.epilogue import Epilogue
 from onnxsmith_compiler.codegen.source import KernelSource, Parameter
+from onnxsmith_compiler.codegen.target import Target
 from onnxsmith_compiler.codegen.tiles import TileShape
+from onnxsmith_compiler.ir.dim import Dim
 
 ADDRESS_BYTES = 8
-SCRATCH_ALIGNMENT = 64
+CACHE_LINE = 64
+_TYPICAL_DEPTH = 512
+_FEW_BLOCKS = 2
+_MANY_BLOCKS = 16
 
 
 @dataclass(frozen=True)
@@ -25,6 +30,38 @@ class Tiling:
 
     rows: int
     panels: int
+
+
+def choose_tiling(
+    tile: TileShape, m: int | None, n: int | None, depth: int | None, row: int | None, target: Target
+) -> Tiling:
+    """A Tiling for a product of m rows and n columns with sums of `depth` terms; None for what is unknown.
+
+    `row` is about how many elements of memory a further row takes. Where all of B fits into half of the
+    second-level cache, a tile is few rows by all panels; otherwise as many rows share a panel as fit beside
+    it.
+    """
+    element, height = tile.element.itemsize, tile.rows
+    depth = max(1, depth or _TYPICAL_DEPTH)
+    panel = depth * tile.columns * element
+    panels = max(1, target.l2 // 2 // panel)
+    if n is not None and -(-n // tile.columns) <= panels:
+        rows = _FEW_BLOCKS * height
+        panels = max(1, -(-n // tile.columns))
+    else:
+        rows = max(height, min(_MANY_BLOCKS * height, target.l2 // 4 // (max(1, row or depth) * element)))
+    if m is not None:
+        groups = max(1, round(m / rows))
+        rows = -(-m // groups)
+    return Tiling(ceil_to(max(1, rows), height), panels)
+
+
+def ceil_div(a: Dim, b: int) -> Dim:
+    return (a + (b - 1)) // b
+
+
+def ceil_to(value: int, multiple: int) -> int:
+    return -(-value // multiple) * multiple
 
 
 def indent(lines: Iterable[str], depth: int = 1) -> list[str]:
@@ -47,6 +84,22 @@ def sizes(*names: str) -> tuple[Parameter, ...]:
     return tuple(Parameter(name, "int64") for name in names)
 
 
+@dataclass(frozen=True)
+class Sweep:
+    """How a template lays out the table of row addresses that `panel_sweep` reads.
+
+    All are expressions: `taps` the number of taps; `table` the table of the current block, whose first row
+    is row `row` and whose number is `block` in the tile; `row_bytes` about how many bytes lie between the
+    first elements of successive rows; `follow` the address behind the last element that the block reads,
+    near which the next block's rows begin.
+    """
+
+    taps: str
+    table: str
+    row_bytes: str
+    follow: str
+
+
 def block_plan(shape: TileShape) -> list[str]:
     """Lines that cut `row_count` rows (at least 1) into `blocks` of even height, all alike but for two rows.
 
@@ -55,23 +108,24 @@ def block_plan(shape: TileShape) -> list[str]:
     height = shape.rows
     return [
         f"blocks = (row_count + {height - 1}) // {height}",
-        "tall = ((row_count + blocks - 1) // blocks + 1) // 2 * 2",
+        "tall = (int_div(row_count + blocks - 1, blocks) + 1) // 2 * 2",
         "tall_blocks = (row_count - blocks * (tall - 2) + 1) // 2",
-        f"step = ({shape.columns - 1} + blocks) // blocks",
     ]
 
 
 def panel_sweep(
-    shape: TileShape, epilogue: Epilogue, *, taps: str, whole_panels: bool, row_table: str, batch: str
+    shape: TileShape, epilogue: Epilogue, sweep: Sweep, *, whole_panels: bool, batch: str
 ) -> list[str]:
     """Lines that run the panels [first_panel, end_panel) over a tile's rows, in `block_plan`'s blocks.
 
     Reads `b_matrix` (the product's first panel), `depth` (elements of a row in one tap), `first_row`,
-    `row_count`, `n_size`; `row_table` is the expression of the table for the block that begins `row` rows
-    into the tile. Where `whole_panels` is set, n_size is a multiple of the panel's width.
+    `row_count`, `n_size` and `column_origin` (the epilogue's n for the product's first column). Where
+    `whole_panels` is set, n_size is a multiple of the panel's width.
+
+    While a tile's first panel is swept, the next block's rows are prefetched, and then the next panel, a
+    share of it with each block.
     """
-    width = shape.columns
-    call = f"{shape.name}({row_table}, rows, {taps}, depth, panel, sums, ahead, step)"
+    width, element = shape.columns, shape.element.itemsize
     whole = _epilogue_loops(shape, epilogue, str(width), batch)
     part = _epilogue_loops(shape, epilogue, "columns", batch)
     if not whole_panels:
@@ -83,25 +137,22 @@ def panel_sweep(
             *indent(part),
         ]
     return [
-        f"panel_size = {taps} * depth * {width}",
-        "next_rows = offset(a_matrix, (first_row + tall) * a_row)",
-        f"row_step = min(16, tall * a_row // max(1, {taps} * depth))",
+        f"panel_size = {sweep.taps} * depth * {width}",
+        f"panel_share = int_div({width * element - 1} + blocks, blocks)",
+        f"row_share = min({CACHE_LINE}, int_div(tall * {sweep.row_bytes}, max(1, {sweep.taps} * depth)))",
         "for panel_index in range(first_panel, end_panel):",
         "    panel = offset(b_matrix, panel_index * panel_size)",
+        "    next_panel = address(panel) + panel_size * {element}".replace("{element}", str(element)),
         f"    first_column = panel_index * {width}",
-        "    ahead = offset(panel, panel_size)",
         "    row = 0",
         "    for block in range(blocks):",
         "        rows = min(tall if block < tall_blocks else tall - 2, row_count - row)",
-        "        for i in range(rows):",
-        f"            prefetch_write(y0, (first_row + row + i) * y1 + first_column)",
-        f"            prefetch_write(y0, (first_row + row + i) * y1 + first_column+16)",
+        f"        ahead = next_panel + block * {sweep.taps} * depth * panel_share",
+        "        share = panel_share",
         "        if panel_index == first_panel:",
-        f"            {call.replace('ahead, step', 'next_rows, row_step')}",
-        "            next_rows = offset(next_rows, rows * a_row)",
-        "        else:",
-        f"            {call}",
-        f"            ahead = offset(ahead, {taps} * depth * step)",
+        f"            ahead = {sweep.follow}",
+        "            share = row_share",
+        f"        {shape.name}({sweep.table}, rows, {sweep.taps}, depth, panel, sums, ahead, share)",
         *indent(whole, 2),
         "        row += rows",
     ]
@@ -113,7 +164,7 @@ def _epilogue_loops(shape: TileShape, epilogue: Epilogue, columns: str, batch: s
         "for i in range(rows):",
         "    m_index = first_row + row + i",
         f"    for j in range({columns}):",
-        "        n_index = first_column + j",
+        "        n_index = column_origin + first_column + j",
         f"        total = load(sums, i * {shape.columns} + j)",
         *indent(lines, 2),
     ]
@@ -122,8 +173,8 @@ def _epilogue_loops(shape: TileShape, epilogue: Epilogue, columns: str, batch: s
 def tile_position(width: int, batched: bool) -> list[str]:
     """Lines that find the tile's rows, panels and product from `tile`: rows run fastest, products slowest."""
     lines = [
-        "row_group = tile % row_groups",
-        "panel_group = tile // row_groups",
+        "row_group = int_rem(tile, row_groups)",
+        "panel_group = int_div(tile, row_groups)",
         "first_row = row_group * rows_per_tile",
         "row_count = min(rows_per_tile, m_size - first_row)",
         "first_panel = panel_group * panels_per_tile",
@@ -131,8 +182,8 @@ def tile_position(width: int, batched: bool) -> list[str]:
     ]
     if batched:
         lines[1:2] = [
-            "panel_group = tile // row_groups % panel_groups",
-            "batch = tile // (row_groups * panel_groups)",
+            "panel_group = int_rem(int_div(tile, row_groups), panel_groups)",
+            "batch = int_div(tile, row_groups * panel_groups)",
         ]
     return lines
 
@@ -140,7 +191,7 @@ def tile_position(width: int, batched: bool) -> list[str]:
 def tile_counts(width: int) -> list[str]:
     """Lines that count the groups of rows and of panels."""
     return [
-        "row_groups = (m_size + rows_per_tile - 1) // rows_per_tile",
+        "row_groups = int_div(m_size + rows_per_tile - 1, rows_per_tile)",
         f"panels = (n_size + {width - 1}) // {width}",
-        "panel_groups = (panels + panels_per_tile - 1) // panels_per_tile",
+        "panel_groups = int_div(panels + panels_per_tile - 1, panels_per_tile)",
     ]

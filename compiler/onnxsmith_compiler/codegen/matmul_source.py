@@ -6,9 +6,13 @@ from dataclasses import dataclass
 
 from onnxsmith_compiler.codegen.contraction_source import (
     ADDRESS_BYTES,
-    SCRATCH_ALIGNMENT,
+    CACHE_LINE,
+    Sweep,
     Tiling,
     block_plan,
+    ceil_div,
+    ceil_to,
+    choose_tiling,
     indent,
     kernel_source,
     panel_sweep,
@@ -40,8 +44,8 @@ class MatmulForm:
 
     def tiles(self, m: Dim, n: Dim, batch: Dim, tiling: Tiling) -> Dim:
         """The number of tiles of a step that multiplies `batch` products of m by n."""
-        panels = _ceil_div(n, self.tile.columns)
-        return batch * _ceil_div(m, tiling.rows) * _ceil_div(panels, tiling.panels)
+        panels = ceil_div(n, self.tile.columns)
+        return batch * ceil_div(m, tiling.rows) * ceil_div(panels, tiling.panels)
 
     def scratch(self, k: Dim, tiling: Tiling, *, staged: bool = False) -> Dim:
         """Bytes of scratch a thread needs; `staged`: the kernel has a Prologue."""
@@ -56,38 +60,20 @@ class MatmulForm:
         return (tiling.rows * tiling.panels * self.tile.columns * k + 500 * per_nanosecond) // per_nanosecond
 
 
-def _ceil_div(a: Dim, b: int) -> Dim:
-    return (a + (b - 1)) // b
-
-
 def _table_bytes(rows: int) -> int:
     # One more than there are rows: a register tile reads addresses in pairs.
-    return _ceil_to((rows + 1) * ADDRESS_BYTES, SCRATCH_ALIGNMENT)
-
-
-def _ceil_to(value: int, multiple: int) -> int:
-    return -(-value // multiple) * multiple
+    return ceil_to((rows + 1) * ADDRESS_BYTES, CACHE_LINE)
 
 
 def _pitch(k: Dim, tile: TileShape) -> Dim:
     """Elements between rows of staged A: an odd number of cache lines, which spreads rows over the sets."""
-    line = SCRATCH_ALIGNMENT // tile.element.itemsize
+    line = CACHE_LINE // tile.element.itemsize
     return (k + (2 * line - 1)) // (2 * line) * (2 * line) + line
 
 
 def matmul_tiling(form: MatmulForm, m: int | None, n: int | None, k: int | None, target: Target) -> Tiling:
     """Rows and panels of a tile for sizes that may be unknown (None)."""
-    element = form.tile.element.itemsize
-    height = form.tile.rows
-    depth = 512 if k is None else max(k, 1)
-    rows = _ceil_to(max(1, min(256, target.l2 // 4 // (depth * element))), height)
-    panels = max(1, target.l2 // 2 // (depth * form.tile.columns * element))
-    if m is not None:
-        groups = max(1, round(m / rows))
-        rows = _ceil_to(max(1, -(-m // groups)), height)
-    if n is not None:
-        panels = min(panels, max(1, -(-n // form.tile.columns)))
-    return Tiling(rows, panels)
+    return choose_tiling(form.tile, m, n, k, k, target)
 
 
 def matmul_source(
@@ -123,9 +109,8 @@ def matmul_source(
         *panel_sweep(
             form.tile,
             epilogue,
-            taps="1",
+            _sweep(form.tile, "a_row" if prologue is None else "pitch"),
             whole_panels=form.whole_panels,
-            row_table="offset(table, row)",
             batch=batch,
         ),
     ]
@@ -134,11 +119,22 @@ def matmul_source(
         *([] if prologue is None else _staging(form.tile)),
         f"sums = stack({dtype}, {form.tile.rows * width})",
         "depth = k_size",
+        "column_origin = 0",
         *tile_counts(width),
         "for tile in range(begin, end):",
         *indent(per_tile),
     ]
     return kernel_source(label, parameters, body)
+
+
+def _sweep(tile: TileShape, pitch: str) -> Sweep:
+    element = tile.element.itemsize
+    return Sweep(
+        taps="1",
+        table="offset(table, row)",
+        row_bytes=f"{pitch} * {element}",
+        follow=f"load(table, row + rows - 1) + k_size * {element}",
+    )
 
 
 def _axis_names(axis: str, direct: bool) -> tuple[str, ...]:
@@ -151,10 +147,10 @@ def _batch_lines(axes: str, direct: bool) -> list[str]:
         return ["b_matrix = b", *(["a_matrix = a"] if direct else [])]
     lines = ["rest = batch", "a_start = 0", "b_start = 0"] if direct else ["rest = batch", "b_start = 0"]
     for axis in reversed(axes):
-        lines.append(f"b_start += rest % size_{axis} * b_{axis}")
+        lines.append(f"b_start += int_rem(rest, size_{axis}) * b_{axis}")
         if direct:
-            lines.append(f"a_start += rest % size_{axis} * a_{axis}")
-        lines.append(f"rest = rest // size_{axis}")
+            lines.append(f"a_start += int_rem(rest, size_{axis}) * a_{axis}")
+        lines.append(f"rest = int_div(rest, size_{axis})")
     lines.append("b_matrix = offset(b, b_start)")
     return [*lines, "a_matrix = offset(a, a_start)"] if direct else lines
 
@@ -167,10 +163,10 @@ def _direct_rows() -> list[str]:
 
 
 def _staging(tile: TileShape) -> list[str]:
-    line = SCRATCH_ALIGNMENT // tile.element.itemsize
-    table = f"((rows_per_tile + 1) * {ADDRESS_BYTES} + {SCRATCH_ALIGNMENT - 1}) // {SCRATCH_ALIGNMENT}"
+    line = CACHE_LINE // tile.element.itemsize
+    table = f"((rows_per_tile + 1) * {ADDRESS_BYTES} + {CACHE_LINE - 1}) // {CACHE_LINE}"
     return [
-        f"staged = scratch(ctx, {tile.dtype}, {table} * {SCRATCH_ALIGNMENT})",
+        f"staged = scratch(ctx, {tile.dtype}, {table} * {CACHE_LINE})",
         f"pitch = (k_size + {2 * line - 1}) // {2 * line} * {2 * line} + {line}",
     ]
 

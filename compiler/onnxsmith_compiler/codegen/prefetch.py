@@ -29,7 +29,11 @@ def emit_prefetch(builder: ir.IRBuilder, address: ir.Value, locality: int, *, wr
 
 def _hint(name: str, *, write: bool) -> Intrinsic:
     def definition(context: Any, *kinds: Any) -> Any:
-        if len(kinds) != 2 or not isinstance(kinds[0], StoragePointer) or not isinstance(kinds[1], types.Integer):
+        if (
+            len(kinds) != 2
+            or not isinstance(kinds[0], StoragePointer)
+            or not isinstance(kinds[1], types.Integer)
+        ):
             return None
 
         def emit(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:

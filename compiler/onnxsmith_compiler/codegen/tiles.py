@@ -21,6 +21,7 @@ from llvmlite import ir
 from numba.core import types
 
 from onnxsmith_compiler.codegen.kernel_function import Intrinsic
+from onnxsmith_compiler.codegen.prefetch import L1, L2, emit_prefetch
 from onnxsmith_compiler.codegen.storage import StoragePointer, array_pointer
 from onnxsmith_compiler.codegen.target import Target
 from onnxsmith_compiler.ir.dtype import BY_NAME, INT64, DType
@@ -32,7 +33,6 @@ _FLOATS: dict[str, ir.Type] = {"float32": ir.FloatType(), "float64": ir.DoubleTy
 _ALIGNMENT = 64
 # How far ahead of its use a panel is brought into the first-level cache.
 _NEAR_BYTES = 1024
-_LOCALITY_L1, _LOCALITY_L2 = 3, 2
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,11 @@ class TileShape:
     @property
     def element(self) -> DType:
         return BY_NAME[self.dtype]
+
+    @property
+    def table_stride(self) -> int:
+        """Entries of the table of row addresses from one tap to the next: `rows`, in whole vectors."""
+        return -(-self.rows // 8) * 8
 
     @property
     def heights(self) -> tuple[int, ...]:
@@ -100,18 +105,18 @@ def tile_intrinsic(shape: TileShape) -> Intrinsic:
     """The intrinsic `shape.name(rows, count, taps, depth, panel, out, ahead, step)`.
 
     out[i, j] = sum over t, k of A(i, t)[k] * panel[t * depth + k, j] for i < count and j < columns, where
-    A(i, t) are the `depth` elements at address rows[t * shape.rows + i]. `rows` is int64*, the others point
-    to the shape's dtype; `out` is dense, shape.rows * columns elements, aligned to 64 bytes; `count` is at
-    least 1; where taps * depth is 0, `out` becomes zero. Rows from `count` to the next of shape.heights are
-    computed too: their addresses must be readable, and their part of `out` is undefined. Meanwhile it
-    prefetches memory that is needed later, `step` elements from `ahead` on for each k.
+    A(i, t) are the `depth` elements at address rows[t * shape.table_stride + i]. `rows` is int64*, the
+    others point to the shape's dtype; `out` is dense, shape.rows * columns elements, aligned to 64 bytes;
+    `count` is at least 1; where taps * depth is 0, `out` becomes zero. Rows from `count` to the next of
+    shape.heights are computed too: their addresses must be readable, and their part of `out` is undefined.
+    Meanwhile it prefetches memory that is needed later: from address `ahead` on, `step` bytes for each k.
     """
 
     def definition(context: Any, *kinds: Any) -> Any:
         if len(kinds) != 8:
             return None
         element, size = StoragePointer(shape.element), types.int64
-        expected = (StoragePointer(INT64), size, size, size, element, element, element, size)
+        expected = (StoragePointer(INT64), size, size, size, element, element, size, size)
         for given, wanted in zip(kinds, expected, strict=True):
             if given != wanted and not (wanted is size and isinstance(given, types.Integer)):
                 return None
@@ -128,14 +133,14 @@ def tile_intrinsic(shape: TileShape) -> Intrinsic:
 
 def _tile_reference(shape: TileShape) -> Any:
     def reference(
-        rows: Any, count: int, taps: int, depth: int, panel: Any, out: Any, ahead: Any, step: int
+        rows: Any, count: int, taps: int, depth: int, panel: Any, out: Any, ahead: int, step: int
     ) -> None:
         table, weights, result = array_pointer(rows), array_pointer(panel), array_pointer(out)
         width = shape.columns
         b = weights.array[weights.start :][: taps * depth * width].reshape(taps * depth, width)
         c = result.array[result.start :][: shape.rows * width].reshape(shape.rows, width)
         for i in range(count):
-            addresses = [int(table.array[table.start + tap * shape.rows + i]) for tap in range(taps)]
+            addresses = [int(table.array[table.start + tap * shape.table_stride + i]) for tap in range(taps)]
             a = np.concatenate([_elements_at(address, depth, shape.dtype) for address in addresses])
             total = np.zeros(width, a.dtype)
             for element, row in zip(a, b, strict=True):
@@ -156,9 +161,7 @@ def _tile_function(module: ir.Module, shape: TileShape, target: Target) -> ir.Fu
     if name in module.globals:
         return module.globals[name]
     element = _FLOATS[shape.dtype].as_pointer()
-    kind = ir.FunctionType(
-        ir.VoidType(), [_I64.as_pointer(), _I64, _I64, _I64, element, element, element, _I64]
-    )
+    kind = ir.FunctionType(ir.VoidType(), [_I64.as_pointer(), _I64, _I64, _I64, element, element, _I64, _I64])
     variants = [_variant(module, f"{name}.{height}", kind, shape, height, target) for height in shape.heights]
     function = ir.Function(module, kind, name)
     function.attributes.add("noinline")
@@ -215,8 +218,7 @@ class _TileEmitter:
         tap_done = self.function.append_basic_block("tap.done")
         done = self.function.append_basic_block("done")
         zero = ir.Constant(self.vector, [0.0] * self.shape.lanes)
-        step_bytes = builder.mul(step, _I64(self.shape.element.itemsize))
-        ahead = builder.bitcast(ahead, _I8.as_pointer())
+        ahead = builder.inttoptr(ahead, _I8.as_pointer())
         builder.branch(each_tap)
 
         builder.position_at_end(each_tap)
@@ -232,13 +234,13 @@ class _TileEmitter:
         at_panel = self._phi(panel.type, tap_panel, each_tap)
         at_ahead = self._phi(ahead.type, tap_ahead, each_tap)
         sums = [[self._phi(self.vector, start, each_tap) for start in row] for row in tap_sums]
-        self._prefetch(at_ahead, _LOCALITY_L2)
+        emit_prefetch(builder, at_ahead, L2)
         near = builder.bitcast(at_panel, _I8.as_pointer())
         for line in range(0, self.shape.columns * self.shape.element.itemsize, _ALIGNMENT):
-            self._prefetch(builder.gep(near, [_I64(_NEAR_BYTES + line)]), _LOCALITY_L1)
+            emit_prefetch(builder, builder.gep(near, [_I64(_NEAR_BYTES + line)]), L1)
         new = self._multiply(addresses, k, at_panel, sums)
         next_panel = builder.gep(at_panel, [_I64(self.shape.columns)])
-        next_ahead = builder.gep(at_ahead, [step_bytes])
+        next_ahead = builder.gep(at_ahead, [step])
         next_k = builder.add(k, _I64(1))
         for phi, value in ((k, next_k), (at_panel, next_panel), (at_ahead, next_ahead)):
             phi.add_incoming(value, each_k)
@@ -275,7 +277,7 @@ class _TileEmitter:
 
     def _row_addresses(self, rows: ir.Value, tap: ir.Value) -> list[ir.Value]:
         builder = self.builder
-        first = builder.mul(tap, _I64(self.shape.rows))
+        first = builder.mul(tap, _I64(self.shape.table_stride))
         words = [builder.load(builder.gep(rows, [builder.add(first, _I64(i))])) for i in range(self.height)]
         return [builder.inttoptr(word, self.element.as_pointer()) for word in words]
 
@@ -313,15 +315,6 @@ class _TileEmitter:
             self.function.module, ir.FunctionType(self.vector, [self.vector] * 3), name
         )
         return self.builder.call(declared, [a, b, c])
-
-    def _prefetch(self, address: ir.Value, locality: int) -> None:
-        name = "llvm.prefetch.p0"
-        declared = self.function.module.globals.get(name) or ir.Function(
-            self.function.module,
-            ir.FunctionType(ir.VoidType(), [_I8.as_pointer(), _I32, _I32, _I32]),
-            name,
-        )
-        self.builder.call(declared, [address, _I32(0), _I32(locality), _I32(1)])
 
 
 TILE_SHAPES: tuple[TileShape, ...] = _tile_shapes()

@@ -27,16 +27,16 @@ def _source(shape: TileShape) -> KernelSource:
         Parameter("out", pointer),
     )
     names = ", ".join(parameter.name for parameter in parameters)
-    text = f"def kernel(ctx, {names}, begin, end):\n    {shape.name}({names}, panel, 1)\n    return 0\n"
+    text = f"def kernel(ctx, {names}, begin, end):\n    {shape.name}({names}, address(panel), 64)\n    return 0\n"
     return KernelSource(shape.name, text, parameters)
 
 
 def _addresses(a: np.ndarray[Any, Any], shape: TileShape) -> np.ndarray[Any, Any]:
     """The table of rows of a[row, tap, k]; entries past the last row repeat it."""
     rows, taps, _ = a.shape
-    table = np.empty((taps, shape.rows), np.int64)
+    table = np.empty((taps, shape.table_stride), np.int64)
     for tap in range(taps):
-        for row in range(shape.rows):
+        for row in range(shape.table_stride):
             table[tap, row] = a[min(row, rows - 1), tap].ctypes.data
     return table
 
@@ -63,7 +63,7 @@ def test_nothing_to_add_gives_zeros() -> None:
     shape = tile_shape(HOST, "float32")
     out = aligned((shape.rows, shape.columns))
     out[...] = np.nan
-    rows = np.zeros(shape.rows, np.int64)
+    rows = np.zeros(shape.table_stride, np.int64)
     assert CompiledKernel(_source(shape))((rows, shape.rows, 1, 0, out, out), 1, 64) == 0
     np.testing.assert_array_equal(out, 0)
 

@@ -1,0 +1,178 @@
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+from contraction_harness import HOST, CompiledKernel, aligned, run_uncompiled
+
+from onnxsmith_compiler.codegen.contraction_source import Tiling
+from onnxsmith_compiler.codegen.conv_source import ConvForm, conv_source, conv_tiling, merges_taps
+from onnxsmith_compiler.codegen.epilogue import store_epilogue
+from onnxsmith_compiler.codegen.packing import pack_conv
+from onnxsmith_compiler.codegen.tiles import tile_shape
+
+RNG = np.random.default_rng(11)
+COMPILED: dict[ConvForm, CompiledKernel] = {}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One convolution: spatial sizes, channels in and out, and how its window moves."""
+
+    batch: int
+    size: tuple[int, ...]
+    channels: int
+    outputs: int
+    window: tuple[int, ...]
+    strides: tuple[int, ...]
+    dilations: tuple[int, ...]
+    before: tuple[int, ...]
+    after: tuple[int, ...]
+    groups: int = 1
+
+    @property
+    def out(self) -> tuple[int, ...]:
+        parts = zip(
+            self.size, self.window, self.strides, self.dilations, self.before, self.after, strict=True
+        )
+        return tuple((n + b + a - d * (w - 1) - 1) // s + 1 for n, w, s, d, b, a in parts)
+
+
+def _square(batch: int, size: int, channels: int, outputs: int, window: int, **options: Any) -> Case:
+    pad = options.pop("pad", 0)
+    pair = {name: (options.pop(name, 1),) * 2 for name in ("strides", "dilations")}
+    return Case(
+        batch,
+        (size, size),
+        channels,
+        outputs,
+        (window, window),
+        **pair,
+        before=(pad, pad),
+        after=(pad, pad),
+        **options,
+    )
+
+
+CASES = [
+    _square(1, 7, 16, 33, 3, pad=1),
+    _square(2, 9, 20, 64, 3, pad=1, strides=2),
+    _square(3, 5, 17, 12, 1),
+    _square(2, 8, 32, 40, 1, strides=2),
+    _square(1, 10, 18, 16, 3, pad=2, dilations=2),
+    _square(2, 23, 3, 35, 7, pad=3, strides=2),
+    _square(1, 4, 1, 5, 5, pad=2),
+    _square(1, 3, 3, 8, 5, pad=4),
+    _square(2, 6, 12, 18, 3, pad=1, groups=3),
+    Case(2, (9, 31), 4, 33, (2, 5), (1, 3), (2, 1), (1, 0), (0, 4)),
+    Case(2, (57,), 24, 10, (5,), (2,), (3,), (4,), (1,)),
+    Case(1, (40,), 2, 10, (9,), (4,), (1,), (3,), (8,)),
+    Case(1, (5, 6, 7), 16, 20, (3, 2, 3), (1, 2, 1), (1, 1, 2), (1, 0, 2), (1, 1, 2)),
+    Case(1, (4, 5, 9), 3, 6, (2, 3, 4), (2, 1, 2), (1, 2, 1), (0, 2, 3), (1, 2, 0)),
+]
+
+
+def _expected(x: np.ndarray[Any, Any], w: np.ndarray[Any, Any], case: Case) -> np.ndarray[Any, Any]:
+    """x [N, spatial..., C] and w [O, C / groups, window...]: [N, out..., O], tap by tap in float64."""
+    padding = [(0, 0), *zip(case.before, case.after, strict=True), (0, 0)]
+    padded = np.pad(x.astype(np.float64), padding)
+    result = np.zeros((case.batch, *case.out, case.outputs))
+    inputs, outputs = case.channels // case.groups, case.outputs // case.groups
+    for tap in itertools.product(*map(range, case.window)):
+        parts = zip(tap, case.dilations, case.strides, case.out, strict=True)
+        region = tuple(slice(t * d, t * d + s * (n - 1) + 1, s) for t, d, s, n in parts)
+        pixels = padded[(slice(None), *region)]
+        for group in range(case.groups):
+            own = slice(group * outputs, (group + 1) * outputs)
+            result[..., own] += (
+                pixels[..., group * inputs : (group + 1) * inputs] @ w[(own, slice(None), *tap)].T
+            )
+    return result
+
+
+def _arguments(
+    case: Case, form: ConvForm, tiling: Tiling, x: Any, w: Any, y: Any
+) -> tuple[tuple[Any, ...], int, int]:
+    """The kernel's arguments, its tiles, its scratch."""
+    pixels, outputs = case.batch * int(np.prod(case.out)), case.outputs // case.groups
+    inputs = case.channels // case.groups
+    geometry = zip(case.size, case.out, case.strides, case.dilations, case.before, strict=True)
+    arguments = (
+        *(x, pack_conv(w, case.groups, form.tile.columns), y, case.outputs, 0),
+        *(pixels, outputs, case.channels, inputs),
+        *itertools.chain.from_iterable(geometry),
+        *(tiling.rows, tiling.panels),
+    )
+    return arguments, form.tiles(pixels, outputs, case.groups, tiling), form.scratch(inputs, tiling)
+
+
+def _operands(case: Case, dtype: str) -> tuple[Any, Any, Any]:
+    x = RNG.standard_normal((case.batch, *case.size, case.channels)).astype(dtype)
+    w = RNG.standard_normal((case.outputs, case.channels // case.groups, *case.window)).astype(dtype)
+    y = aligned((case.batch, *case.out, case.outputs), dtype)
+    y[...] = np.nan
+    return x, w, y
+
+
+def _form(case: Case, dtype: str = "float32") -> ConvForm:
+    tile = tile_shape(HOST, dtype, case.outputs // case.groups)
+    return ConvForm(tile, case.window, merges_taps(case.channels, case.groups, case.dilations), False)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_convolution(case: Case) -> None:
+    form = _form(case)
+    if form not in COMPILED:
+        COMPILED[form] = CompiledKernel(conv_source(form, store_epilogue("float32")))
+    x, w, y = _operands(case, "float32")
+    expected = _expected(x, w, case)
+    pixels, outputs = case.batch * int(np.prod(case.out)), case.outputs // case.groups
+    chosen = conv_tiling(form, pixels, outputs, case.channels // case.groups, HOST)
+    for tiling in (chosen, Tiling(form.tile.rows, 1), Tiling(5 * form.tile.rows, 2)):
+        y[...] = np.nan
+        arguments, tiles, scratch = _arguments(case, form, tiling, x, w, y)
+        assert COMPILED[form](arguments, tiles, scratch, cuts=[tiles // 2]) == 0
+        np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_float64() -> None:
+    case = _square(1, 6, 5, 9, 3, pad=1)
+    form = _form(case, "float64")
+    kernel = CompiledKernel(conv_source(form, store_epilogue("float64")))
+    x, w, y = _operands(case, "float64")
+    arguments, tiles, scratch = _arguments(case, form, Tiling(form.tile.rows, 1), x, w, y)
+    assert kernel(arguments, tiles, scratch) == 0
+    np.testing.assert_allclose(y, _expected(x, w, case), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("index", [0, 6])
+def test_text_runs_uncompiled(index: int) -> None:
+    case = CASES[index]
+    form = _form(case)
+    x, w, y = _operands(case, "float32")
+    arguments, tiles, scratch = _arguments(case, form, Tiling(2 * form.tile.rows, 1), x, w, y)
+    assert run_uncompiled(conv_source(form, store_epilogue("float32")), arguments, tiles, scratch) == 0
+    np.testing.assert_allclose(y, _expected(x, w, case), rtol=1e-4, atol=1e-4)
+
+
+def test_images_do_not_change_each_other_s_bits() -> None:
+    case = CASES[1]
+    form = _form(case)
+    x, w, y = _operands(case, "float32")
+    kernel = CompiledKernel(conv_source(form, store_epilogue("float32")))
+    kernel(*_arguments(case, form, Tiling(3 * form.tile.rows, 2), x, w, y))
+    one = Case(**{**case.__dict__, "batch": 1})
+    alone = aligned((1, *case.out, case.outputs))
+    kernel(*_arguments(one, form, Tiling(form.tile.rows, 1), x[1:2].copy(), w, alone))
+    np.testing.assert_array_equal(alone[0], y[1])
+
+
+def test_only_few_channels_are_merged() -> None:
+    assert merges_taps(3, 1, (1, 1))
+    assert not merges_taps(64, 1, (1, 1))
+    assert not merges_taps(3, 3, (1, 1))
+    assert not merges_taps(3, 1, (1, 2))
+    assert not merges_taps(None, 1, (1, 1))
