@@ -5,7 +5,7 @@ Nothing here imports torch: the benchmark reads finished ONNX files, which `benc
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,23 +15,26 @@ from numpy.typing import NDArray
 
 DEFAULT_FOLDER = Path(__file__).resolve().parent.parent / "build" / "zoo"
 
-Feed = dict[str, NDArray[Any]]
+Array = NDArray[Any]
+Feed = dict[str, Array]
 
 
 @dataclass(frozen=True)
 class ZooModel:
-    """One benchmark model.
+    """One row of the benchmark: an ONNX file, and the sizes that its symbolic dimensions take.
 
-    `family` names the module that builds it ("timm", "transformer", "recurrent", "digits"); `sizes`
-    are the values that its symbolic dimensions take in the benchmark.
+    `family` names what builds the file ("timm", "transformer", "recurrent", "digits"); `file` is its name
+    where that is not the row's.
     """
 
     name: str
     family: str
     sizes: Mapping[str, int] = field(default_factory=dict)
+    file: str = ""
 
     def path(self, folder: Path) -> Path:
-        return folder / f"{self.name}.onnx"
+        """Where the ONNX file is, or will be, in the zoo's folder."""
+        return folder / f"{self.file or self.name}.onnx"
 
 
 TIMM_NAMES = (
@@ -50,6 +53,7 @@ TIMM_NAMES = (
 TRANSFORMER_NAMES = ("bert-base", "distilbert", "gpt2")
 RECURRENT_NAMES = ("lstm", "gru")
 DIGITS_NAMES = ("digits-linear", "digits-mlp", "digits-forest", "digits-boosting", "digits-svc")
+DIGITS_ROWS = 1797
 
 MODELS = (
     *(ZooModel(name, "timm") for name in TIMM_NAMES),
@@ -57,11 +61,15 @@ MODELS = (
     ZooModel("bert-base-symbolic", "transformer", {"batch": 1, "sequence": 100}),
     *(ZooModel(name, "recurrent") for name in RECURRENT_NAMES),
     *(ZooModel(name, "digits", {"batch": 1}) for name in DIGITS_NAMES),
+    *(
+        ZooModel(f"{name}, {DIGITS_ROWS} rows", "digits", {"batch": DIGITS_ROWS}, name)
+        for name in DIGITS_NAMES
+    ),
 )
 BY_NAME = {model.name: model for model in MODELS}
 
 
-def select(names: list[str]) -> list[ZooModel]:
+def select(names: Sequence[str]) -> list[ZooModel]:
     """The models called `names`, or all of them; KeyError lists what there is."""
     unknown = sorted(set(names) - set(BY_NAME))
     if unknown:
@@ -87,21 +95,28 @@ def token_ids(batch: int, length: int, seed: int, vocabulary: int = 30000) -> ND
     return np.random.default_rng(seed).integers(0, vocabulary, (batch, length))
 
 
-def make_feed(model: ZooModel, inputs: list[tuple[str, list[int | str | None]]], seed: int = 0) -> Feed:
+def digits(rows: int) -> NDArray[np.float32]:
+    """The first rows of scikit-learn's digits, [rows, 64] with values 0 to 16."""
+    from sklearn.datasets import load_digits
+
+    return load_digits().data[:rows].astype(np.float32)
+
+
+def make_feed(model: ZooModel, inputs: Sequence[tuple[str, Sequence[int | str]]], seed: int = 0) -> Feed:
     """Values for the model's `inputs`, given as (name, declared shape) pairs."""
     feed: Feed = {}
     for name, declared in inputs:
-        shape = [size if isinstance(size, int) else model.sizes[str(size)] for size in declared]
+        shape = [size if isinstance(size, int) else model.sizes[size] for size in declared]
         if name == "input_ids":
             feed[name] = token_ids(shape[0], shape[1], seed)
         elif name == "attention_mask":
             feed[name] = np.ones(shape, np.int64)
         elif name == "token_type_ids":
-            feed[name] = np.random.default_rng(seed).integers(0, 2, shape)
+            feed[name] = token_ids(shape[0], shape[1], seed, vocabulary=2)
         elif model.family == "timm":
             feed[name] = images(shape[0], shape[1], shape[2], seed)
         elif model.family == "digits":
-            feed[name] = np.random.default_rng(seed).integers(0, 17, shape).astype(np.float32)
+            feed[name] = digits(shape[0])
         else:
             feed[name] = np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
     return feed

@@ -44,7 +44,7 @@ def export(model: ZooModel, path: Path) -> None:
     """
     data, labels = load_digits(return_X_y=True)
     train_data, _, train_labels, _ = train_test_split(data, labels, random_state=0)
-    trained = classifier(model.name).fit(train_data, train_labels)
+    trained = classifier(model.file or model.name).fit(train_data, train_labels)
     converted = to_onnx(
         trained,
         initial_types=[("image", FloatTensorType([None, data.shape[1]]))],

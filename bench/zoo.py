@@ -32,7 +32,8 @@ def ensure(model: ZooModel, folder: Path) -> Path:
 
 
 def write_index(folder: Path) -> None:
-    ready = [model.path(folder) for model in MODELS if model.path(folder).exists()]
+    paths = dict.fromkeys(model.path(folder) for model in MODELS)
+    ready = [path for path in paths if path.exists()]
     lines = [f"{path.name}\t{path.stat().st_size} bytes\t{path.resolve()}\n" for path in ready]
     (folder / "INDEX.txt").write_text("".join(lines))
 
