@@ -1,7 +1,8 @@
 """One compile worker: `python -m onnxsmith_compiler.kernel_worker`, driven over its standard streams.
 
 Messages are those of `onnxsmith.protocol`. The first one is "start", with "target" (fields of Target) and
-"memory_bytes" (a limit of this process's address space, or 0). Then, one after another:
+"memory_bytes" (a limit of this process's address space, or 0); its answer is "ready". Then, one after
+another:
 
 | "kind"        | members                          | answer                                             |
 |---------------|----------------------------------|----------------------------------------------------|
@@ -58,6 +59,7 @@ def serve(incoming: IO[bytes], outgoing: IO[bytes]) -> None:
     start, _ = received
     _limit_memory(start["memory_bytes"])
     compiler = _warm_compiler(Target(**start["target"]))
+    protocol.send(outgoing, {"kind": "ready"})
     while (received := protocol.receive(incoming)) is not None:
         message, _ = received
         try:

@@ -44,9 +44,10 @@ class Store(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """What one worker may use: seconds for one kernel, bytes of address space (0: no limit)."""
+    """What one worker may use: seconds for one kernel, and to start; bytes of address space (0: no limit)."""
 
     seconds: float = 120.0
+    start_seconds: float = 120.0
     memory_bytes: int = 8 << 30
 
 
@@ -55,6 +56,7 @@ class Worker:
 
     def __init__(self, target: Target, limits: Limits) -> None:
         self._limits = limits
+        self._ready = False
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (closed by close)
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", kernel_worker.__name__],
@@ -73,21 +75,12 @@ class Worker:
 
         KernelCompileError where it does not compile, WorkerCrash where the process died or took too long.
         """
-        expired = threading.Event()
-        timer = threading.Timer(self._limits.seconds, self._expire, (expired,))
-        timer.daemon = True
-        timer.start()
-        try:
+        if not self._ready:
+            self._receive(self._limits.start_seconds, f"{label}: at the start of a compile worker")
+            self._ready = True
+        with contextlib.suppress(BrokenPipeError):
             self._send(request)
-            assert self._process.stdout is not None
-            received = protocol.receive(self._process.stdout)
-        except (OSError, EOFError, ValueError):
-            received = None
-        finally:
-            timer.cancel()
-        if received is None:
-            raise WorkerCrash(f"{label}: {self._cause_of_death(expired.is_set())}")
-        answer, data = received
+        answer, data = self._receive(self._limits.seconds, label)
         if answer["kind"] == "error":
             raise getattr(compile_errors, answer["type"])(answer["message"])
         return data
@@ -105,13 +98,29 @@ class Worker:
         assert self._process.stdin is not None
         protocol.send(self._process.stdin, message)
 
+    def _receive(self, seconds: float, label: str) -> tuple[Message, bytes]:
+        """The next message; WorkerCrash, and a dead process, where none comes within `seconds`."""
+        expired = threading.Event()
+        timer = threading.Timer(seconds, self._expire, (expired,))
+        timer.daemon = True
+        timer.start()
+        try:
+            assert self._process.stdout is not None
+            received = protocol.receive(self._process.stdout)
+        except (OSError, EOFError, ValueError):
+            received = None
+        finally:
+            timer.cancel()
+        if received is None:
+            late = f"took longer than {seconds:g} s"
+            raise WorkerCrash(f"{label}: {late if expired.is_set() else self._cause_of_death()}")
+        return received
+
     def _expire(self, expired: threading.Event) -> None:
         expired.set()
         self._process.kill()
 
-    def _cause_of_death(self, expired: bool) -> str:
-        if expired:
-            return f"took longer than {self._limits.seconds:g} s to compile"
+    def _cause_of_death(self) -> str:
         try:
             code = self._process.wait(_SECONDS_TO_DIE)
         except subprocess.TimeoutExpired:

@@ -6,10 +6,10 @@ import ctypes
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 
 import pytest
+
 from onnxsmith_compiler import workers
 from onnxsmith_compiler.codegen.compile_errors import KernelCompileError, WorkerCrash
 from onnxsmith_compiler.codegen.elf_linker import link_shared_library
@@ -66,7 +66,7 @@ def test_store_is_asked_first_and_filled() -> None:
     with CompilePool(1, TARGET, store) as pool:
         objects = pool.compile([adder(4)])
     assert store.kept == objects
-    store.kept = {key: b"from the store" for key in objects}
+    store.kept = dict.fromkeys(objects, b"from the store")
     with CompilePool(1, TARGET, store) as pool:
         assert set(pool.compile([adder(4)]).values()) == {b"from the store"}
         assert not pool._started
@@ -75,7 +75,7 @@ def test_store_is_asked_first_and_filled() -> None:
 def test_an_error_names_the_kernel_and_the_others_are_compiled() -> None:
     store = MemoryStore()
     with CompilePool(2, TARGET, store) as pool:
-        with pytest.raises(KernelCompileError, match="bad one: (?s:.*)absent"):
+        with pytest.raises(KernelCompileError, match=r"bad one: (?s:.*)absent"):
             pool.compile([adder(1), BAD, adder(2)])
         assert set(store.kept) == {kernel_key(adder(1), TARGET), kernel_key(adder(2), TARGET)}
         assert len(pool.compile([adder(3)])) == 1
@@ -123,13 +123,15 @@ def fragile(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> None:
     [
         ("abort", "died of SIGABRT: LLVM ERROR: out of registers"),
         ("exit", "died with status 3"),
-        ("sleep", "took longer than 2 s"),
+        ("sleep", "took longer than 4 s"),
     ],
 )
 def test_a_crash_names_the_kernel_and_the_rest_goes_on(fragile: None, label: str, why: str) -> None:
-    crashing = KernelSource(label, adder(0).text + "# first, because it is the longest\n", adder(0).parameters)
+    crashing = KernelSource(
+        label, adder(0).text + "# first, because it is the longest\n", adder(0).parameters
+    )
     store = MemoryStore()
-    with CompilePool(1, TARGET, store, Limits(seconds=2)) as pool:
+    with CompilePool(1, TARGET, store, Limits(seconds=4)) as pool:
         pool.compile([adder(9)])
         with pytest.raises(WorkerCrash, match=f"kernel {label}: .*{why}"):
             pool.compile([crashing, adder(1), adder(2)])
@@ -140,7 +142,9 @@ def test_a_crash_names_the_kernel_and_the_rest_goes_on(fragile: None, label: str
 def test_memory_limit_stops_a_worker_and_not_the_caller() -> None:
     with (
         CompilePool(1, TARGET, limits=Limits(memory_bytes=100 << 20)) as pool,
-        pytest.raises(WorkerCrash, match="kernel add 8: the compile worker died with status 1"),
+        pytest.raises(
+            WorkerCrash, match=r"kernel add 8: at the start of a compile worker: .* died with status 1"
+        ),
     ):
         pool.compile([adder(8)])
 
@@ -153,20 +157,25 @@ def test_an_expression_too_deep_for_python_is_an_error_of_its_kernel() -> None:
         assert len(pool.compile([adder(8)])) == 1
 
 
-def test_start_returns_before_the_workers_are_ready() -> None:
-    start = time.perf_counter()
+def held_workers(pool: CompilePool, count: int) -> list[workers.Worker]:
+    held = [pool._idle.get() for _ in range(count)]
+    for worker in held:
+        pool._idle.put(worker)
+    return [worker for worker in held if worker is not None]
+
+
+def test_start_does_not_wait_for_the_workers() -> None:
     with CompilePool(2, TARGET) as pool:
         pool.start()
-        assert time.perf_counter() - start < 0.2
+        assert [worker._ready for worker in held_workers(pool, 2)] == [False, False]
+        pool.compile([adder(5), adder(6)])
+        assert any(worker._ready for worker in held_workers(pool, 2))
 
 
 def test_close_ends_the_processes() -> None:
     pool = CompilePool(2, TARGET)
     pool.compile([adder(5)])
-    held = [pool._idle.get() for _ in range(2)]
-    processes = [worker._process for worker in held if worker is not None]
-    for worker in held:
-        pool._idle.put(worker)
+    processes = [worker._process for worker in held_workers(pool, 2)]
     pool.close()
     assert len(processes) == 2 and all(process.poll() is not None for process in processes)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+
 from onnxsmith_compiler.codegen import llvm_backend
 from onnxsmith_compiler.codegen.elf_linker import link_shared_library
 from onnxsmith_compiler.codegen.namespace import define_kernel

@@ -8,6 +8,7 @@ import time
 
 import pytest
 from kernel_harness import host, load
+
 from onnxsmith_compiler.codegen import llvm_backend
 from onnxsmith_compiler.codegen.elf_linker import LinkError, link_shared_library
 from onnxsmith_compiler.codegen.target import Target
@@ -63,19 +64,25 @@ def test_exports_everything_unless_told() -> None:
 
 def test_many_exports_are_all_found_by_hash() -> None:
     body = "\n".join(f"define i64 @symbol_{i}(i64 %x) {{\n ret i64 {i}\n}}" for i in range(300))
-    library = load(link_shared_library({"all": compiled(body)}, [f"symbol_{i}" for i in range(300)], "all.so"))
+    library = load(
+        link_shared_library({"all": compiled(body)}, [f"symbol_{i}" for i in range(300)], "all.so")
+    )
     assert [call(library, f"symbol_{i}", 0) for i in range(300)] == list(range(300))
 
 
 def test_two_libraries_are_told_apart() -> None:
-    one = load(link_shared_library({"a": compiled("define i64 @f(i64 %x) {\n ret i64 1\n}")}, ["f"], "one.so"))
-    two = load(link_shared_library({"a": compiled("define i64 @f(i64 %x) {\n ret i64 2\n}")}, ["f"], "two.so"))
+    one = load(
+        link_shared_library({"a": compiled("define i64 @f(i64 %x) {\n ret i64 1\n}")}, ["f"], "one.so")
+    )
+    two = load(
+        link_shared_library({"a": compiled("define i64 @f(i64 %x) {\n ret i64 2\n}")}, ["f"], "two.so")
+    )
     assert (call(one, "f", 0), call(two, "f", 0)) == (1, 2)
 
 
 def test_code_is_not_writable_and_data_is_not_executable() -> None:
     image = link_shared_library({"t": table_of("f")}, ["f"], "t.so")
-    count, = struct.unpack_from("<H", image, 56)
+    (count,) = struct.unpack_from("<H", image, 56)
     headers = [struct.unpack_from("<IIQQQQQQ", image, 64 + 56 * index) for index in range(count)]
     loaded = [flags for kind, flags, *_ in headers if kind == 1]
     assert loaded == [4, 5, 6]
@@ -89,7 +96,10 @@ def test_code_is_not_writable_and_data_is_not_executable() -> None:
         ("@g = internal global i64 0\ndefine ptr @f() {\n ret ptr @g\n}", "not code or read-only"),
         ("@g = thread_local global i64 3\ndefine ptr @f() {\n ret ptr @g\n}", "not code or read-only"),
         ("declare void @puts(i64)\ndefine void @f() {\n call void @puts(i64 1)\n ret void\n}", "puts"),
-        ("@g = constant ptr @f\ndefine ptr @f() {\n %p = load volatile ptr, ptr @g\n ret ptr %p\n}", "section|position"),
+        (
+            "@g = constant ptr @f\ndefine ptr @f() {\n %p = load volatile ptr, ptr @g\n ret ptr %p\n}",
+            "section|position",
+        ),
     ],
 )
 def test_refuses_what_needs_the_dynamic_linker(text: str, why: str) -> None:
@@ -118,7 +128,9 @@ def test_refuses_damaged_and_mixed_objects() -> None:
         with pytest.raises(LinkError):
             link_shared_library({"cut": whole[:cut]}, ["f"], "t.so")
     with pytest.raises(LinkError, match="machine"):
-        link_shared_library({"a": table_of("f"), "b": compiled("define void @g() {\n ret void\n}", ARM)}, [], "t.so")
+        link_shared_library(
+            {"a": table_of("f"), "b": compiled("define void @g() {\n ret void\n}", ARM)}, [], "t.so"
+        )
 
 
 def _words(image: bytes, at: int, count: int) -> tuple[int, ...]:
@@ -126,7 +138,7 @@ def _words(image: bytes, at: int, count: int) -> tuple[int, ...]:
 
 
 def _segment(image: bytes, flags: int) -> int:
-    count, = struct.unpack_from("<H", image, 56)
+    (count,) = struct.unpack_from("<H", image, 56)
     headers = [struct.unpack_from("<IIQQQQQQ", image, 64 + 56 * index) for index in range(count)]
     return next(offset for kind, found, offset, *_ in headers if kind == 1 and found == flags)
 

@@ -6,6 +6,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 from kernel_harness import Loaded, ReferenceContext, host, kernel, run_reference
+
 from onnxsmith_compiler.codegen.compile_errors import KernelCompileError
 from onnxsmith_compiler.codegen.numba_adapter import compile_kernel
 from onnxsmith_compiler.ir import dtype as dtypes
@@ -129,7 +130,9 @@ def test_wrong_types_are_refused(body: str, names: str) -> None:
 
 def test_reference_refuses_elements_before_the_array() -> None:
     with pytest.raises(IndexError):
-        run_reference(kernel("store(y, 0, load(x, -1))", "float32* x", "float32* y"), *np.zeros((2, 4), np.float32))
+        run_reference(
+            kernel("store(y, 0, load(x, -1))", "float32* x", "float32* y"), *np.zeros((2, 4), np.float32)
+        )
 
 
 def test_float16_rounds_to_even() -> None:

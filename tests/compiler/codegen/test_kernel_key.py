@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+
 from onnxsmith_compiler.codegen import kernel_key as module
 from onnxsmith_compiler.codegen.kernel_key import compiler_digest, kernel_key, kernel_symbol
 from onnxsmith_compiler.codegen.source import KernelSource, Parameter
@@ -29,7 +30,8 @@ def test_source_is_in_the_key(other: KernelSource) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"cpu": "znver4"}, {"features": "+avx2"}, {"vector_bits": 128}, {"triple": "x86_64-pc-linux-musl"}]
+    "change",
+    [{"cpu": "znver4"}, {"features": "+avx2"}, {"vector_bits": 128}, {"triple": "x86_64-pc-linux-musl"}],
 )
 def test_target_is_in_the_key(change: dict[str, object]) -> None:
     assert kernel_key(SOURCE, dataclasses.replace(TARGET, **change)) != kernel_key(SOURCE, TARGET)  # type: ignore[arg-type]

@@ -9,6 +9,7 @@ import numba
 import numpy as np
 import pytest
 from kernel_harness import Loaded, assembly, host, kernel, load
+
 from onnxsmith_compiler.codegen.compile_errors import KernelCompileError, UndefinedSymbolError
 from onnxsmith_compiler.codegen.elf_linker import link_shared_library
 from onnxsmith_compiler.codegen.kernel_function import helper, intrinsic
@@ -93,7 +94,9 @@ def test_products_and_sums_contract_and_nothing_else() -> None:
     fused = kernel("store(y, 0, load(x, 0) * load(x, 1) + load(x, 2))", "float32* x", "float32* y!")
     assert "vfmadd" in assembly(fused, V4)
     x, y = np.array([np.inf, 1.0], np.float32), np.zeros(1, np.float32)
-    Loaded(kernel("store(y, 0, (load(x, 0) + load(x, 1)) - load(x, 0))", "float32* x", "float32* y!"), host())(x, y)
+    Loaded(
+        kernel("store(y, 0, (load(x, 0) + load(x, 1)) - load(x, 0))", "float32* x", "float32* y!"), host()
+    )(x, y)
     assert np.isnan(y[0])
 
 
@@ -108,7 +111,11 @@ store(y, 1, load(x, 0))
     Loaded(kernel(body, "float32* x", "float32* y"), host())(x, x)
     assert x[1] == 2.0
     loads = [
-        len(re.findall(r"vmovss\s+\S*\(%r\w+\), %xmm|vaddss\s+\(%r", assembly(kernel(body, "float32* x", y), V4)))
+        len(
+            re.findall(
+                r"vmovss\s+\S*\(%r\w+\), %xmm|vaddss\s+\(%r", assembly(kernel(body, "float32* x", y), V4)
+            )
+        )
         for y in ("float32* y", "float32* y!")
     ]
     assert loads[1] < loads[0]

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+
 from onnxsmith_compiler.codegen import target as module
 from onnxsmith_compiler.codegen.target import Target
 
@@ -20,7 +21,8 @@ def test_host_describes_this_machine() -> None:
 
 
 @pytest.mark.parametrize(
-    ("level", "bits", "registers", "fma"), [("v2", 128, 16, False), ("v3", 256, 16, True), ("v4", 512, 32, True)]
+    ("level", "bits", "registers", "fma"),
+    [("v2", 128, 16, False), ("v3", 256, 16, True), ("v4", 512, 32, True)],
 )
 def test_generic_levels(level: str, bits: int, registers: int, fma: bool) -> None:
     target = Target.generic_x86_64(level)  # type: ignore[arg-type]
@@ -32,7 +34,12 @@ def test_generic_levels(level: str, bits: int, registers: int, fma: bool) -> Non
 
 def test_generic_arm() -> None:
     target = Target.generic_aarch64()
-    assert (target.vector_bits, target.vector_registers, target.fma, target.native_half) == (128, 32, True, True)
+    assert (target.vector_bits, target.vector_registers, target.fma, target.native_half) == (
+        128,
+        32,
+        True,
+        True,
+    )
 
 
 def _cache(folder: Path, index: int, kind: str, level: str, size: str) -> None:
