@@ -16,11 +16,19 @@ from typing import TypeAlias, Union
 Dim: TypeAlias = Union[int, "Poly"]
 
 
+SIGNED_PREFIX = "?late"
+"""How the names of symbols begin that may be negative: elements of a tensor, not sizes of one."""
+
+
 @dataclass(frozen=True)
 class Symbol:
-    """A size known when the program runs; never negative unless it is bound to a tensor's element."""
+    """An integer known when the program runs; never negative unless it is `signed`."""
 
     name: str
+
+    @property
+    def signed(self) -> bool:
+        return self.name.startswith(SIGNED_PREFIX)
 
     def __str__(self) -> str:
         return self.name
@@ -313,6 +321,9 @@ def bounds_of(dim: Dim) -> tuple[Dim | None, Dim | None]:
 def _monomial_bounds(monomial: Monomial) -> tuple[Dim | None, Dim | None]:
     low: Dim = 1
     high: Dim | None = 1
+    signed = any(isinstance(atom, Symbol) and atom.signed for atom in monomial)
+    if signed and not all(isinstance(atom, Symbol) for atom in monomial):
+        return None, None
     for atom in monomial:
         least, greatest = _atom_bounds(atom)
         if least is None:
@@ -339,7 +350,7 @@ def _atom_bounds(atom: Atom) -> tuple[Dim | None, Dim | None]:
 
 
 def is_nonnegative(dim: Dim) -> bool:
-    """Whether dim >= 0 is certain, taking every symbol to be at least 0."""
+    """Whether dim >= 0 is certain, taking every symbol that is not signed to be at least 0."""
     low, _ = bounds_of(dim)
     if low is None:
         return False
@@ -347,7 +358,10 @@ def is_nonnegative(dim: Dim) -> bool:
 
 
 def _plain(monomial: Monomial) -> bool:
-    return all(isinstance(atom, Symbol | LoopIndex | Remainder) for atom in monomial)
+    return all(
+        (isinstance(atom, Symbol) and not atom.signed) or isinstance(atom, LoopIndex | Remainder)
+        for atom in monomial
+    )
 
 
 def is_within(dim: Dim, limit: Dim) -> bool:

@@ -163,7 +163,13 @@ class GraphBuilder:
         return value
 
     def late_symbol(self, source: Value, element: int = 0, stem: str = "late") -> Dim:
-        """A fresh symbol that a run binds to an element of `source`."""
+        """The symbol that a run binds to an element of `source`.
+
+        It is taken to be possibly negative where `stem` is "late" and never to be where it is another.
+        """
+        for known in self.late_symbols:
+            if known.source is source and known.element == element and known.name.startswith(f"?{stem}"):
+                return dims.symbol(known.name)
         name = self.unique(f"?{stem}")
         self.late_symbols.append(LateSymbol(name, source, element))
         return dims.symbol(name)

@@ -1,0 +1,33 @@
+"""What is known of Dims at compile time: signs and ranges of symbols, loop indices and their sums."""
+
+from __future__ import annotations
+
+from onnxsmith_compiler.ir import dim as dims
+from onnxsmith_compiler.ir import loop
+from onnxsmith_compiler.ir.dim import LoopIndex
+
+SIZE = dims.symbol("batch")
+ELEMENT = dims.symbol("?late_0")
+INDEX = LoopIndex("i", 10)
+
+
+def test_sizes_are_not_negative_but_elements_of_tensors_may_be() -> None:
+    assert dims.is_nonnegative(SIZE)
+    assert dims.is_nonnegative(SIZE * SIZE + 3)
+    assert not dims.is_nonnegative(ELEMENT)
+    assert not dims.is_nonnegative(SIZE + ELEMENT)
+
+
+def test_range_of_an_index_times_a_signed_symbol_is_unknown() -> None:
+    position = dims.from_atom(INDEX)
+    assert dims.bounds_of(position * SIZE) == (0, 9 * SIZE)
+    assert dims.bounds_of(position * ELEMENT) == (None, None)
+    assert dims.bounds_of(position + ELEMENT) == (ELEMENT, ELEMENT + 9)
+
+
+def test_a_shift_by_a_signed_symbol_is_checked_on_both_sides() -> None:
+    position = dims.from_atom(INDEX)
+    assert loop.in_range(position, 10) is None
+    check = loop.in_range(position + ELEMENT, 10 + ELEMENT)
+    assert check is not None
+    assert "ge(" in str(check)
