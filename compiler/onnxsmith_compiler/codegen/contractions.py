@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from onnxsmith_compiler.codegen.conv_source import ConvForm, conv_source, conv_tiling, merges_taps
 from onnxsmith_compiler.codegen.epilogue import Epilogue
 from onnxsmith_compiler.codegen.kernel_text import KernelText, PrintedKernel, PrintedStep
 from onnxsmith_compiler.codegen.loop_shape import flatten, join_axes
@@ -17,7 +18,7 @@ from onnxsmith_compiler.ir.dim import Dim, LoopIndex
 from onnxsmith_compiler.ir.dtype import DType
 from onnxsmith_compiler.ir.graph import Value
 from onnxsmith_compiler.ir.loop import Computation
-from onnxsmith_compiler.ops.packed import PackedMatMul
+from onnxsmith_compiler.ops.packed import PackedConv, PackedMatMul
 from onnxsmith_compiler.ops.view import delinearize
 from onnxsmith_compiler.schedule.groups import ContractGroup
 
@@ -26,6 +27,8 @@ def print_contraction(group: ContractGroup, target: Target) -> Iterable[PrintedS
     match group.contract.kernel:
         case PackedMatMul() as kernel:
             yield _matmul(group, kernel, target)
+        case PackedConv() as kernel:
+            yield _conv(group, kernel, target)
         case kernel:
             raise TypeError(f"no template for {kernel.name}")
 
@@ -92,7 +95,7 @@ def _matmul(group: ContractGroup, kernel: PackedMatMul, target: Target) -> Print
     batch = _batch_axes(a.shape[:-2], b.shape[:-3])
     k = a.shape[-1]
     m = a.shape[-2] if batch else dims.product(a.shape[:-1])
-    shape = next(s for s in (tile_shape(target, a.dtype.name, kernel.columns),) if s.columns == kernel.columns)
+    shape = tile_shape(target, a.dtype.name, kernel.columns)
     whole = dims.modulo(kernel.n, kernel.columns) == 0
     form = MatmulForm(shape, whole, len(batch))
     tiling = matmul_tiling(form, _known(m), _known(kernel.n), _known(k), target)
@@ -108,6 +111,42 @@ def _matmul(group: ContractGroup, kernel: PackedMatMul, target: Target) -> Print
         source, arguments, form.tiles(m, kernel.n, products, tiling), form.cost(k, tiling, target), form.scratch(k, tiling)
     )
     return PrintedStep(printed, group.outputs, "matmul", group.origins)
+
+
+def _conv(group: ContractGroup, kernel: PackedConv, target: Target) -> PrintedStep:
+    x, weights = group.operands
+    window, groups = kernel.window, kernel.groups
+    channels = x.shape[-1]
+    group_channels, outputs = dims.floordiv(channels, groups), dims.floordiv(kernel.outputs, groups)
+    positions = group.node.output.shape[1:-1]
+    pixels = dims.product((x.shape[0], *positions))
+    shape = tile_shape(target, x.dtype.name, kernel.columns)
+    merged = merges_taps(_known(channels), groups, window.dilations)
+    form = ConvForm(shape, window.size, merged, dims.modulo(outputs, kernel.columns) == 0)
+    tiling = conv_tiling(form, _known(pixels), _known(outputs), _known(group_channels), target)
+    bound = bind_epilogue(group, pixels, kernel.outputs, batched=False)
+    geometry = [
+        size
+        for axis in range(window.rank)
+        for size in (
+            x.shape[1 + axis],
+            positions[axis],
+            window.strides[axis],
+            window.dilations[axis],
+            window.before[axis],
+        )
+    ]
+    arguments = (
+        x, weights, *bound.arguments, pixels, outputs, channels, group_channels, *geometry, tiling.rows, tiling.panels,
+    )  # fmt: skip
+    printed = PrintedKernel(
+        conv_source(form, bound.epilogue),
+        arguments,
+        form.tiles(pixels, outputs, groups, tiling),
+        form.cost(group_channels, tiling, target),
+        form.scratch(group_channels, tiling),
+    )
+    return PrintedStep(printed, group.outputs, "conv", group.origins)
 
 
 @dataclass(frozen=True)

@@ -338,6 +338,12 @@ def in_range(position: Dim, extent: Dim) -> Expr | None:
     return conjunction(checks)
 
 
+def all_in_range(positions: Index, extents: Index) -> Expr | None:
+    """Whether every position lies within its extent, or None where that is certain."""
+    checks = [in_range(position, extent) for position, extent in zip(positions, extents, strict=True)]
+    return conjunction([check for check in checks if check is not None])
+
+
 def conjunction(conditions: list[Expr]) -> Expr | None:
     """All of the conditions, or None where there are none."""
     result: Expr | None = None

@@ -60,24 +60,9 @@ class PoolLast(Op):
         axes = loop.axes_for(node.output.shape)
         index = loop.index_of(axes)
         taps = tuple(loop.LoopIndex(f"k{axis}", size) for axis, size in enumerate(self.window.size))
-        positions = window_positions(self.window, index[1:-1], loop.index_of(taps))
-        checks = [
-            check
-            for position, extent in zip(positions, x.shape[1:-1], strict=True)
-            if (check := loop.in_range(position, extent)) is not None
-        ]
+        positions = self.window.positions(index[1:-1], loop.index_of(taps))
         body = loop.load(x, (index[0], *positions, index[-1]))
-        return loop.Computation(axes, body, taps, self.kind, loop.conjunction(checks))
-
-
-def window_positions(window: Window, index: Shape, taps: Shape) -> Shape:
-    """Where in the input the tap `taps` of the window at `index` stands; outside it in the padding."""
-    return tuple(
-        position * stride + tap * dilation - before
-        for position, stride, tap, dilation, before in zip(
-            index, window.strides, taps, window.dilations, window.before, strict=True
-        )
-    )
+        return loop.Computation(axes, body, taps, self.kind, loop.all_in_range(positions, x.shape[1:-1]))
 
 
 @dataclass(frozen=True)

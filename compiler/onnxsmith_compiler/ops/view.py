@@ -267,13 +267,8 @@ class Pad(Op):
             return loop.Computation(axes, loop.load(source, origin))
         fill = node.inputs[1]
         assert fill is not None
-        checks = [
-            check
-            for position, extent in zip(index, source.shape, strict=True)
-            if (check := loop.in_range(position, extent)) is not None
-        ]
         inside = loop.load(source, tuple(index))
-        condition = loop.conjunction(checks)
+        condition = loop.all_in_range(tuple(index), source.shape)
         if condition is None:
             return loop.Computation(axes, inside)
         return loop.Computation(axes, loop.Guarded(inside.dtype, condition, inside, loop.load(fill, (0,) * fill.rank)))
