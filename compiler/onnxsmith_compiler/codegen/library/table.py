@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import functools
 import inspect
 import re
 import textwrap
@@ -18,12 +20,26 @@ def _source(function: Callable[..., Any]) -> Text:
     """The function's own source, each name of the call's variant replaced by its text."""
 
     def text(call: LibraryCall) -> str:
-        source = textwrap.dedent(inspect.getsource(function)).replace(f"def {function.__name__}(", "def kernel(", 1)
+        source = _bare(function)
         for name, value in call.variant:
             source = re.sub(rf"\b{name}\b", str(value), source)
         return source
 
     return text
+
+
+@functools.cache
+def _bare(function: Callable[..., Any]) -> str:
+    """The source of `function`, renamed to `kernel`, without docstring, comments and annotations."""
+    (definition,) = ast.parse(textwrap.dedent(inspect.getsource(function))).body
+    assert isinstance(definition, ast.FunctionDef)
+    definition.name = "kernel"
+    definition.returns = None
+    for argument in definition.args.args:
+        argument.annotation = None
+    if ast.get_docstring(definition) is not None:
+        del definition.body[0]
+    return ast.unparse(definition) + "\n"
 
 
 LIBRARY: Mapping[str, Text] = {
