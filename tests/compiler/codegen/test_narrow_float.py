@@ -27,7 +27,7 @@ def without_native_half() -> Target:
 
 
 def float32_samples(dtype: DType) -> np.ndarray:
-    """All values of the type and the float32 numbers around the middles between neighbours, and the extremes."""
+    """All values of the type, the float32 numbers around the middles between neighbours, and extremes."""
     codes = np.arange(1 << dtype.bits, dtype=np.uint16 if dtype.bits == 16 else np.uint8)
     values = codes.view(dtype.storage).astype(np.float64)
     values = np.unique(values[np.isfinite(values)])
