@@ -47,7 +47,7 @@ def load_model(
 ) -> Model:
     """Reads, checks and inlines a model.
 
-    `source` is a path (binary, or text by its suffix: .onnxtxt, .json, .textproto), the bytes of a serialized
+    `source` is a path (binary, or text by its suffix: .json, .textproto, ...), the bytes of a serialized
     ModelProto, or a ModelProto. External data is looked up in `base_dir`, if None in the folder of the path.
     The arrays of the result are views of the file where it stores them as numpy does: do not truncate it.
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 import onnx
-import onnx.parser
 from google.protobuf import json_format, text_format
 from google.protobuf.message import DecodeError
 
@@ -19,6 +18,7 @@ from onnxsmith_compiler.onnx.wire import LARGE, Stripped, strip_payloads
 
 ModelSource: TypeAlias = "str | bytes | os.PathLike[str] | onnx.ModelProto"
 
+_SHOWN_REASON = 200  # characters; some parsers quote the whole text
 _NO_PAYLOADS = Stripped(b"", memoryview(b""), {})
 
 
@@ -34,7 +34,7 @@ def _parse_json(text: str) -> onnx.ModelProto:
     return proto
 
 
-# By suffix, as in the onnx package.
+# By suffix, as in the onnx package; without .onnxtxt, whose parser overflows the stack on deeply nested text.
 _TEXT_PARSERS: Mapping[str, Callable[[str], onnx.ModelProto]] = {
     ".textproto": _parse_textproto,
     ".txtpb": _parse_textproto,
@@ -42,8 +42,6 @@ _TEXT_PARSERS: Mapping[str, Callable[[str], onnx.ModelProto]] = {
     ".pbtxt": _parse_textproto,
     ".json": _parse_json,
     ".onnxjson": _parse_json,
-    ".onnxtxt": onnx.parser.parse_model,
-    ".onnxtext": onnx.parser.parse_model,
 }
 
 
@@ -80,7 +78,8 @@ def _read_file(path: str, folder: str) -> ParsedSource:
     try:
         proto = _TEXT_PARSERS[suffix](bytes(data).decode())
     except Exception as error:  # each of these parsers has error types of its own
-        raise MalformedModel(f"not a model in the text format of {suffix} files: {error}") from None
+        reason = str(error)[:_SHOWN_REASON]
+        raise MalformedModel(f"not a model in the text format of {suffix} files: {reason}") from None
     return ParsedSource(proto, _NO_PAYLOADS, folder)
 
 

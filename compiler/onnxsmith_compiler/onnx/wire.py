@@ -29,6 +29,9 @@ _CHILDREN: dict[str, dict[int, str]] = {
     "SparseTensor": {1: "Tensor", 2: "Tensor"},
     "Tensor": {},
 }
+# AttributeProto's floats, ints and strings have a tag for each, and trees have many: walking over them costs
+# more than copying what follows.
+_ATTRIBUTE_LISTS = frozenset((7, 8, 9))
 _SEGMENT, _SEGMENT_BEGIN, _SEGMENT_END = 3, 1, 2
 
 FLOAT_DATA, RAW_DATA, DOUBLE_DATA = 4, 9, 10
@@ -80,6 +83,8 @@ class _Scanner:
         while at < end:
             tag, after_tag = self._varint(at, end)
             field, wire_type = tag >> 3, tag & 7
+            if kind == "Attribute" and field in _ATTRIBUTE_LISTS:
+                break
             if wire_type != _BYTES:
                 at = self._skip(wire_type, after_tag, end)
                 continue

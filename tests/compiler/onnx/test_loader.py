@@ -43,19 +43,20 @@ def test_every_kind_of_source_gives_the_same_graph(tmp_path: Path) -> None:
         assert (node.op_type, node.version, node.inputs, node.outputs) == ("Relu", 17, ("x",), ("y",))
 
 
-@pytest.mark.parametrize("suffix", [".json", ".textproto", ".onnxtxt"])
+@pytest.mark.parametrize("suffix", [".json", ".textproto"])
 def test_text_formats(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"model{suffix}"
-    onnx.save(relu_model(), path, format={".json": "json", ".textproto": "textproto"}.get(suffix, "onnxtxt"))
+    onnx.save(relu_model(), path, format=suffix[1:])
     assert load_model(path).graph.nodes[0].op_type == "Relu"
 
 
-@pytest.mark.parametrize("suffix", [".json", ".textproto", ".onnxtxt"])
+@pytest.mark.parametrize("suffix", [".json", ".textproto"])
 def test_malformed_text(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"model{suffix}"
-    path.write_text("{<[junk")
-    with pytest.raises(errors.MalformedModel, match="model in the text format"):
-        load_model(path)
+    for text in ("{<[junk", '{"graph":' * 100_000, "graph { node { attribute { g {" * 100_000):
+        path.write_text(text)
+        with pytest.raises(errors.MalformedModel, match="model in the text format"):
+            load_model(path)
 
 
 def test_other_types_are_refused_in_onnxruntimes_words() -> None:
