@@ -79,7 +79,6 @@ class Executor:
         self._input_dtypes = [numpy_dtype(tensor.dtype) for tensor in program.inputs]
         self._output_dtypes = [numpy_dtype(tensor.dtype) for tensor in program.outputs]
         self._no_outputs = [None] * len(program.outputs)
-        self._feed_size = len(program.inputs)
         self._binders = [binder for binder in program.input_symbols if binder is not None]
         self._symbol_slots = [s for s, binder in enumerate(program.input_symbols) if binder is not None]
         self._outputs_of_segment = _outputs_of_segment(program)
@@ -88,7 +87,10 @@ class Executor:
         one_call = len(program.segments) == 1 and native_arrays()
         self._run_natively: Callable[[int, int, int], int] = library.run if one_call else _never
         self.defaults = {name: self._default(name, at) for name, at in program.overridable.items()}
+        self._names = frozenset(tensor.name for tensor in program.inputs)
         self._pick = _feed_picker([tensor.name for tensor in program.inputs], self.defaults)
+        # A feed of so many values, among which all inputs are, has no other names.
+        self._whole_feed = -1 if self.defaults else len(program.inputs)
 
     def run(self, inputs: Sequence[Array | None]) -> list[Array]:
         """The outputs for `inputs`, new arrays that belong to the caller.
@@ -113,7 +115,7 @@ class Executor:
             inputs = self._pick(feed)
         except (KeyError, TypeError):
             return None
-        if len(feed) != self._feed_size and not self._only_defaults_missing(feed):
+        if len(feed) != self._whole_feed and not self._names.issuperset(feed):
             return None
         lane = self._take_lane()
         try:
@@ -161,13 +163,13 @@ class Executor:
             self._give_lane_back(lane)
         return outputs, times
 
+    def idle_bytes(self) -> int:
+        """Bytes of working memory that are kept for later runs, and which `trim` frees."""
+        return sum(lane.memory_bytes() for lane in tuple(self._idle))
+
     def trim(self) -> None:
         """Free the memory that no run uses at present."""
         self._idle.clear()
-
-    def _only_defaults_missing(self, feed: Mapping[str, Any]) -> bool:
-        names = {tensor.name for tensor in self.program.inputs}
-        return bool(self.defaults) and names.issuperset(feed)
 
     def _default(self, name: str, offset: int) -> Array:
         tensor = next(tensor for tensor in self.program.inputs if tensor.name == name)

@@ -117,6 +117,10 @@ class Lane:
             del self._plans[next(iter(self._plans))]
             self._shrink()
 
+    def memory_bytes(self) -> int:
+        """Bytes of memory that the lane holds, its plans' tables left out."""
+        return sum(memory.size for memory in self._memories if memory is not None)
+
     def is_ready(self, plan: Plan, segment: int) -> bool:
         """Whether the segment is bound to the memory that the lane has now."""
         return self._memories[segment] is not None and plan.versions[segment] == self._versions[segment]
