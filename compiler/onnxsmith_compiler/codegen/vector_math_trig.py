@@ -95,6 +95,7 @@ def _add_turn_table(module: ir.Module) -> ir.GlobalVariable:
     table.initializer = ir.Constant(kind, _TURN_TABLE)
     table.global_constant = True
     table.linkage = "internal"
+    table.unnamed_addr = True
     return table
 
 
@@ -259,34 +260,38 @@ def product_error_f64(a: Float, part: Any) -> Float:
 @helper("float64", "float64")
 def quarter_turns_f64(a: Float) -> Float:
     """The quarter turns in a, modulo 4, to about 2^-36."""
-    return modulo_4(product_f64(a, 0)) + modulo_4(product_error_f64(a, 0)) + modulo_4(product_f64(a, 1))
+    return (
+        modulo_4(product_f64(a, int64(0)))
+        + modulo_4(product_error_f64(a, int64(0)))
+        + modulo_4(product_f64(a, int64(1)))
+    )
 
 
-@helper("float64", "float64", "boolean")
-def quadrant_angle_f64(a: Float, low_part: Any) -> Float:
-    """The angle from the nearest quarter turn to a, rounded to float64, or the part that this leaves."""
-    first = modulo_4(product_f64(a, 0))
-    second = modulo_4(product_error_f64(a, 0))
-    third = modulo_4(product_f64(a, 1))
+@helper("float64", "float64", "int64")
+def quadrant_angle_f64(a: Float, part: Any) -> Float:
+    """The angle from the nearest quarter turn to a: part 0 is its float64, part 1 what that leaves."""
+    first = modulo_4(product_f64(a, int64(0)))
+    second = modulo_4(product_error_f64(a, int64(0)))
+    third = modulo_4(product_f64(a, int64(1)))
     rounding = sum_error(first, second)
     rounding_2 = sum_error(first + second, third)
     fraction = quarter_turns_f64(a) - rint(quarter_turns_f64(a))
     # What remains to be added, from large to small: each sum is kept with its error.
-    fourth = product_error_f64(a, 1)
-    fifth = product_f64(a, 2)
+    fourth = product_error_f64(a, int64(1))
+    fifth = product_f64(a, int64(2))
     middle = fourth + fifth
     small = rounding + rounding_2
     high = fraction + middle
     total = high + small
     tail = sum_error(fourth, fifth) + sum_error(rounding, rounding_2)
-    tail = tail + (product_error_f64(a, 2) + product_f64(a, 3))
+    tail = tail + (product_error_f64(a, int64(2)) + product_f64(a, int64(3)))
     tail = tail + (sum_error(fraction, middle) + sum_error(high, small))
     turns = total + tail
     turns_low = tail - (turns - total)
     angle = turns * float64(HALF_PI)
     angle_low = muladd(turns_low, float64(HALF_PI), turns * float64(HALF_PI_LOW))
     angle_low = fma(turns, float64(HALF_PI), -angle) + angle_low
-    return select(low_part, angle_low, angle)
+    return select(part == int64(0), angle, angle_low)
 
 
 @helper("int64", "float64")
@@ -351,7 +356,7 @@ def sin_f64(x: Float) -> Float:
     a = absolute(x)
     quadrant = quadrant_f64(a)
     return odd_f64(
-        x, sin_of_quadrant_f64(quadrant_angle_f64(a, False), quadrant_angle_f64(a, True), quadrant)
+        x, sin_of_quadrant_f64(quadrant_angle_f64(a, int64(0)), quadrant_angle_f64(a, int64(1)), quadrant)
     )
 
 
@@ -360,15 +365,15 @@ def cos_f64(x: Float) -> Float:
     """The cosine of radians, within 1 ulp; NaN of infinities."""
     a = absolute(x)
     quadrant = int64(quadrant_f64(a) + int64(1))
-    return sin_of_quadrant_f64(quadrant_angle_f64(a, False), quadrant_angle_f64(a, True), quadrant)
+    return sin_of_quadrant_f64(quadrant_angle_f64(a, int64(0)), quadrant_angle_f64(a, int64(1)), quadrant)
 
 
 @helper("float64", "float64")
 def tan_f64(x: Float) -> Float:
     """The tangent of radians, within 3 ulp; NaN of infinities."""
     a = absolute(x)
-    r = quadrant_angle_f64(a, False)
-    low = quadrant_angle_f64(a, True)
+    r = quadrant_angle_f64(a, int64(0))
+    low = quadrant_angle_f64(a, int64(1))
     sine = sin_reduced_f64(r, low)
     cosine = cos_reduced_f64(r, low)
     is_even = bit_and(quadrant_f64(a), int64(1)) == int64(0)
