@@ -219,10 +219,29 @@ class _KernelTyping(typing.BaseContext):  # type: ignore[misc]
     """numba's typing, of scalars, ranges and tuples alone."""
 
     def init(self) -> None:
+        self._resolved: dict[tuple[Any, ...], Any] = {}
+        self._callables: dict[Any, types.Type] = {}
         self.install_registry(_typing_rules())
 
     def refresh(self) -> None:
         """Nothing is ever added to the rules."""
+
+    def resolve_value_type(self, val: Any) -> Any:
+        """The type of a global or constant; remembered for functions and scalar types."""
+        if not callable(val):
+            return super().resolve_value_type(val)
+        if val not in self._callables:
+            self._callables[val] = super().resolve_value_type(val)
+        return self._callables[val]
+
+    def resolve_function_type(self, func: Any, args: Any, kws: Any) -> Any:
+        """The signature of a call; remembered, since it depends on the types alone."""
+        if kws:
+            return super().resolve_function_type(func, args, kws)
+        key = (func, *args)
+        if key not in self._resolved:
+            self._resolved[key] = super().resolve_function_type(func, args, kws)
+        return self._resolved[key]
 
 
 class _KernelContext(cpu.CPUContext):  # type: ignore[misc]

@@ -62,9 +62,7 @@ def test_store_rounds_as_ml_dtypes(dtype: DType, native: bool) -> None:
     different = (y.view(np.uint8).reshape(len(x), -1) != expected.view(np.uint8).reshape(len(x), -1)).any(
         1
     ) & ~nan
-    assert not different.any(), [
-        (a, b, c) for a, b, c in zip(x[different], y[different], expected[different])
-    ][:5]
+    assert not different.any(), (x[different][:5], y[different][:5], expected[different][:5])
 
 
 def test_float16_loads_without_native_instructions() -> None:

@@ -1,4 +1,4 @@
-"""From printed text to machine code: the kernel ABI, aliasing, vectors, helpers, errors; numba's internals."""
+"""From printed text to machine code: the kernel ABI, aliasing, vectors, helpers, errors; numba itself."""
 
 from __future__ import annotations
 
