@@ -53,3 +53,7 @@ def main() -> None:
     except _EXPECTED as problem:
         print(f"onnxsmith: {problem}", file=sys.stderr)
         sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -439,31 +439,33 @@ class TestDisagreeingSymbols:
             np.testing.assert_array_equal(a, np.maximum(x, 0))
 
 
-class TestOverridableInitializers:
-    @pytest.fixture(scope="class")
-    def data(self):
-        weight = numpy_helper.from_array(np.array([1, 2, 3], np.float32), "w")
-        return {
-            ir: model(
-                [helper.make_node("Add", ["x", "w"], ["z"])],
-                [tensor("x", ["N", 3]), tensor("w", [3])],
-                [tensor("z", ["N", 3])],
-                [weight],
-                ir=ir,
-                opset=8,
-            )
-            for ir in (3, 8)
-        }
+@pytest.fixture(scope="module")
+def models_with_an_initializer():
+    """z = x + w, whose w is an input and an initializer, by IR version."""
+    weight = numpy_helper.from_array(np.array([1, 2, 3], np.float32), "w")
+    return {
+        ir: model(
+            [helper.make_node("Add", ["x", "w"], ["z"])],
+            [tensor("x", ["N", 3]), tensor("w", [3])],
+            [tensor("z", ["N", 3])],
+            [weight],
+            ir=ir,
+            opset=8,
+        )
+        for ir in (3, 8)
+    }
 
-    def test_described_as_by_onnxruntime(self, data):
+
+class TestOverridableInitializers:
+    def test_described_as_by_onnxruntime(self, models_with_an_initializer):
         for ir in (3, 8):
-            ours, theirs = both(data[ir])
+            ours, theirs = both(models_with_an_initializer[ir])
             for getter in ("get_inputs", "get_overridable_initializers"):
                 expected = [str(argument) for argument in getattr(theirs, getter)()]
                 assert [str(argument) for argument in getattr(ours, getter)()] == expected
 
-    def test_a_feed_replaces_the_value_for_one_run(self, data, random):
-        session = onnxsmith.InferenceSession(data[8])
+    def test_a_feed_replaces_the_value_for_one_run(self, models_with_an_initializer, random):
+        session = onnxsmith.InferenceSession(models_with_an_initializer[8])
         x, w = random(2, 3), random(3)
         for _ in range(2):
             np.testing.assert_array_equal(session.run(None, {"x": x})[0], x + np.float32([1, 2, 3]))
@@ -471,8 +473,8 @@ class TestOverridableInitializers:
         with pytest.raises(InvalidArgument, match="invalid dimensions for input: w"):
             session.run(None, {"x": x, "w": random(4)})
 
-    def test_constant_below_ir_4(self, data, random):
-        session = onnxsmith.InferenceSession(data[3])
+    def test_constant_below_ir_4(self, models_with_an_initializer, random):
+        session = onnxsmith.InferenceSession(models_with_an_initializer[3])
         with pytest.raises(InvalidArgument, match="Invalid input name: w"):
             session.run(None, {"x": random(2, 3), "w": random(3)})
 

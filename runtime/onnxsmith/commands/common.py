@@ -132,7 +132,7 @@ def usage_error(sentence: str) -> Exception:
 def open_session(model: Path, options: SessionOptions) -> InferenceSession:
     """A session for `model`, with a progress bar while it is compiled."""
     with progress_bar(f"Compiling {model}") as progress:
-        return InferenceSession(model, options, on_compile_progress=progress)
+        return InferenceSession(model, options, on_progress=progress)
 
 
 def show(format: Format, title: str, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -1,0 +1,227 @@
+"""The `onnxsmith` program, run as a user runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from onnx import helper
+from small_models import model, tensor
+
+from onnxsmith.commands.bench import measure, summarize
+from onnxsmith.commands.verify import compare
+from onnxsmith.version import __version__
+
+
+def call(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "onnxsmith.cli", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"TERM": "dumb", "COLUMNS": "200"} | environment,
+    )
+
+
+def printed(*arguments: object, **environment: str):
+    """What a command prints as JSON, and nothing else; it must succeed in silence."""
+    done = call(*arguments, "--format", "json", **environment)
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def path(add_model, tmp_path_factory):
+    path = tmp_path_factory.mktemp("models") / "add.onnx"
+    path.write_bytes(add_model)
+    return path
+
+
+def test_version_and_help():
+    assert call("--version").stdout.strip() == __version__
+    done = call("--help")
+    assert done.returncode == 0
+    for command in ("compile", "run", "inspect", "bench", "verify", "cache"):
+        assert command in done.stdout
+
+
+class TestRun:
+    def test_random_inputs_are_seeded_and_outputs_are_saved(self, path, tmp_path):
+        results = []
+        for number, seed in enumerate((1, 1, 2)):
+            file = tmp_path / f"{number}.npz"
+            (row,) = printed("run", path, "--random", "--seed", seed, "--dim", "N=4", "-o", file)
+            assert (row["output"], row["type"], row["shape"]) == ("z", "float32", "[4, 3]")
+            results.append(np.load(file)["z"])
+            assert row["max"] == pytest.approx(results[-1].max())
+        np.testing.assert_array_equal(results[0], results[1])
+        assert not np.array_equal(results[0], results[2])
+
+    def test_inputs_from_files(self, path, tmp_path):
+        x = np.arange(6, dtype=np.float32).reshape(2, 3)
+        np.save(tmp_path / "x.npy", x)
+        np.savez(tmp_path / "both.npz", x=x, y=-x)
+        for inputs in (
+            [f"x={tmp_path / 'x.npy'}", f"y={tmp_path / 'x.npy'}"],
+            [tmp_path / "both.npz", f"y={tmp_path / 'x.npy'}"],
+        ):
+            call("run", path, *inputs, "-o", tmp_path / "z.npz")
+            np.testing.assert_array_equal(np.load(tmp_path / "z.npz")["z"], x + x)
+
+    def test_single_input_needs_no_name(self, relu_model, tmp_path):
+        (tmp_path / "relu.onnx").write_bytes(relu_model)
+        np.save(tmp_path / "x.npy", np.array([-1, 2], np.float32))
+        (row,) = printed("run", tmp_path / "relu.onnx", tmp_path / "x.npy")
+        assert (row["min"], row["max"]) == (0, 2)
+
+    def test_table_goes_to_standard_output(self, path):
+        done = call("run", path, "--random")
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "float32" in done.stdout
+
+    @pytest.mark.parametrize(
+        "arguments, sentence",
+        [
+            (["--random", "--dim", "N"], "NAME=VALUE"),
+            (["--random", "--dim", "N=x"], "'x' is no size"),
+            (["--random", "--dim", "M=2"], "no symbol 'M'"),
+            (["--random", "--level", "7"], "--level"),
+            (["nothing.npy"], "write NAME=nothing.npy"),
+            (["x=nothing.npy"], "cannot be read"),
+            (["--no-such-flag"], "No such option"),
+        ],
+    )
+    def test_wrong_usage_is_status_2(self, path, arguments, sentence):
+        done = call("run", path, *arguments)
+        assert done.returncode == 2
+        assert sentence in " ".join(done.stderr.split())
+
+    def test_what_the_model_refuses_is_one_line_and_status_1(self, path, tmp_path):
+        done = call("run", path)
+        assert done.returncode == 1
+        assert done.stderr.startswith("onnxsmith: Required inputs (['x', 'y']) are missing")
+        done = call("run", tmp_path / "gone.onnx", "--random")
+        assert done.returncode == 1
+        assert done.stderr.count("\n") == 1
+        assert "NO_SUCHFILE" in done.stderr
+
+
+class TestCompile:
+    def test_program_is_found_by_a_session_that_may_not_compile(self, path, tmp_path):
+        cache = str(tmp_path / "cache")
+        (row,) = printed("compile", path, "--dim", "N=5", ONNXSMITH_CACHE_DIR=cache)
+        assert sorted(file.name for file in os.scandir(row["program"])) != []
+        again = printed("compile", path, "--dim", "N=5", ONNXSMITH_CACHE_DIR=cache)[0]
+        assert again["program"] == row["program"]
+        assert again["seconds"] < row["seconds"]
+
+    def test_without_a_cache_it_is_wrong_usage(self, path):
+        done = call("compile", path, ONNXSMITH_CACHE="off")
+        assert done.returncode == 2
+        assert "cache is off" in done.stderr
+
+    def test_unknown_option_of_the_compiler_lists_the_known_ones(self, path):
+        done = call("compile", path, "--option", "speed=11")
+        assert done.returncode == 1
+        assert "no option 'speed'" in done.stderr
+        assert "optimization_level" in done.stderr
+
+
+class TestInspect:
+    def test_tables(self, path):
+        described = printed("inspect", path, "--dim", "N=7")
+        assert [row["name"] for row in described["inputs"]] == ["x", "y"]
+        assert described["inputs"][0]["shape"] == [7, 3]
+        assert described["outputs"][0]["declared shape"] == ["N", 3]
+        assert described["symbols"] == [{"symbol": "N", "from": "dimension 0 of input 'x'", "size": 7}]
+        assert "add" in described["steps"][0]["nodes"]
+        assert described["steps"][0]["tiles"] >= 1
+        assert described["memory"][0]["what"] == "weights"
+
+    def test_sizes_that_are_not_given_are_open(self, path):
+        assert printed("inspect", path)["outputs"][0]["shape"] == [None, 3]
+        assert "dimension 0 of input 'x'" in call("inspect", path).stdout
+
+
+class TestVerify:
+    @pytest.mark.parametrize("reference", ["onnxruntime", "onnx"])
+    def test_agreement_is_status_0(self, path, reference):
+        (row,) = printed("verify", path, "--against", reference, "--dim", "N=3")
+        assert row["agrees"] is True
+        assert row["max error"] == 0
+
+    def test_mismatch_is_status_1(self, tmp_path):
+        data = model([helper.make_node("Exp", ["x"], ["y"])], [tensor("x", [1000])], [tensor("y", [1000])])
+        (tmp_path / "exp.onnx").write_bytes(data)
+        done = call("verify", tmp_path / "exp.onnx", "--rtol", 0, "--atol", 0, "--format", "json")
+        assert done.returncode == 1
+        assert json.loads(done.stdout)[0]["agrees"] is False
+
+    @pytest.mark.parametrize(
+        "result, reference, agrees",
+        [
+            ([1.0, 2.0], [1.0, 2.0], True),
+            ([1.0, 2.0], [1.0, 2.1], False),
+            ([1.0, np.nan], [1.0, np.nan], True),
+            ([1.0, 0.0], [1.0, np.nan], False),
+            ([np.nan, 0.0], [1.0, 0.0], False),
+            ([np.inf, 0.0], [-np.inf, 0.0], False),
+            ([1.0], [1.0, 1.0], False),
+            ([], [], True),
+        ],
+    )
+    def test_compare_floats(self, result, reference, agrees):
+        row = compare("y", np.array(result), np.array(reference), 1e-3, 1e-5)
+        assert row["agrees"] is agrees
+
+    def test_compare_other_types(self):
+        assert compare("y", np.array([1, 2]), np.array([1, 2]), 0, 0)["agrees"]
+        assert not compare("y", np.array([1, 2]), np.array([1, 3]), 0, 0)["agrees"]
+        assert not compare("y", np.array([1, 2]), np.array([1.0, 2.0]), 0, 0)["agrees"]
+        words = np.array(["a", "b"], object)
+        assert compare("y", words, words.copy(), 0, 0)["agrees"]
+
+
+class TestBench:
+    def test_beside_onnxruntime_with_cold_start(self, path):
+        rows = printed(
+            "bench", path, "--seconds", 0.05, "--engine", "onnxsmith", "--engine", "onnxruntime", "--cold"
+        )
+        assert [row["runtime"] for row in rows] == ["onnxsmith", "onnxruntime"]
+        for row in rows:
+            assert 0 < row["min"] <= row["p50"] <= row["p90"] <= row["p99"]
+            assert row["cold import"] > 0 and row["cold session"] > 0 and row["cold first run"] > 0
+
+    def test_unknown_engine_is_wrong_usage(self, path):
+        assert call("bench", path, "--engine", "abacus").returncode == 2
+
+    def test_calls_take_turns_and_the_first_of_a_turn_is_not_timed(self):
+        order = []
+        samples = measure({name: (lambda name=name: order.append(name)) for name in "ab"}, 0.0)
+        assert order[:2] == ["a", "a"]
+        assert order.count("a") == len(samples["a"]) + 1
+        first, second = summarize({"a": [1e-3, 3e-3], "b": [4e-3, 4e-3]})
+        assert (first["p50"], first["times the first"]) == (2.0, 1.0)
+        assert (second["p50"], second["times the first"]) == (4.0, 2.0)
+
+
+class TestCache:
+    def test_info_prune_and_clear(self, path, tmp_path):
+        cache = {"ONNXSMITH_CACHE_DIR": str(tmp_path / "cache")}
+        assert printed("cache", "info", **cache)[-1]["entries"] == 0
+        printed("compile", path, **cache)
+        info = {row["store"]: row for row in printed("cache", "info", **cache)}
+        assert info["programs"]["entries"] == 1
+        assert info["all"]["bytes"] == sum(
+            info[store]["bytes"] for store in ("kernels", "programs", "sources")
+        )
+        assert printed("cache", "prune", **cache)[0]["entries"] == 0
+        assert printed("cache", "prune", "--bytes", info["all"]["bytes"] - 1, **cache)[0]["entries"] >= 1
+        printed("cache", "clear", **cache)
+        assert printed("cache", "info", **cache)[-1]["entries"] == 0
+
+    def test_no_cache_is_wrong_usage(self):
+        assert call("cache", "info", ONNXSMITH_CACHE="off").returncode == 2
