@@ -29,6 +29,8 @@ from bench.work import multiply_adds
 from bench.zoo import ensure
 
 ROOT = Path(__file__).resolve().parent.parent
+# Of the stored results: raised when their layout changes.
+SCHEMA = 1
 TIMEOUT_SECONDS = 1800
 QUIET_LOAD = 0.5
 
@@ -68,7 +70,7 @@ def begin(store: Path, threads: Sequence[int]) -> dict[str, Any]:
     machine["peak"] = {str(count): peak for count, peak in machine["peak"].items()}
     earlier = json.loads(store.read_text()) if store.exists() else None
     models = {}
-    if earlier is not None and earlier["machine"]["cpu"] == machine["cpu"]:
+    if earlier is not None and earlier["schema"] == SCHEMA and earlier["machine"]["cpu"] == machine["cpu"]:
         known = {model.name for model in MODELS}
         models = {name: row for name, row in earlier["models"].items() if name in known}
         machine["peak"] |= {
@@ -76,7 +78,7 @@ def begin(store: Path, threads: Sequence[int]) -> dict[str, Any]:
             for count, peak in earlier["machine"]["peak"].items()
         }
     versions = {engine.name: engine.version() for engine in ENGINES}
-    return {"machine": machine, "versions": versions, "models": models}
+    return {"schema": SCHEMA, "machine": machine, "versions": versions, "models": models}
 
 
 def measure(model: ZooModel, options: argparse.Namespace, temporary: Path) -> dict[str, Any]:
