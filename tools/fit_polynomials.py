@@ -184,6 +184,15 @@ FITS: dict[str, Fit] = {
     "exp_f64": _exp(10, F64),
     "expm1_f64": _expm1(10, F64),
     "log_f64": Fit(_log_ratio, lambda t: mp.sqrt(t) / mp.atanh(mp.sqrt(t)), 0.0, 0.17158**2, 8, F64),
+    # log(m) = 2 s + 2/3 s^3 + s^5 g(s^2)
+    "pow_log_f64": Fit(
+        lambda t: 2 * (_log_ratio(t) - t / 3) / t**2,
+        lambda t: t**2 * mp.sqrt(t) / mp.atanh(mp.sqrt(t)),
+        0.0,
+        0.17158**2,
+        7,
+        F64,
+    ),
     "sin_f64": _odd(mp.sin, QUARTER_PI, 7, F64),
     "cos_f64": _cos(QUARTER_PI, 6, F64),
     "asin_f64": _odd(mp.asin, 0.5001, 13, F64),

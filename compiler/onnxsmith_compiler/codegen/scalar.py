@@ -14,7 +14,7 @@ from llvmlite import ir
 from numba.core import types
 from numba.core.errors import TypingError
 
-from onnxsmith_compiler.codegen import fma_emulation
+from onnxsmith_compiler.codegen import fma_emulation, integer_power
 from onnxsmith_compiler.codegen import scalar_reference as reference
 from onnxsmith_compiler.codegen.kernel_function import Intrinsic
 
@@ -162,6 +162,10 @@ def _emit_int_mod(builder: ir.IRBuilder, operand: Type, a: ir.Value, b: ir.Value
     if _kind(operand) != "i":
         return rest
     return builder.select(_rounds_down(builder, a, b, rest), builder.add(rest, b), rest)
+
+
+def _emit_ipow(builder: ir.IRBuilder, operand: Type, base: ir.Value, exponent: ir.Value) -> ir.Value:
+    return integer_power.emit(builder, base, exponent, signed=_kind(operand) == "i")
 
 
 def _emit_shift(left: bool) -> Emit:
@@ -373,6 +377,7 @@ int_div = _intrinsic("int_div", "iu", _emit_int_div)
 int_floordiv = _intrinsic("int_floordiv", "iu", _emit_int_floordiv)
 int_mod = _intrinsic("int_mod", "iu", _emit_int_mod)
 int_rem = _intrinsic("int_rem", "iu", _emit_int_rem)
+ipow = _intrinsic("ipow", "iu", _emit_ipow)
 bit_and = _intrinsic("bit_and", "iub", _plain("and_"))
 bit_or = _intrinsic("bit_or", "iub", _plain("or_"))
 bit_xor = _intrinsic("bit_xor", "iub", _plain("xor"))
@@ -409,7 +414,7 @@ boolean = _conversion("boolean", types.boolean)
 
 _ALL = (
     fma, muladd, polynomial, maximum, minimum, select, sum_step, prod_step,
-    int_div, int_floordiv, int_mod, int_rem,
+    int_div, int_floordiv, int_mod, int_rem, ipow,
     bit_and, bit_or, bit_xor, bit_not, shift_left, shift_right, popcount,
     floor, ceil, rint, trunc, sqrt, reciprocal, absolute, sign, copysign, isnan, isinf, signbit, ldexp,
     float_to_bits, bits_to_float, boolean,

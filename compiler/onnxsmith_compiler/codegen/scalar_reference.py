@@ -180,6 +180,20 @@ def int_rem(a: Scalar, b: Scalar) -> Scalar:
     return _convert(np.where(b == 0, 0, np.fmod(a, _divisor(a, b))), _dtype(a))
 
 
+def ipow(base: Scalar, exponent: Scalar) -> Scalar:
+    """base to the exponent modulo 2^bits; exponents below 0 truncate: 0, but for the bases 1 and -1."""
+    dtype = _dtype(base)
+    rest = np.asarray(exponent).astype(np.dtype(f"u{dtype.itemsize}"))
+    power, square = np.ones_like(base), np.asarray(base)
+    with np.errstate(over="ignore"):
+        for _ in range(8 * dtype.itemsize):
+            power = np.where(rest & 1, power * square, power)
+            square = square * square
+            rest = rest >> 1
+    has_inverse = (base == 1) | ((base == -1) if dtype.kind == "i" else False)
+    return _convert(np.where((exponent < 0) & ~has_inverse, 0, power), dtype)
+
+
 def bit_and(a: Scalar, b: Scalar) -> Scalar:
     """a & b of integers or booleans."""
     return a & b

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from numpy import float32, float64, int32, int64
+from numpy import float32, int32
 
 from onnxsmith_compiler.codegen.kernel_function import helper
 from onnxsmith_compiler.codegen.scalar import (
@@ -18,17 +18,14 @@ from onnxsmith_compiler.codegen.scalar import (
     bits_to_float,
     copysign,
     float_to_bits,
-    isinf,
     ldexp,
     maximum,
     muladd,
     polynomial,
     reciprocal,
-    rint,
     select,
     shift_left,
     shift_right,
-    signbit,
     sqrt,
 )
 
@@ -43,7 +40,6 @@ LN2_LOW = 1.428606820309417e-06
 # 1.5 * 2^23: adding it to a small float rounds that to an integer, which the low bits of the sum then hold.
 ROUNDER = 12582912.0
 ROUNDER_BITS = 0x4B400000
-ROUNDER_F64 = 6755399441055744.0  # 1.5 * 2^52
 LOG10_2_HIGH = 0.301025390625
 LOG10_2_LOW = 4.605038981195214e-06
 HALF_PI = 1.5707963705062866
@@ -389,60 +385,3 @@ def atan_f32(x: Float) -> Float:
 def rsqrt_f32(x: Float) -> Float:
     """1 / sqrt(x), within 2 ulp."""
     return reciprocal(sqrt(x))
-
-
-@helper("float32", "float32", "float32")
-def pow_f32(x: Float, y: Float) -> Float:
-    """x^y, within 1 ulp, with IEEE 754's special cases (x^0 and 1^y are 1, also of NaN)."""
-    magnitude = absolute(x)
-    wide = float64(magnitude)
-    bits = float_to_bits(wide)
-    exponent = shift_right(int64(bits - int64(0x3FE6A09E667F3BCD)), int64(52))
-    f = bits_to_float(int64(bits - shift_left(exponent, int64(52)))) - float64(1.0)
-    p = polynomial(
-        f,
-        1.4426950409408472,
-        -0.7213475252131406,
-        0.4808983199939865,
-        -0.36067279988266976,
-        0.2885406970451624,
-        -0.24050424383293317,
-        0.20609490037351122,
-        -0.1790447836029461,
-        0.1590153818360076,
-        -0.15700766938506128,
-        0.15480897843615005,
-        -0.08624896354064505,
-    )
-    logarithm = muladd(f, p, float64(exponent))
-    logarithm = select(magnitude < float32(INF), logarithm, wide)
-    logarithm = select(magnitude == float32(0.0), float64(-INF), logarithm)
-    power = float64(y) * logarithm
-    power = select(power > float64(200.0), float64(200.0), power)
-    power = select(power < float64(-200.0), float64(-200.0), power)
-    rounded = power + float64(ROUNDER_F64)
-    p = polynomial(
-        power - (rounded - float64(ROUNDER_F64)),
-        1.0000000005546625,
-        0.6931472057356661,
-        0.24022646886942114,
-        0.055503287795314625,
-        0.009618489719686655,
-        0.001339992981129882,
-        0.00015345525157471068,
-    )
-    scale = bits_to_float(shift_left(int64(float_to_bits(rounded) + int64(1023)), int64(52)))
-    return pow_specials_f32(x, y, float32(p * scale))
-
-
-@helper("float32", "float32", "float32", "float32")
-def pow_specials_f32(x: Float, y: Float, result: Float) -> Float:
-    """x^y where `result` is |x|^y."""
-    half = y * float32(0.5)
-    is_integer = rint(y) == y
-    is_odd = is_integer & (rint(half) != half)
-    result = select(is_odd & signbit(x), -result, result)
-    has_no_root = (x < float32(0.0)) & (x > float32(-INF)) & (rint(y) != y)
-    result = select(has_no_root, float32(NAN), result)
-    is_one = (x == float32(1.0)) | (y == float32(0.0)) | ((absolute(x) == float32(1.0)) & isinf(y))
-    return select(is_one, float32(1.0), result)
