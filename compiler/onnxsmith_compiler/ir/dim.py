@@ -69,7 +69,7 @@ class Remainder:
 
 @dataclass(frozen=True)
 class Extreme:
-    """The larger ("max") or smaller ("min") of two Dims."""
+    """The larger ("max") or smaller ("min") of two Dims, or ("broadcast") the one that is not 1."""
 
     kind: str
     left: Dim
@@ -294,6 +294,8 @@ def minimum(left: Dim, right: Dim) -> Dim:
 
 
 def _extreme(kind: str, left: Dim, right: Dim) -> Dim:
+    if kind == "broadcast":
+        return broadcast(left, right)
     difference = left - right
     if isinstance(difference, int):
         return left if (difference >= 0) == (kind == "max") else right
@@ -303,6 +305,17 @@ def _extreme(kind: str, left: Dim, right: Dim) -> Dim:
     if bounds[1] is not None and isinstance(bounds[1], int) and bounds[1] <= 0:
         return right if kind == "max" else left
     return from_atom(Extreme(kind, left, right))
+
+
+def broadcast(left: Dim, right: Dim) -> Dim:
+    """The size that two sizes broadcast to: the other one where one is 1, else both, which are the same."""
+    if left == 1 or left == right:
+        return right
+    if right == 1 or isinstance(left, int):
+        return left
+    if isinstance(right, int):
+        return right
+    return from_atom(Extreme("broadcast", left, right))
 
 
 def bounds_of(dim: Dim) -> tuple[Dim | None, Dim | None]:

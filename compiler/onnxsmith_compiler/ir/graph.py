@@ -99,6 +99,19 @@ class LateSymbol:
     element: int
 
 
+@dataclass(frozen=True)
+class Assumption:
+    """Two sizes that inference took to be equal (or, with `or_one`, one of them to be 1); checked in every run.
+
+    `origin` is the ONNX node that needs it.
+    """
+
+    left: Dim
+    right: Dim
+    or_one: bool
+    origin: str = ""
+
+
 @dataclass(frozen=True, eq=False)
 class Graph:
     """A whole model. `nodes` are in an order in which every value is computed before it is used."""
@@ -107,6 +120,7 @@ class Graph:
     outputs: tuple[tuple[str, Value], ...]
     nodes: tuple[Node, ...]
     late_symbols: tuple[LateSymbol, ...] = ()
+    assumptions: tuple[Assumption, ...] = ()
 
     def producers(self) -> dict[Value, Node]:
         return {output: node for node in self.nodes for output in node.outputs}
@@ -129,6 +143,7 @@ class GraphBuilder:
 
     nodes: list[Node] = field(default_factory=list)
     late_symbols: list[LateSymbol] = field(default_factory=list)
+    assumptions: dict[tuple[Dim, Dim], Assumption] = field(default_factory=dict)
     origin: str = ""
     fold: bool = True
     _names: dict[str, int] = field(default_factory=dict)
@@ -174,6 +189,11 @@ class GraphBuilder:
         self.late_symbols.append(LateSymbol(name, source, element))
         return dims.symbol(name)
 
+    def assume(self, left: Dim, right: Dim, or_one: bool = False) -> None:
+        """Has every run check that two sizes are equal (or one of them 1)."""
+        if left != right and not (isinstance(left, int) and isinstance(right, int)):
+            self.assumptions.setdefault((left, right), Assumption(left, right, or_one, self.origin))
+
     def emit(self, op: Op, *inputs: Value | None, name: str = "") -> Value:
         """The only output of `op`, which must have one."""
         outputs = self.emit_all(op, *inputs, names=(name,))
@@ -182,7 +202,10 @@ class GraphBuilder:
         return outputs[0]
 
     def emit_all(self, op: Op, *inputs: Value | None, names: Sequence[str] = ()) -> tuple[Value, ...]:
-        types = op.infer(tuple(None if value is None else value.type for value in inputs))
+        given = tuple(None if value is None else value.type for value in inputs)
+        types = op.infer(given)
+        for left, right, or_one in op.assumes(given):
+            self.assume(left, right, or_one)
         known = self._evaluate(op, inputs, types)
         if known is not None:
             return known

@@ -221,10 +221,21 @@ def index_of(axes: tuple[LoopIndex, ...]) -> Index:
     return tuple(0 if axis.extent == 1 else dims.from_atom(axis) for axis in axes)
 
 
-def broadcast_index(shape: tuple[Dim, ...], index: Index) -> Index:
-    """The element of a tensor of `shape` that stands at `index` of what it is broadcast to."""
-    tail = index[len(index) - len(shape) :]
-    return tuple(0 if extent == 1 else position for extent, position in zip(shape, tail, strict=True))
+def broadcast_index(shape: tuple[Dim, ...], index: Index, target: tuple[Dim, ...]) -> Index:
+    """The element of a tensor of `shape` that stands at `index` of the `target` shape it is broadcast to."""
+    start = len(index) - len(shape)
+    return tuple(
+        _broadcast_position(extent, position, wide)
+        for extent, position, wide in zip(shape, index[start:], target[start:], strict=True)
+    )
+
+
+def _broadcast_position(extent: Dim, position: Dim, target: Dim) -> Dim:
+    if extent == 1:
+        return 0
+    if extent == target:
+        return position
+    return position * dims.minimum(1, extent - 1)  # whether it is 1 shows when it runs
 
 
 def linear_offset(shape: tuple[Dim, ...], index: Index) -> Dim:

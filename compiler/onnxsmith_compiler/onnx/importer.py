@@ -66,7 +66,13 @@ class _Importer:
         for node in graph.nodes:
             self._import(node)
         outputs = tuple((info.name, self._output(info)) for info in graph.outputs)
-        built = Graph(tuple(inputs), outputs, tuple(self.builder.nodes), tuple(self.builder.late_symbols))
+        built = Graph(
+            tuple(inputs),
+            outputs,
+            tuple(self.builder.nodes),
+            tuple(self.builder.late_symbols),
+            tuple(self.builder.assumptions.values()),
+        )
         shapes = [self._declared(info) for info in (*graph.inputs, *graph.overridable)]
         overridable = {
             info.name: self._constant(info.name, graph.initializers[info.name]) for info in graph.overridable

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+import itertools
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
+from onnxsmith_compiler.ir import dim as dims
 from onnxsmith_compiler.ir.dim import Dim
 from onnxsmith_compiler.ir.graph import Node, TensorType
 
@@ -38,6 +41,10 @@ class Op:
     def infer(self, inputs: Types) -> tuple[TensorType, ...]:
         """The outputs' types. Raises ShapeError."""
         raise NotImplementedError(f"{type(self).__name__}.infer")
+
+    def assumes(self, inputs: Types) -> Iterable[tuple[Dim, Dim, bool]]:
+        """Sizes that `infer` takes to be equal: (left, right, whether one of them may be 1 instead)."""
+        return ()
 
     def lower(self, node: Node) -> Lowering:
         """How the node is computed."""
@@ -71,13 +78,22 @@ def normalize_axis(axis: int, rank: int) -> int:
 
 
 def broadcast_shapes(shapes: Sequence[Shape]) -> Shape:
-    """Numpy's broadcast; two different symbolic sizes are taken to be equal at run time unless one is 1."""
+    """Numpy's broadcast, of symbolic sizes too."""
     rank = max((len(shape) for shape in shapes), default=0)
-    result: list[Dim] = []
+    return tuple(_broadcast_sizes(_sizes_at(shapes, rank, axis), shapes) for axis in range(rank))
+
+
+def broadcast_assumptions(shapes: Sequence[Shape]) -> Iterable[tuple[Dim, Dim, bool]]:
+    """The pairs of sizes whose broadcast only a run can tell to be possible."""
+    rank = max((len(shape) for shape in shapes), default=0)
     for axis in range(rank):
-        sizes = [shape[axis - rank + len(shape)] for shape in shapes if axis - rank + len(shape) >= 0]
-        result.append(_broadcast_sizes(sizes, shapes))
-    return tuple(result)
+        sizes = list(dict.fromkeys(size for size in _sizes_at(shapes, rank, axis) if size != 1))
+        for first, second in itertools.combinations(sizes, 2):
+            yield first, second, True
+
+
+def _sizes_at(shapes: Sequence[Shape], rank: int, axis: int) -> list[Dim]:
+    return [shape[axis - rank + len(shape)] for shape in shapes if axis - rank + len(shape) >= 0]
 
 
 def _broadcast_sizes(sizes: list[Dim], shapes: Sequence[Shape]) -> Dim:
@@ -86,5 +102,4 @@ def _broadcast_sizes(sizes: list[Dim], shapes: Sequence[Shape]) -> Dim:
         raise ShapeError(f"shapes {[list(map(str, shape)) for shape in shapes]} cannot be broadcast together")
     if fixed:
         return fixed.pop()
-    symbolic = [size for size in sizes if not isinstance(size, int)]
-    return symbolic[0] if symbolic else 1
+    return functools.reduce(dims.broadcast, sizes, 1)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from onnxsmith_compiler.ir import dim as dims
 from onnxsmith_compiler.ir import dtype as dtypes
+from onnxsmith_compiler.ir.dim import Dim
 from onnxsmith_compiler.ir.graph import GraphBuilder, TensorType, Value
-from onnxsmith_compiler.ops.base import Op, Shape, ShapeError, Types, broadcast_shapes, required
+from onnxsmith_compiler.ops.base import Op, Shape, ShapeError, Types, broadcast_assumptions, broadcast_shapes, required
 from onnxsmith_compiler.ops.cast import Cast
 from onnxsmith_compiler.ops.packed import DepthwiseConv, PackedConv, PackedMatMul, Window, pack_columns
 from onnxsmith_compiler.ops.view import Pad, Reshape, Slice, Transpose
@@ -29,6 +30,11 @@ class MatMul(Op):
             raise ShapeError(f"cannot multiply {a} and {b}: the inner sizes {a.shape[-1]} and {b.shape[-2]} differ")
         batch = broadcast_shapes([a.shape[:-2], b.shape[:-2]])
         return (TensorType(a.dtype, (*batch, a.shape[-2], b.shape[-1])),)
+
+    def assumes(self, inputs: Types) -> Iterable[tuple[Dim, Dim, bool]]:
+        a, b = required(inputs, 0).shape, required(inputs, 1).shape
+        yield a[-1], b[-2], False
+        yield from broadcast_assumptions([a[:-2], b[:-2]])
 
     def evaluate(
         self, inputs: Sequence[np.ndarray | None], types: Sequence[TensorType]
@@ -55,6 +61,9 @@ class Conv(ChannelsFirst):
         if isinstance(x.shape[1], int) and isinstance(channels, int) and x.shape[1] != channels:
             raise ShapeError(f"{x} has {x.shape[1]} channels, the weights are for {channels}")
         return (TensorType(x.dtype, (x.shape[0], weights.shape[0], *self.window.output(x.shape[2:]))),)
+
+    def assumes(self, inputs: Types) -> Iterable[tuple[Dim, Dim, bool]]:
+        yield required(inputs, 0).shape[1], required(inputs, 1).shape[1] * self.groups, False
 
     def emit_channels_last(
         self, builder: GraphBuilder, tile_columns: TileColumns, x: Value, *rest: Value | None
@@ -108,6 +117,9 @@ class ConvTranspose(ChannelsFirst):
             size = self.window.strides[axis] * (x.shape[2 + axis] - 1) + self.extra[axis] + extent
             sizes.append(dims.maximum(0, size - self.window.before[axis] - self.window.after[axis]))
         return (TensorType(x.dtype, (x.shape[0], weights.shape[1] * self.groups, *sizes)),)
+
+    def assumes(self, inputs: Types) -> Iterable[tuple[Dim, Dim, bool]]:
+        yield required(inputs, 0).shape[1], required(inputs, 1).shape[0], False
 
     def emit_channels_last(
         self, builder: GraphBuilder, tile_columns: TileColumns, x: Value, *rest: Value | None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -10,8 +10,9 @@ import numpy as np
 
 from onnxsmith_compiler.ir import dtype as dtypes
 from onnxsmith_compiler.ir import loop
+from onnxsmith_compiler.ir.dim import Dim
 from onnxsmith_compiler.ir.graph import Node, TensorType
-from onnxsmith_compiler.ops.base import Op, ShapeError, Types, broadcast_shapes, required
+from onnxsmith_compiler.ops.base import Op, ShapeError, Types, broadcast_assumptions, broadcast_shapes, required
 from onnxsmith_compiler.ops.scalar import SCALAR_FUNCTIONS
 
 _KNOWN_FUNCTIONS = frozenset(
@@ -43,10 +44,13 @@ class Pointwise(Op):
         dtype = {"same": types[0].dtype, "second": types[-1].dtype, "bool": dtypes.BOOL}[spec.result]
         return (TensorType(dtype, shape),)
 
+    def assumes(self, inputs: Types) -> Iterable[tuple[Dim, Dim, bool]]:
+        return broadcast_assumptions([type_.shape for type_ in inputs if type_ is not None])
+
     def lower(self, node: Node) -> loop.Computation:
         axes = loop.axes_for(node.output.shape)
         index = loop.index_of(axes)
-        operands = tuple(loop.load(value, loop.broadcast_index(value.shape, index)) for value in node.operands())
+        operands = tuple(loop.load(value, loop.broadcast_index(value.shape, index, node.output.shape)) for value in node.operands())
         body = operands[0] if self.function == "identity" else loop.apply(self.function, *operands, dtype=node.output.dtype)
         return loop.Computation(axes, body)
 

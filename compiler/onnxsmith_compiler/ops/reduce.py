@@ -64,3 +64,27 @@ class Reduce(Op):
             return None
         result = _NUMPY[self.kind](array, axis=self.axes, keepdims=True)
         return (np.asarray(result),)
+
+
+@dataclass(frozen=True)
+class ReduceMasked(Op):
+    """As `Reduce`, along the axes whose element of `mask` is 1 (it is 0 for the others) when the model runs."""
+
+    kind: str
+    mask: tuple[Dim, ...]
+
+    def infer(self, inputs: Types) -> tuple[TensorType, ...]:
+        source = required(inputs, 0)
+        sizes = zip(self.mask, source.shape, strict=True)
+        return (TensorType(source.dtype, tuple(size + named * (1 - size) for named, size in sizes)),)
+
+    def lower(self, node: Node) -> loop.Computation:
+        (source,) = node.operands()
+        axes = loop.axes_for(node.output.shape)
+        inner = tuple(
+            loop.LoopIndex(f"r{axis}", 1 + named * (size - 1))
+            for axis, (named, size) in enumerate(zip(self.mask, source.shape, strict=True))
+        )
+        # an axis is walked by its outer index or by its inner one; the other one is always 0
+        index = tuple(a + b for a, b in zip(loop.index_of(axes), loop.index_of(inner), strict=True))
+        return loop.Computation(axes, loop.load(source, index), inner, self.kind)

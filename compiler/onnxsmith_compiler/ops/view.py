@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -30,6 +30,9 @@ class Reshape(Op):
         if isinstance(before, int) and isinstance(after, int) and before != after:
             raise ShapeError(f"{before} elements of shape {list(source.shape)} do not fill {list(self.shape)}")
         return (TensorType(source.dtype, self.shape),)
+
+    def assumes(self, inputs: Types) -> Iterable[tuple[Dim, Dim, bool]]:
+        yield required(inputs, 0).size, dims.product(self.shape), False
 
     def lower(self, node: Node) -> loop.Computation:
         (source,) = node.operands()
@@ -126,7 +129,10 @@ class Transpose(Op):
 
 @dataclass(frozen=True)
 class Expand(Op):
-    """Broadcast to `shape`, which must be what numpy's broadcast of both gives."""
+    """Broadcast to `shape`, which must be what numpy's broadcast of both gives.
+
+    A symbolic size that is not the one wanted may be 1 when the model runs.
+    """
 
     folds_to_known: ClassVar[bool] = True
     shape: Shape
@@ -134,10 +140,19 @@ class Expand(Op):
     def infer(self, inputs: Types) -> tuple[TensorType, ...]:
         return (TensorType(required(inputs, 0).dtype, self.shape),)
 
+    def assumes(self, inputs: Types) -> Iterable[tuple[Dim, Dim, bool]]:
+        source = required(inputs, 0).shape
+        for size, wide in zip(reversed(source), reversed(self.shape), strict=False):
+            if size != 1:
+                yield size, wide, True
+
     def lower(self, node: Node) -> loop.Computation:
         (source,) = node.operands()
         axes = loop.axes_for(self.shape)
-        return loop.Computation(axes, loop.load(source, loop.broadcast_index(source.shape, loop.index_of(axes))))
+        tail = loop.index_of(axes)[len(axes) - source.rank :]
+        sizes = zip(tail, source.shape, self.shape[len(axes) - source.rank :], strict=True)
+        index = tuple(_broadcast_position(position, size, wanted) for position, size, wanted in sizes)
+        return loop.Computation(axes, loop.load(source, index))
 
     def evaluate(
         self, inputs: Sequence[np.ndarray | None], types: Sequence[TensorType]
@@ -147,6 +162,13 @@ class Expand(Op):
         if len(sizes) < len(self.shape) or int(np.prod(sizes)) > 65536:
             return None
         return (np.broadcast_to(inputs[0], sizes).copy(),)
+
+
+def _broadcast_position(position: Dim, size: Dim, wanted: Dim) -> Dim:
+    """The element of an axis of `size`, either 1 or `wanted`, that stands at `position` of one of `wanted`."""
+    if size == 1:
+        return 0
+    return position if size == wanted else dims.minimum(position, size - 1)
 
 
 @dataclass(frozen=True)
@@ -214,6 +236,13 @@ class Concat(Op):
         for type_ in types:
             size = size + type_.shape[self.axis]
         return (TensorType(first.dtype, (*first.shape[: self.axis], size, *first.shape[self.axis + 1 :])),)
+
+    def assumes(self, inputs: Types) -> Iterable[tuple[Dim, Dim, bool]]:
+        first = required(inputs, 0).shape
+        for position in range(1, len(inputs)):
+            for axis, (a, b) in enumerate(zip(first, required(inputs, position).shape, strict=True)):
+                if axis != self.axis:
+                    yield a, b, False
 
     def lower(self, node: Node) -> Pieces:
         pieces = []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from onnxsmith_compiler.ir.graph import Graph, Value
 from onnxsmith_compiler.ops.pointwise import Pointwise
 from onnxsmith_compiler.passes.rewrite import Rewriter
@@ -21,4 +23,4 @@ def separate_outputs(graph: Graph) -> Graph:
             value = rewriter.builder.emit(Pointwise("identity"), Value(value.name, value.type, value.data))  # a known value would fold
         seen.add(value)
         outputs.append((name, value))
-    return Graph(graph.inputs, tuple(outputs), tuple(rewriter.builder.nodes), graph.late_symbols)
+    return replace(graph, outputs=tuple(outputs), nodes=tuple(rewriter.builder.nodes))

@@ -34,7 +34,7 @@ class Rewriter:
     def finish(self) -> Graph:
         outputs = tuple((name, self.new(value)) for name, value in self.graph.outputs)
         late = tuple(LateSymbol(s.name, self.new(s.source), s.element) for s in self.graph.late_symbols)
-        return Graph(self.graph.inputs, outputs, tuple(self.builder.nodes), late)
+        return Graph(self.graph.inputs, outputs, tuple(self.builder.nodes), late, self.graph.assumptions)
 
 
 def rewrite_nodes(graph: Graph, rewrite: Callable[[Rewriter, Node], Value | None]) -> Graph:

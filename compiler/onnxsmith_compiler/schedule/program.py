@@ -119,12 +119,21 @@ class _Slots:
                 slot = self._emit(Opcode.FLOORDIV, self.slot(a), self.slot(b))
             case dims.Remainder(numerator=a, denominator=b):
                 slot = self._emit(Opcode.MOD, self.slot(a), self.slot(b))
+            case dims.Extreme(kind="broadcast", left=a, right=b):
+                slot = self._broadcast(self.slot(a), self.slot(b))
             case dims.Extreme(kind=kind, left=a, right=b):
                 slot = self._emit(Opcode.MAX if kind == "max" else Opcode.MIN, self.slot(a), self.slot(b))
             case _:
                 raise ValueError(f"the size {atom} is not known when it is needed")
         self._slots[alone] = slot
         return slot
+
+    def _broadcast(self, a: int, b: int) -> int:
+        """b where a is 1, else a: a + max(0, 1 - max(a - 1, 1 - a)) * (b - a)."""
+        one, zero = self.slot(1), self.slot(0)
+        distance = self._emit(Opcode.MAX, self._emit(Opcode.SUB, a, one), self._emit(Opcode.SUB, one, a))
+        is_one = self._emit(Opcode.MAX, zero, self._emit(Opcode.SUB, one, distance))
+        return self._emit(Opcode.ADD, a, self._emit(Opcode.MUL, is_one, self._emit(Opcode.SUB, b, a)))
 
     def _emit(self, opcode: Opcode, a: int, b: int) -> int:
         target = self.add()

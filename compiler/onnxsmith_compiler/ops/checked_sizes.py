@@ -1,0 +1,74 @@
+"""Axes, lengths and shapes that only a run knows: checked before sizes of tensors are made of them.
+
+Each takes a small integer tensor and gives an int64 one whose elements can be relied on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from onnxsmith_compiler.ir import dtype as dtypes
+from onnxsmith_compiler.ir.dim import Dim
+from onnxsmith_compiler.ir.graph import Node, TensorType
+from onnxsmith_compiler.ops.base import Op, ShapeError, Types, required
+from onnxsmith_compiler.ops.lowering import LibraryCall
+
+
+@dataclass(frozen=True)
+class AxisMask(Op):
+    """[count] axes to [rank]: 1 for every axis that is named, else 0. A fault where one is out of range or twice.
+
+    Where no axis is named and `all_if_none`, all are.
+    """
+
+    rank: int
+    all_if_none: bool = False
+
+    def infer(self, inputs: Types) -> tuple[TensorType, ...]:
+        _vector(required(inputs, 0), "axes")
+        return (TensorType(dtypes.INT64, (self.rank,)),)
+
+    def lower(self, node: Node) -> LibraryCall:
+        (axes,) = node.operands()
+        return LibraryCall(
+            "axis_mask", (axes, node.output, axes.type.size, self.rank, int(self.all_if_none))
+        )
+
+
+@dataclass(frozen=True)
+class SplitSizes(Op):
+    """[count] lengths as int64; a fault where one is negative or they do not add up to `extent`."""
+
+    extent: Dim
+
+    def infer(self, inputs: Types) -> tuple[TensorType, ...]:
+        return (TensorType(dtypes.INT64, _vector(required(inputs, 0), "split").shape),)
+
+    def lower(self, node: Node) -> LibraryCall:
+        (sizes,) = node.operands()
+        return LibraryCall("split_sizes", (sizes, node.output, sizes.type.size, self.extent))
+
+
+@dataclass(frozen=True)
+class ReshapeSizes(Op):
+    """The shape that a Reshape gives, of the one wanted (with 0 and -1) and the sizes before, both int64 tensors.
+
+    A fault where the numbers of elements differ. `allow_zero`: a 0 is a size, not a copy of the size before.
+    """
+
+    allow_zero: bool
+
+    def infer(self, inputs: Types) -> tuple[TensorType, ...]:
+        _vector(required(inputs, 1), "sizes")
+        return (TensorType(dtypes.INT64, _vector(required(inputs, 0), "shape").shape),)
+
+    def lower(self, node: Node) -> LibraryCall:
+        wanted, before = node.operands()
+        sizes = (wanted.type.size, before.type.size, int(self.allow_zero))
+        return LibraryCall("reshape_sizes", (wanted, before, node.output, *sizes))
+
+
+def _vector(type_: TensorType, what: str) -> TensorType:
+    if not type_.dtype.is_integer or type_.rank > 1:
+        raise ShapeError(f"{what} is {type_}: expected a vector of integers")
+    return type_
