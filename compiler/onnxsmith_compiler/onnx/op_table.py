@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from onnxsmith_compiler.onnx.importers import activation, elementwise, linear, normalization, reduction, shape, windows
+from onnxsmith_compiler.onnx.importers import activation, elementwise, indexing, linear, normalization, reduction, shape, windows
 from onnxsmith_compiler.onnx.node_import import Importer
 
 Versions = tuple[tuple[int, Importer], ...]
@@ -103,6 +103,12 @@ SHAPE: Mapping[str, Versions] = {
     "Unsqueeze": _since(shape.unsqueeze),
 }
 
+INDEXING: Mapping[str, Versions] = {
+    "Gather": _since(indexing.gather),
+    "GatherElements": _since(indexing.gather_elements),
+    "GatherND": _since(indexing.gather_nd),
+}
+
 WINDOWS: Mapping[str, Versions] = {
     "AveragePool": _since(windows.average_pool),
     "Conv": _since(windows.conv),
@@ -131,7 +137,7 @@ LINEAR: Mapping[str, Versions] = {
 }
 
 OPERATORS: Mapping[str, Mapping[str, Versions]] = {
-    "": {**ELEMENTWISE, **ACTIVATION, **REDUCTION, **SHAPE, **LINEAR, **WINDOWS, **NORMALIZATION},
+    "": {**ELEMENTWISE, **ACTIVATION, **REDUCTION, **SHAPE, **LINEAR, **WINDOWS, **NORMALIZATION, **INDEXING},
     "ai.onnx.ml": {},
     "com.microsoft": {},
 }
