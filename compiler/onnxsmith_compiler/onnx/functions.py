@@ -81,6 +81,7 @@ def _function_proto(
     if schema.has_function:
         version = _body_version(schema.function_opset_versions, node.version)
         return _parsed(schema.get_function_with_opset_version(version))
+    _check_types(schema, node, input_types)
     version = _body_version(schema.context_dependent_function_opset_versions, node.version)
     proto = node_proto(
         node, [_attribute(name, value, schema, opaque) for name, value in node.attributes.items()]
@@ -90,9 +91,21 @@ def _function_proto(
         built = schema.get_context_dependent_function_with_opset_version(
             version, proto.SerializeToString(), types
         )
-    except (RuntimeError, ValueError) as error:
+    except Exception as error:  # of onnx's C++ code: several types without a common base
         raise UnsupportedFeature(f"{node}: ONNX cannot write it as a function: {error}") from None
     return _parsed(built) if built else None
+
+
+def _check_types(schema: _Schema, node: OnnxNode, input_types: Sequence[OnnxType | None]) -> None:
+    """Refuses unknown types: some of onnx's builders follow a null pointer there."""
+    optional = defs.OpSchema.FormalParameterOption.Optional
+    for index, name in enumerate(node.inputs):
+        parameter = schema.inputs[min(index, len(schema.inputs) - 1)]
+        known = index < len(input_types) and input_types[index] is not None
+        if not known and not (name is None and parameter.option == optional):
+            raise UnsupportedFeature(
+                f"{node}: the type of input {index} must be known to write it as a function"
+            )
 
 
 def _body_version(versions: Sequence[int], wanted: int) -> int:

@@ -366,6 +366,22 @@ def test_bodies_that_depend_on_types_and_omitted_inputs() -> None:
     assert halves is not None and halves[0].attributes["to"] == TensorProto.FLOAT16
 
 
+def test_unknown_types_and_impossible_attributes() -> None:
+    """onnx's own code would crash, or raises errors of its own."""
+    empty = OnnxGraph("body", (), (), ())
+    for node, types in (
+        (node_of("SequenceMap", 17, ("s",), body=empty), [None]),
+        (node_of("SequenceMap", 17, ("s",), body=empty), []),
+        (node_of("SequenceMap", 17, ("s", None), body=empty), [SequenceType(FLOAT2), None]),
+        (node_of("Clip", 13, ("x", "low")), [FLOAT2, None]),
+    ):
+        with pytest.raises(errors.UnsupportedFeature, match=r"node 'n'.*the type of input \d must be known"):
+            expand_function(node, types)
+    huge = node_of("SpaceToDepth", 28, blocksize=10**12)
+    with pytest.raises(errors.UnsupportedFeature, match=r"node 'n'.*cannot write it as a function"):
+        expand_function(huge, [TensorType(dt.FLOAT32, (1, 2, 3, 4))])
+
+
 def test_operators_that_are_no_functions() -> None:
     assert expand_function(node_of("MatMul", 13, ("x", "w")), [FLOAT2, FLOAT2]) is None
     assert expand_function(node_of("Softmax", 11), [FLOAT2]) is None  # another operator before 13
