@@ -67,6 +67,8 @@ class _Object:
     machine: int
     sections: tuple[_Section, ...]
     symbols: tuple[_Symbol, ...]
+    # (number of the section that they apply to, (offset, symbol and type, addend) of each)
+    relocations: tuple[tuple[int, tuple[tuple[int, int, int], ...]], ...]
 
 
 @dataclass
@@ -191,11 +193,16 @@ def _parse(label: str, data: bytes) -> _Object:
             if section.kind != _SHT_NOBITS and section.offset + section.size > len(data):
                 raise LinkError(f"{label}: is cut off within section {section.name}")
         symbols = _parse_symbols(data, sections)
+        relocations = tuple(
+            (section.info, tuple(_RELA.iter_unpack(data[section.offset : section.offset + section.size])))
+            for section in sections
+            if section.kind == _SHT_RELA
+        )
     except (struct.error, IndexError, ValueError) as error:
         if isinstance(error, LinkError):
             raise
         raise LinkError(f"{label}: is a damaged ELF object ({error})") from error
-    return _Object(label, data, machine, sections, symbols)
+    return _Object(label, data, machine, sections, symbols, relocations)
 
 
 def _parse_symbols(data: bytes, sections: Sequence[_Section]) -> tuple[_Symbol, ...]:
@@ -237,6 +244,8 @@ def _global_symbols(objects: Sequence[_Object], image: _Image) -> dict[str, tupl
         for symbol in one.symbols:
             if not symbol.is_global or (index, symbol.section) not in image.bases:
                 continue
+            if symbol.value > one.sections[symbol.section].size:
+                raise LinkError(f"{one.label}: is damaged: {symbol.name} lies outside of its section")
             if symbol.name in found:
                 other = objects[found[symbol.name][0]].label
                 raise LinkError(f"{one.label}: defines {symbol.name}, which {other} defines too")
@@ -252,18 +261,16 @@ def _relocate(
     defined: Mapping[str, tuple[int, int]],
 ) -> None:
     relocations = _RELOCATIONS[one.machine]
-    for section in one.sections:
-        if section.kind != _SHT_RELA or (index, section.info) not in addresses:
+    for number, entries in one.relocations:
+        if (index, number) not in addresses:
             continue
-        is_text, start = image.bases[index, section.info]
+        is_text, start = image.bases[index, number]
         part = image.text if is_text else image.read_only
-        base = addresses[index, section.info]
-        section_size = one.sections[section.info].size
-        for offset, info, addend in _RELA.iter_unpack(
-            one.data[section.offset : section.offset + section.size]
-        ):
-            if info >> 32 >= len(one.symbols) or offset > section_size - _SHORTEST_FIELD:
-                raise LinkError(f"{one.label}: is damaged: {section.name} points outside of its tables")
+        base = addresses[index, number]
+        section = one.sections[number]
+        for offset, info, addend in entries:
+            if info >> 32 >= len(one.symbols) or offset > section.size - _SHORTEST_FIELD:
+                raise LinkError(f"{one.label}: is damaged: a relocation of {section.name} points nowhere")
             symbol = one.symbols[info >> 32]
             apply = relocations.get(info & 0xFFFFFFFF)
             if apply is None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import struct
 import time
 
+import numpy as np
 import pytest
 from kernel_harness import host, load
 
@@ -195,3 +197,14 @@ def _seconds(objects: dict[str, bytes]) -> float:
     start = time.process_time()
     link_shared_library(objects, list(objects), "t.so")
     return time.process_time() - start
+
+
+def test_damage_anywhere_is_a_link_error_or_harmless() -> None:
+    whole = table_of("f")
+    random = np.random.default_rng(0)
+    for _ in range(2000):
+        damaged = bytearray(whole)
+        for place in random.integers(0, len(whole), 3):
+            damaged[place] = random.integers(0, 256)
+        with contextlib.suppress(LinkError):
+            link_shared_library({"damaged": bytes(damaged)}, None, "t.so")
