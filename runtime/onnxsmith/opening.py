@@ -11,13 +11,18 @@ from onnxsmith.options import SessionOptions, compile_options, settings
 
 
 def open_executor(
-    model: Model, options: SessionOptions, distinct_symbols: tuple[str, ...], on_progress: Progress | None
+    source: str | bytes,
+    options: SessionOptions,
+    distinct_symbols: tuple[str, ...],
+    on_progress: Progress | None,
 ) -> Executor:
-    """An executor of the program for `model`, which is compiled unless the cache has it.
+    """An executor of the program for a model, which is compiled unless the cache has it.
 
+    `source` is the model's absolute path, or its bytes.
     `distinct_symbols` are those that may have another size in each input. A damaged program is compiled anew
     once. Raises as `compile_client.find_program` does.
     """
+    model = Model(source, None) if isinstance(source, str) else Model(None, source)
     chosen = settings(options)
     wanted = compile_options(options)
     if distinct_symbols:

@@ -6,18 +6,19 @@ import os
 import time
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from onnxsmith import feeds, opening
-from onnxsmith.compile_client import Model, Progress
 from onnxsmith.errors import Fail, InvalidArgument, NotImplemented, error
-from onnxsmith.executor import Executor
-from onnxsmith.feeds import SymbolConflict
 from onnxsmith.options import RunOptions, SessionOptions
-from onnxsmith.program import Program
 from onnxsmith.providers import ProviderOptions, Providers, choose_providers
 from onnxsmith.run_errors import RUN_FAULTS, explain
 from onnxsmith.values import ModelMetadata, NodeArg, model_metadata, node_arg
+
+if TYPE_CHECKING:
+    from onnxsmith.compile_client import Progress
+    from onnxsmith.executor import Executor
+    from onnxsmith.feeds import SymbolConflict
+    from onnxsmith.program import Program
 
 Path: TypeAlias = "str | os.PathLike[str]"
 
@@ -51,7 +52,7 @@ class InferenceSession:
         Raises TypeError for another type of model, NoSuchFile, InvalidProtobuf, InvalidGraph, NotImplemented
         and the other classes of onnxsmith.errors for a model that cannot be compiled.
         """
-        self._model = _model(path_or_bytes)
+        self._source = _source(path_or_bytes)
         if sess_options is not None and not isinstance(sess_options, SessionOptions):
             raise TypeError(f"sess_options must be an onnxsmith.SessionOptions, not {sess_options!r}")
         unknown = sorted(set(kwargs) - _KNOWN_KEYWORDS)
@@ -63,9 +64,14 @@ class InferenceSession:
         self._providers = choose_providers(providers, provider_options, self._fallback)
         self._load(on_progress)
 
+    def _open(self, distinct_symbols: tuple[str, ...], on_progress: Progress | None) -> Executor:
+        from onnxsmith import opening  # here: a program that only imports onnxsmith starts sooner
+
+        return opening.open_executor(self._source, self._options, distinct_symbols, on_progress)
+
     def _load(self, on_progress: Progress | None) -> None:
         self._start_ns = time.monotonic_ns()
-        self._executor = opening.open_executor(self._model, self._options, (), on_progress)
+        self._executor = self._open((), on_progress)
         self._run_feed = self._executor.run_feed
         self._distinct_symbols: tuple[str, ...] = ()
         self._distinct_executor: Executor | None = None
@@ -186,12 +192,14 @@ class InferenceSession:
 
     def _run_checked(self, feed: Mapping[str, Any]) -> list[Any]:
         """Convert what was fed and run it, or say what is wrong."""
+        from onnxsmith import feeds
+
         executor = self._executor
         while True:
             program = executor.program
             try:
                 arrays = feeds.collect(program, feed, executor.defaults)
-            except SymbolConflict as conflict:
+            except feeds.SymbolConflict as conflict:
                 executor = self._without_equality(conflict)
                 continue
             try:
@@ -210,7 +218,7 @@ class InferenceSession:
                 stacklevel=4,
             )
             distinct = (*self._distinct_symbols, conflict.symbol)
-            self._distinct_executor = opening.open_executor(self._model, self._options, distinct, None)
+            self._distinct_executor = self._open(distinct, None)
             self._distinct_symbols = distinct
         return self._distinct_executor
 
@@ -229,14 +237,14 @@ class InferenceSession:
 
     def __getstate__(self) -> dict[str, Any]:
         return {
-            "model": self._model,
+            "source": self._source,
             "options": self._options,
             "providers": self._providers,
             "fallback": self._fallback,
         }
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
-        self._model = state["model"]
+        self._source = state["source"]
         self._options = state["options"]
         self._fallback = state["fallback"]
         self._providers = choose_providers(list(state["providers"].items()), None, self._fallback)
@@ -251,11 +259,12 @@ def _select(results: list[Any], wanted: Sequence[int]) -> list[Any]:
     ]
 
 
-def _model(path_or_bytes: object) -> Model:
+def _source(path_or_bytes: object) -> str | bytes:
+    """The bytes, or the absolute path, that a model was given as."""
     if isinstance(path_or_bytes, bytes):
-        return Model(None, path_or_bytes)
+        return path_or_bytes
     if isinstance(path_or_bytes, str | os.PathLike):
-        return Model(os.path.abspath(os.fsdecode(path_or_bytes)), None)
+        return os.path.abspath(os.fsdecode(path_or_bytes))
     raise TypeError(f"Unable to load from type '{type(path_or_bytes)}'")
 
 
