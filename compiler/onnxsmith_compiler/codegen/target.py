@@ -21,7 +21,7 @@ class Target:
 
     `features` is LLVM's list ("+avx2,-avx512f,..."). `vector_bits` is the width of the vectors that code
     uses, `vector_registers` how many of them there are; `l1`, `l2`, `l3` are bytes of data cache, l1 and l2
-    of one core, l3 of all; `cores` is how many this process may run on.
+    of one core, l3 of all; `cores` is how many physical ones this process may run on.
     """
 
     triple: str
@@ -131,13 +131,36 @@ def _parse_size(text: str) -> int:
     return int(match[1]) << {"": 0, "K": 10, "M": 20, "G": 30}[match[2]]
 
 
-def _usable_cores() -> int:
-    """CPUs this process may use: its affinity, bounded by the quota of its control group."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def _usable_cores(system: Path = Path("/sys")) -> int:
+    """Physical cores this process may use: those of its affinity, bounded by the quota of its control group."""
+    if hasattr(os, "sched_getaffinity"):
+        cpus = os.sched_getaffinity(0)
+    else:
+        cpus = set(range(os.cpu_count() or 1))
+    cores = len({_core_of(cpu, system / "devices/system/cpu") for cpu in cpus})
+    quota = _cpu_quota(system / "fs/cgroup")
+    return cores if quota is None else max(1, min(cores, quota))
+
+
+def _core_of(cpu: int, folder: Path) -> tuple[str, ...]:
+    """What names the physical core of a logical CPU; the CPU itself where the system does not say."""
+    topology = folder / f"cpu{cpu}" / "topology"
     try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        return tuple((topology / name).read_text().strip() for name in ("physical_package_id", "core_id"))
+    except OSError:
+        return (str(cpu),)
+
+
+def _cpu_quota(folder: Path) -> int | None:
+    """CPUs' worth of time that the control group grants, rounded up; None where there is no limit."""
+    try:
+        quota, period = (folder / "cpu.max").read_text().split()
     except (OSError, ValueError):
-        return cores
-    if quota == "max":
-        return cores
-    return max(1, min(cores, -(-int(quota) // int(period))))
+        try:
+            quota = (folder / "cpu/cpu.cfs_quota_us").read_text().strip()
+            period = (folder / "cpu/cpu.cfs_period_us").read_text().strip()
+        except OSError:
+            return None
+    if not quota.isdigit() or not period.isdigit() or int(period) == 0:
+        return None
+    return -(-int(quota) // int(period))

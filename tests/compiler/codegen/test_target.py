@@ -60,3 +60,29 @@ def test_cache_sizes_are_read_and_nonsense_is_not(tmp_path: Path) -> None:
         module._DEFAULT_L2,
         module._DEFAULT_L3,
     )
+
+
+def _topology(system: Path, cpu: int, package: int, core: int) -> None:
+    folder = system / f"devices/system/cpu/cpu{cpu}/topology"
+    folder.mkdir(parents=True)
+    (folder / "physical_package_id").write_text(f"{package}\n")
+    (folder / "core_id").write_text(f"{core}\n")
+
+
+def test_cores_are_physical_and_within_the_quota(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 1, 2, 3, 4, 5})
+    assert module._usable_cores(tmp_path) == 6
+    for cpu in range(6):
+        _topology(tmp_path, cpu, cpu % 2, cpu // 4)
+    assert module._usable_cores(tmp_path) == 4
+    group = tmp_path / "fs/cgroup"
+    (group / "cpu").mkdir(parents=True)
+    (group / "cpu/cpu.cfs_quota_us").write_text("-1\n")
+    (group / "cpu/cpu.cfs_period_us").write_text("100000\n")
+    assert module._usable_cores(tmp_path) == 4
+    (group / "cpu/cpu.cfs_quota_us").write_text("250000\n")
+    assert module._usable_cores(tmp_path) == 3
+    (group / "cpu.max").write_text("max 100000\n")
+    assert module._usable_cores(tmp_path) == 4
+    (group / "cpu.max").write_text("50000 100000\n")
+    assert module._usable_cores(tmp_path) == 1
