@@ -217,10 +217,12 @@ class Converter:
             raise InvalidGraph(f"{where} has no value")
         convert = self._value_converter(field, where, place)
         value = getattr(proto, field)
-        return tuple(map(convert, value)) if field in _LISTS else convert(value)
+        if field in _LISTS:
+            return tuple(value) if convert is None else tuple(map(convert, value))
+        return value if convert is None else convert(value)  # type: ignore[no-any-return]
 
-    def _value_converter(self, field: str, where: str, place: _Place) -> Callable[[Any], Any]:
-        """What makes one value of an AttributeProto's field a Python one."""
+    def _value_converter(self, field: str, where: str, place: _Place) -> Callable[[Any], Any] | None:
+        """What makes one value of an AttributeProto's field a plain one; None where it is one already."""
         match field:
             case "s" | "strings":
                 return decode
@@ -232,10 +234,8 @@ class Converter:
                 return lambda graph: self._subgraph(graph, place)
             case "tp" | "type_protos":
                 return lambda proto: _known_type(proto, where)
-            case "f" | "floats":
-                return float
             case _:
-                return int
+                return None
 
 
 def _define(out: dict[str, Array], name: str, value: Array) -> None:

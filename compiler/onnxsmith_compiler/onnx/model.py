@@ -141,9 +141,9 @@ class OnnxNode:
     def subgraphs(self) -> Iterator[tuple[str, OnnxGraph]]:
         """The graphs among the attributes, with the attribute each one came from."""
         for name, value in self.attributes.items():
-            for item in value if isinstance(value, tuple) else (value,):
-                if isinstance(item, OnnxGraph):
-                    yield name, item
+            items = value if isinstance(value, tuple) else (value,)
+            if items and isinstance(items[0], OnnxGraph):  # the items of a list are of one type
+                yield from ((name, item) for item in items if isinstance(item, OnnxGraph))
 
     def __str__(self) -> str:
         kind = f"{self.domain}.{self.op_type}" if self.domain else self.op_type

@@ -137,21 +137,19 @@ class Instance:
     def _graph(self, graph: OnnxGraph, environment: Environment, node: OnnxNode) -> OnnxGraph:
         shadowed = set(defined_names(graph))
         outer = {name: value for name, value in environment.items() if name not in shadowed}
-        inner = self._extended(outer, (info.name for info in graph.inputs))
-        inner = self._extended(inner, graph.initializers)
+        inner = self._extended(outer, defined_names(graph))
 
-        def info(value: ValueInfo, names: Environment) -> ValueInfo:
-            name = self._name(value.name, names, node)
+        def renamed(value: ValueInfo) -> ValueInfo:
+            name = self._name(value.name, inner, node)
             if name is None:
                 raise InvalidGraph(f"{self._owner}: a graph in {node} returns an input that the call omits")
             return replace(value, name=name)
 
-        nodes_and_names = self._extended(inner, outputs_of(graph.nodes))
         return replace(
             graph,
-            nodes=tuple(self.nodes(graph.nodes, nodes_and_names)),
-            inputs=tuple(info(value, inner) for value in graph.inputs),
-            outputs=tuple(info(value, nodes_and_names) for value in graph.outputs),
+            nodes=tuple(self.nodes(graph.nodes, inner)),
+            inputs=tuple(map(renamed, graph.inputs)),
+            outputs=tuple(map(renamed, graph.outputs)),
             initializers={str(inner[name]): value for name, value in graph.initializers.items()},
             value_info={},
         )

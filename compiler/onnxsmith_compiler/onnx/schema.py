@@ -128,7 +128,7 @@ def _has_type(value: AttributeValue, expected: object) -> bool:
     python_type, is_list = _PYTHON_TYPES[expected]
     if isinstance(value, tuple) != is_list:
         return False
-    items = value if isinstance(value, tuple) else (value,)
+    items = value[:1] if isinstance(value, tuple) else (value,)  # the items of a list are of one type
     return all(isinstance(item, python_type) for item in items)
 
 
