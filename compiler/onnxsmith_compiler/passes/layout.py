@@ -40,7 +40,7 @@ class _Layout:
     def run(self) -> Graph:
         for node in self.graph.nodes:
             self.rewriter.builder.origin = node.origin
-            if not (self._window(node) or self._transpose(node) or self._follow(node)):
+            if not (self._window(node) or self._transpose(node) or self._reshape(node) or self._follow(node)):
                 self._plain(node)
         for _, value in self.graph.outputs:
             self._first(value)
@@ -95,11 +95,22 @@ class _Layout:
             composed = tuple(order.index(axis) for axis in permutation)
             self.rewriter.replaced[node.output] = move_axes(self.rewriter, self.twins[source], composed)
             return True
-        if permutation == to_first(source.rank):
+        if source.rank > 3 and permutation == to_first(source.rank):
             self.twins[node.output] = self._first(source)
             self.only_last[node.output] = self.twins[node.output]
             return True
         return False
+
+    def _reshape(self, node: Node) -> bool:
+        """A reshape that leaves batch and channels alone is one of the twin's spatial axes."""
+        if not isinstance(node.op, Reshape):
+            return False
+        (source,) = node.operands()
+        shape = node.op.shape
+        if source not in self.only_last or len(shape) < 3 or shape[:2] != source.shape[:2]:
+            return False
+        self._record(node, self._emit(node, Reshape((shape[0], *shape[2:], shape[1])), [self.twins[source]]))
+        return True
 
     def _follow(self, node: Node) -> bool:
         """Computes the node on twins where its larger operands have them."""
