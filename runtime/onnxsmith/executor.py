@@ -103,7 +103,7 @@ class Executor:
             outputs = list(map(np.empty, lane.shapes, self._output_dtypes))
             if self._run_natively(lane.block, id(inputs), id(outputs)) == abi.DONE:
                 return outputs
-            return self._run_closely(lane, inputs, self._no_outputs)
+            return self._run_other(lane, inputs)
         finally:
             self._give_lane_back(lane)
 
@@ -122,7 +122,7 @@ class Executor:
             outputs = list(map(np.empty, lane.shapes, self._output_dtypes))
             if self._run_natively(lane.block, id(inputs), id(outputs)) == abi.DONE:
                 return outputs
-            return self._run_closely(lane, inputs, self._no_outputs)
+            return self._run_other(lane, inputs)
         except InputMismatch:
             return None
         finally:
@@ -191,6 +191,14 @@ class Executor:
         if len(self._idle) < IDLE_LANES_KEPT:
             self._idle.append(lane)
 
+    def _run_other(self, lane: Lane, inputs: Sequence[Array | None]) -> list[Array]:
+        """Run inputs that are not as the last ones: on the plan for their shapes, or with a closer look."""
+        if lane.choose(tuple([getattr(array, "shape", ()) for array in inputs])):
+            outputs = list(map(np.empty, lane.shapes, self._output_dtypes))
+            if self._run_natively(lane.block, id(inputs), id(outputs)) == abi.DONE:
+                return outputs
+        return self._run_closely(lane, inputs, self._no_outputs)
+
     def _run_closely(
         self,
         lane: Lane,
@@ -211,8 +219,8 @@ class Executor:
                 results[output] = self._place_output(plan, output, given[output])
             self._run_segment(plan, segment, times)
         if len(self._tables) == 1:
-            lane.block = plan.runs[0]
-            lane.shapes = tuple(array.shape for array in results if array is not None)
+            made = tuple([array.shape for array in results if array is not None])
+            lane.try_first(plan, tuple([array.shape for array in arrays]), made)
         return cast(list[Array], results)
 
     def _accept(self, inputs: Sequence[Array | None]) -> list[Array]:
@@ -239,11 +247,12 @@ class Executor:
         bindings = self.program.segments[0].bindings
         symbols = tuple(arrays[number].shape[axis] for number, axis in self._binders)
         probes = tuple(_input_element(arrays, binding) for binding in bindings)
-        plan = lane.find((*symbols, *probes))
+        key = (*symbols, *probes)
+        plan = lane.find(key)
         if plan is not None and lane.is_ready(plan, 0):
             self._check_dimensions(plan, arrays)
             return plan
-        plan = Plan(self._form)
+        plan = Plan(self._form, key)
         for slot, value in zip(self._symbol_slots, symbols, strict=True):
             plan.set_slot(slot, value)
         for binding, value in zip(bindings, probes, strict=True):
@@ -252,7 +261,7 @@ class Executor:
         lane.prepare(self._library, plan, 0)
         self._check_dimensions(plan, arrays)
         plan.expect_shapes()
-        lane.add((*symbols, *probes), plan)
+        lane.add(plan)
         return plan
 
     def _check_dimensions(self, plan: Plan, arrays: Sequence[Array]) -> None:

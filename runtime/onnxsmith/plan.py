@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 import numpy as np
 
 from onnxsmith import native_layout as abi
@@ -10,7 +12,8 @@ from onnxsmith.loader import Library
 from onnxsmith.memory import Memory
 from onnxsmith.tables import PlanForm, Words
 
-Key = tuple[int, ...]
+Key: TypeAlias = tuple[int, ...]
+Shapes: TypeAlias = tuple[tuple[int, ...], ...]
 
 _BLOCK_ALIGNMENT = 128
 _SLACK = 1 << 20  # bytes that are not worth giving back
@@ -24,16 +27,17 @@ def aligned_words(count: int) -> Words:
 
 
 class Plan:
-    """A program's tables for one set of symbol values.
+    """A program's tables for one set of symbol values: `key` has those that the inputs determine.
 
     `runs[s]` is the address of segment s's run block, `needs[s]` the bytes of memory it takes, `versions[s]`
     the version of the lane's memory that it is bound to (0: to none), `bound[s]` the values its Bindings had.
     """
 
-    __slots__ = ("address", "bound", "form", "needs", "runs", "versions", "words")
+    __slots__ = ("address", "bound", "form", "key", "needs", "runs", "versions", "words")
 
-    def __init__(self, form: PlanForm) -> None:
+    def __init__(self, form: PlanForm, key: Key) -> None:
         self.form = form
+        self.key = key
         self.words = aligned_words(len(form.template))
         self.words[:] = form.template
         self.address = self.words.ctypes.data
@@ -83,16 +87,17 @@ class Lane:
     """What one run at a time works in: memory for each segment, and plans bound to that memory.
 
     `block` is the run block that a run tries first (one that matches nothing where there is none), `shapes`
-    are the outputs' shapes in it.
+    are the outputs' shapes in it. A program of one segment has such a block for each plan that is ready.
     """
 
-    __slots__ = ("_limit", "_memories", "_never", "_plans", "_versions", "block", "shapes")
+    __slots__ = ("_limit", "_memories", "_never", "_plans", "_ready", "_versions", "block", "shapes")
 
     def __init__(self, segments: int, limit: int, pool: int) -> None:
         self._limit = limit
         self._memories: list[Memory | None] = [None] * segments
         self._versions = [0] * segments
         self._plans: dict[Key, Plan] = {}
+        self._ready: dict[Shapes, tuple[Key, int, Shapes]] = {}
         self._never = aligned_words(abi.RUN_WORDS)
         self._never[abi.RUN_INPUT_COUNT] = -1
         self._never[abi.RUN_POOL] = pool
@@ -101,7 +106,21 @@ class Lane:
     def forget_last(self) -> None:
         """Have no run block to try first."""
         self.block = self._never.ctypes.data
-        self.shapes: tuple[tuple[int, ...], ...] = ()
+        self.shapes: Shapes = ()
+
+    def try_first(self, plan: Plan, inputs: Shapes, outputs: Shapes) -> None:
+        """Have the next run try the one segment of `plan`, ready for inputs and outputs of these shapes."""
+        self.block, self.shapes = plan.runs[0], outputs
+        self._ready[inputs] = plan.key, self.block, outputs
+
+    def choose(self, inputs: Shapes) -> bool:
+        """Have the next run try the plan that is ready for these shapes of inputs; False for none."""
+        found = self._ready.get(inputs)
+        if found is None:
+            return False
+        key, self.block, self.shapes = found
+        self._plans[key] = self._plans.pop(key)
+        return True
 
     def find(self, key: Key) -> Plan | None:
         """The plan for `key`, now the last to be evicted."""
@@ -110,11 +129,12 @@ class Lane:
             self._plans[key] = plan
         return plan
 
-    def add(self, key: Key, plan: Plan) -> None:
+    def add(self, plan: Plan) -> None:
         """Keep `plan`; where there are too many, the least recently used goes, and memory only it needed."""
-        self._plans[key] = plan
+        self._plans[plan.key] = plan
         if len(self._plans) > self._limit:
             del self._plans[next(iter(self._plans))]
+            self._ready.clear()
             self._shrink()
 
     def memory_bytes(self) -> int:
@@ -142,8 +162,7 @@ class Lane:
         plan.versions[segment] = self._versions[segment]
 
     def _replace(self, segment: int, size: int) -> Memory:
-        self._memories[segment] = None  # free the old before asking for more
-        self._versions[segment] += 1
+        self._free(segment)  # the old, before asking for more
         memory = self._memories[segment] = Memory(size)
         return memory
 
@@ -152,5 +171,9 @@ class Lane:
         for segment, memory in enumerate(self._memories):
             most = max(plan.needs[segment] for plan in self._plans.values())
             if memory is not None and memory.size > 2 * most + _SLACK:
-                self._memories[segment] = None
-                self._versions[segment] += 1
+                self._free(segment)
+
+    def _free(self, segment: int) -> None:
+        self._memories[segment] = None
+        self._versions[segment] += 1
+        self._ready.clear()

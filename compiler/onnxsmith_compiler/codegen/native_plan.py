@@ -288,9 +288,7 @@ def bind(run: int, memory: int) -> int:
         poke(step, abi.STEP_KERNEL, peek(spec, abi.SPEC_KERNEL))
         poke(step, abi.STEP_ARGUMENTS, arguments)
         poke(step, abi.STEP_TILES, tiles)
-        work = _bind_schedule(run, step, tiles, peek(slots, peek(spec, abi.SPEC_COST)))
-        shared += work
-        if work > 0:
-            parallel += 1
+        shared += _bind_schedule(run, step, tiles, peek(slots, peek(spec, abi.SPEC_COST)))
+        parallel = maximum(parallel, peek(step, abi.STEP_THREADS))
     poke(run, abi.RUN_PARALLEL, parallel if shared >= abi.RUN_SHARE_NS else 0)
     return abi.PLANNED

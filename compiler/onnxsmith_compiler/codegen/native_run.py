@@ -125,7 +125,7 @@ def _walk_alone(run: int, first: int, last: int) -> int:
 def _walk_shared(run: int, first: int, last: int) -> int:
     pool = peek(run, abi.RUN_POOL)
     add_ordered(pool, abi.POOL_ACTIVE, 1)
-    wake_workers(pool, peek(run, abi.RUN_THREADS))
+    wake_workers(pool, peek(run, abi.RUN_PARALLEL))
     for number in range(first, last):
         step = peek(run, abi.RUN_STEPS) + number * abi.STEP_WORDS * abi.WORD
         if peek(step, abi.STEP_THREADS) > 1:
@@ -142,7 +142,7 @@ def _walk_shared(run: int, first: int, last: int) -> int:
 def steps(run: int, first: int, last: int) -> int:
     """`os_steps`: run steps [first, last) of the segment on the addresses in RUN_IO."""
     shared = peek(run, abi.RUN_PARALLEL) > 0
-    if shared and peek(peek(run, abi.RUN_POOL), abi.POOL_WORKERS) + 1 < peek(run, abi.RUN_THREADS):
+    if shared and peek(peek(run, abi.RUN_POOL), abi.POOL_WORKERS) + 1 < peek(run, abi.RUN_PARALLEL):
         return abi.NEED_THREADS
     poke(run, abi.RUN_FAULT_CODE, 0)
     _apply_patches(run)

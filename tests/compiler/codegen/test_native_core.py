@@ -226,7 +226,7 @@ def test_shares_cover_every_tile(way: str, threads: int, tiles: int, cost: int) 
         assert used <= chunks and tiles * cost >= used * abi.THREAD_NS
         assert chunk == -(-tiles // used) or chunk * cost >= abi.CHUNK_NS
     if threads > 1 and tiles > 1 and tiles * cost >= abi.RUN_SHARE_NS:
-        assert used > 1 and segment.run[abi.RUN_PARALLEL] == 1
+        assert used > 1 and segment.run[abi.RUN_PARALLEL] == used
     if tiles * cost < abi.SHARE_NS:
         assert used == 1 and segment.run[abi.RUN_PARALLEL] == 0
 
