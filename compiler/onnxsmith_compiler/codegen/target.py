@@ -132,11 +132,9 @@ def _parse_size(text: str) -> int:
 
 
 def _usable_cores(system: Path = Path("/sys")) -> int:
-    """Physical cores this process may use: those of its affinity, bounded by the quota of its control group."""
-    if hasattr(os, "sched_getaffinity"):
-        cpus = os.sched_getaffinity(0)
-    else:
-        cpus = set(range(os.cpu_count() or 1))
+    """Physical cores this process may use: those of its affinity, within the quota of its control group."""
+    every = range(os.cpu_count() or 1)
+    cpus = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(every)
     cores = len({_core_of(cpu, system / "devices/system/cpu") for cpu in cpus})
     quota = _cpu_quota(system / "fs/cgroup")
     return cores if quota is None else max(1, min(cores, quota))
