@@ -100,12 +100,11 @@ class Sweep:
     follow: str
 
 
-def block_plan(shape: TileShape) -> list[str]:
-    """Lines that cut `row_count` rows (at least 1) into `blocks` of even height, all alike but for two rows.
+def block_plan(height: int) -> list[str]:
+    """Lines that cut `row_count` rows (at least 1) into `blocks` of even heights, `height` at most.
 
-    The first `tall_blocks` have `tall` rows, the others two fewer, the last one what is left.
+    The first `tall_blocks` have `tall` rows, the others two fewer, the last one what is left of those.
     """
-    height = shape.rows
     return [
         f"blocks = (row_count + {height - 1}) // {height}",
         "tall = (int_div(row_count + blocks - 1, blocks) + 1) // 2 * 2",
@@ -126,8 +125,8 @@ def panel_sweep(
     share of it with each block.
     """
     width, element = shape.columns, shape.element.itemsize
-    whole = _epilogue_loops(shape, epilogue, str(width), batch)
-    part = _epilogue_loops(shape, epilogue, "columns", batch)
+    whole = epilogue_loops(shape, epilogue, str(width), batch)
+    part = epilogue_loops(shape, epilogue, "columns", batch)
     if not whole_panels:
         whole = [
             f"columns = min({width}, n_size - first_column)",
@@ -158,7 +157,8 @@ def panel_sweep(
     ]
 
 
-def _epilogue_loops(shape: TileShape, epilogue: Epilogue, columns: str, batch: str) -> list[str]:
+def epilogue_loops(shape: TileShape, epilogue: Epilogue, columns: str, batch: str) -> list[str]:
+    """Lines that hand the first `rows` rows and `columns` columns of the tile `sums` to the epilogue."""
     lines = epilogue.lines("total", "m_index", "n_index", batch)
     return [
         "for i in range(rows):",

@@ -105,7 +105,7 @@ def matmul_source(
         *tile_position(width, bool(axes)),
         *_batch_lines(axes, prologue is None),
         *(_direct_rows() if prologue is None else _staged_rows(prologue, batch)),
-        *block_plan(form.tile),
+        *block_plan(form.tile.rows),
         *panel_sweep(
             form.tile,
             epilogue,

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from onnxsmith_compiler.codegen.conversions import CONVERSIONS
+from onnxsmith_compiler.codegen.depthwise_tile import DEPTHWISE_TILES
 from onnxsmith_compiler.codegen.intrinsics import INDEX_INTRINSICS, MEMORY_INTRINSICS
 from onnxsmith_compiler.codegen.prefetch import PREFETCHES
 from onnxsmith_compiler.codegen.scalar import SCALAR_INTRINSICS
@@ -47,6 +48,7 @@ KERNEL_NAMESPACE: Mapping[str, Any] = MappingProxyType(
         **SCALAR_INTRINSICS,
         **VECTOR_MATH,
         **TILES,
+        **DEPTHWISE_TILES,
         **PREFETCHES,
     }
 )

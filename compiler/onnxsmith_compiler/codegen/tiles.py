@@ -29,7 +29,7 @@ from onnxsmith_compiler.ir.dtype import BY_NAME, INT64, DType
 _I8 = ir.IntType(8)
 _I32 = ir.IntType(32)
 _I64 = ir.IntType(64)
-_FLOATS: dict[str, ir.Type] = {"float32": ir.FloatType(), "float64": ir.DoubleType()}
+FLOATS: dict[str, ir.Type] = {"float32": ir.FloatType(), "float64": ir.DoubleType()}
 _ALIGNMENT = 64
 # How far ahead of its use a panel is brought into the first-level cache.
 _NEAR_BYTES = 1024
@@ -141,7 +141,7 @@ def _tile_reference(shape: TileShape) -> Any:
         c = result.array[result.start :][: shape.rows * width].reshape(shape.rows, width)
         for i in range(count):
             addresses = [int(table.array[table.start + tap * shape.table_stride + i]) for tap in range(taps)]
-            a = np.concatenate([_elements_at(address, depth, shape.dtype) for address in addresses])
+            a = np.concatenate([elements_at(address, depth, shape.dtype) for address in addresses])
             total = np.zeros(width, a.dtype)
             for element, row in zip(a, b, strict=True):
                 total += element * row
@@ -150,7 +150,7 @@ def _tile_reference(shape: TileShape) -> Any:
     return reference
 
 
-def _elements_at(address: int, count: int, dtype: str) -> np.ndarray[Any, Any]:
+def elements_at(address: int, count: int, dtype: str) -> np.ndarray[Any, Any]:
     kind = ctypes.c_float if dtype == "float32" else ctypes.c_double
     return np.ctypeslib.as_array((kind * count).from_address(address))
 
@@ -160,7 +160,7 @@ def _tile_function(module: ir.Module, shape: TileShape, target: Target) -> ir.Fu
     name = f"onnxsmith.{shape.name}"
     if name in module.globals:
         return module.globals[name]
-    element = _FLOATS[shape.dtype].as_pointer()
+    element = FLOATS[shape.dtype].as_pointer()
     kind = ir.FunctionType(ir.VoidType(), [_I64.as_pointer(), _I64, _I64, _I64, element, element, _I64, _I64])
     variants = [_variant(module, f"{name}.{height}", kind, shape, height, target) for height in shape.heights]
     function = ir.Function(module, kind, name)
@@ -168,7 +168,7 @@ def _tile_function(module: ir.Module, shape: TileShape, target: Target) -> ir.Fu
     builder = ir.IRBuilder(function.append_basic_block("entry"))
     _, count, taps, depth, _, out, _, _ = function.args
     with builder.if_then(builder.icmp_signed("<=", builder.mul(taps, depth), _I64(0)), likely=False):
-        zero = ir.Constant(ir.ArrayType(_FLOATS[shape.dtype], shape.rows * shape.columns), None)
+        zero = ir.Constant(ir.ArrayType(FLOATS[shape.dtype], shape.rows * shape.columns), None)
         builder.store(zero, builder.bitcast(out, zero.type.as_pointer()), align=_ALIGNMENT)
         builder.ret_void()
     largest = function.append_basic_block(f"rows.{shape.rows}")
@@ -205,7 +205,7 @@ class _TileEmitter:
 
     def __init__(self, function: ir.Function, shape: TileShape, height: int, target: Target) -> None:
         self.function, self.shape, self.height, self.target = function, shape, height, target
-        self.element = _FLOATS[shape.dtype]
+        self.element = FLOATS[shape.dtype]
         self.vector = ir.VectorType(self.element, shape.lanes)
         self.builder = ir.IRBuilder(function.append_basic_block("entry"))
 
@@ -297,7 +297,10 @@ class _TileEmitter:
         for address, row in zip(addresses, sums, strict=True):
             element = self._broadcast(builder.load(builder.gep(address, [k])))
             new.append(
-                [self._fma(element, weight, total) for weight, total in zip(weights, row, strict=True)]
+                [
+                    multiply_add(builder, self.target, element, weight, total)
+                    for weight, total in zip(weights, row, strict=True)
+                ]
             )
         return new
 
@@ -307,14 +310,17 @@ class _TileEmitter:
         lanes = ir.Constant(ir.VectorType(_I32, self.shape.lanes), [0] * self.shape.lanes)
         return self.builder.shuffle_vector(first, nothing, lanes)
 
-    def _fma(self, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
-        if not self.target.fma:
-            return self.builder.fadd(self.builder.fmul(a, b), c)
-        name = f"llvm.fma.v{self.shape.lanes}f{self.shape.element.bits}"
-        declared = self.function.module.globals.get(name) or ir.Function(
-            self.function.module, ir.FunctionType(self.vector, [self.vector] * 3), name
-        )
-        return self.builder.call(declared, [a, b, c])
+
+def multiply_add(builder: ir.IRBuilder, target: Target, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
+    """a * b + c on vectors: one rounding where the target has the instruction, two where it lacks it."""
+    if not target.fma:
+        return builder.fadd(builder.fmul(a, b), c)
+    kind = a.type
+    name = f"llvm.fma.v{kind.count}f{32 if kind.element == FLOATS['float32'] else 64}"
+    declared = builder.module.globals.get(name)
+    if declared is None:
+        declared = ir.Function(builder.module, ir.FunctionType(kind, [kind] * 3), name)
+    return builder.call(declared, [a, b, c])
 
 
 TILE_SHAPES: tuple[TileShape, ...] = _tile_shapes()

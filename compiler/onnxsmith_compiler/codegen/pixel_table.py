@@ -1,0 +1,186 @@
+"""The table of input pixels that convolution kernels read: an address for every output pixel and tap of a
+tile.
+
+A tap that falls into the padding has the address of a row of zeros. Where the taps of the innermost axis
+are merged into one run of memory, a run that leaves the image at a side has the address of a copy that is
+filled up with zeros.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from onnxsmith_compiler.codegen.contraction_source import ADDRESS_BYTES, CACHE_LINE, Tiling, indent
+from onnxsmith_compiler.ir.dim import Dim
+from onnxsmith_compiler.ir.dtype import DType
+
+_AXES = "zyx"
+# Addresses are computed in vectors of this many.
+_VECTOR = 8
+
+
+@dataclass(frozen=True)
+class PixelTable:
+    """A table for a `window` over 1 to 3 spatial axes, of images of `dtype`, for blocks of `rows` output
+    pixels.
+
+    `merged`: the taps of the innermost axis are one.
+    """
+
+    window: tuple[int, ...]
+    merged: bool
+    rows: int
+    dtype: DType
+
+    @property
+    def axes(self) -> str:
+        """A letter for each spatial axis, outermost first; they end the names of sizes and strides."""
+        return _AXES[-len(self.window) :]
+
+    @property
+    def sizes(self) -> tuple[str, ...]:
+        """Names of the kernel's parameters that describe the images and how the window moves."""
+        return tuple(
+            f"{name}_{axis}" for axis in self.axes for name in ("in", "out", "stride", "dilation", "pad")
+        )
+
+    @property
+    def taps(self) -> int:
+        count = 1
+        for extent in self._tap_window:
+            count *= extent
+        return count
+
+    @property
+    def run(self) -> int:
+        """How many pixels one tap covers."""
+        return self.window[-1] if self.merged else 1
+
+    @property
+    def stride(self) -> int:
+        """Entries from one tap of a block to the next: its rows, in whole vectors."""
+        return -(-self.rows // _VECTOR) * _VECTOR
+
+    @property
+    def block(self) -> int:
+        """Entries of one block."""
+        return self.taps * self.stride
+
+    @property
+    def _tap_window(self) -> tuple[int, ...]:
+        return self.window[:-1] if self.merged else self.window
+
+    @property
+    def _tapped(self) -> str:
+        """The axes that have taps of their own."""
+        return self.axes[: len(self._tap_window)]
+
+    def scratch(self, depth: Dim, tiling: Tiling) -> Dim:
+        """Bytes of scratch that `setup` lays out, for taps of `depth` elements."""
+        blocks = -(-tiling.rows // self.rows)
+        copies = blocks * self.taps * self.rows if self.merged else 0
+        return blocks * self.block * ADDRESS_BYTES + (1 + copies) * (depth * self.dtype.itemsize + CACHE_LINE)
+
+    def setup(self) -> list[str]:
+        """Lines that lay out scratch memory; they read `depth`, the elements of a tap."""
+        line = CACHE_LINE // self.dtype.itemsize
+        blocks = f"((rows_per_tile + {self.rows - 1}) // {self.rows})"
+        lines = [
+            f"table_bytes = {blocks} * {self.block * ADDRESS_BYTES}",
+            "table = scratch(ctx, int64, 0)",
+            f"zeros = scratch(ctx, {self.dtype}, table_bytes)",
+            "for i in range(depth):",
+            f"    store(zeros, i, {self.dtype}(0.0))",
+            "nowhere = address(zeros)",
+            f"pitch = (depth + {line - 1}) // {line} * {line}",
+            *[f"at_{axis} = stack(int64, {self.stride})" for axis in self.axes],
+            f"images = stack(int64, {self.stride})",
+            f"image_pixels = {' * '.join(f'out_{axis}' for axis in self.axes)}",
+        ]
+        if self.merged:
+            lines.append(f"copies = scratch(ctx, {self.dtype}, table_bytes + pitch * {self.dtype.itemsize})")
+        return lines
+
+    def fill(self, first_channel: str) -> list[str]:
+        """Lines that fill the tile's table, in the blocks of `block_plan`; taps begin at `first_channel`."""
+        position = ["image = int_div(first_row, image_pixels)", "rest = first_row - image * image_pixels"]
+        for axis in reversed(self.axes[1:]):
+            position += [f"pixel_{axis} = int_rem(rest, out_{axis})", f"rest = int_div(rest, out_{axis})"]
+        return [
+            *position,
+            f"pixel_{self.axes[0]} = rest",
+            "row = 0",
+            "for block in range(blocks):",
+            "    rows = min(tall if block < tall_blocks else tall - 2, row_count - row)",
+            "    row += rows",
+            *indent(self._positions(first_channel)),
+            f"    slots = block * {self.block}",
+            *indent(self._addresses()),
+            *(indent(self._edges()) if self.merged else []),
+        ]
+
+    def _positions(self, first_channel: str) -> list[str]:
+        """Lines that note where the windows of a block's rows begin; entries past the last row repeat it."""
+        size = " * ".join([f"in_{axis}" for axis in self.axes])
+        names = [f"at_{axis}" for axis in self.axes] + ["images"]
+        return [
+            "for i in range(rows):",
+            *[f"    store(at_{axis}, i, pixel_{axis} * stride_{axis} - pad_{axis})" for axis in self.axes],
+            f"    start = image * {size} * channels + {first_channel}",
+            f"    store(images, i, address(x) + start * {self.dtype.itemsize})",
+            *indent(_next_pixel(self.axes)),
+            f"for i in range(rows, {self.stride}):",
+            *[f"    store({name}, i, load({name}, rows - 1))" for name in names],
+        ]
+
+    def _addresses(self) -> list[str]:
+        """Lines that fill a block's part of the table: all taps for all rows."""
+        loops, tap = [], "0"
+        for depth, (axis, extent) in enumerate(zip(self._tapped, self._tap_window, strict=True)):
+            loops += indent([f"for tap_{axis} in range({extent}):"], depth)
+            tap = f"({tap} * {extent} + tap_{axis})" if depth else f"tap_{axis}"
+        lines = [f"for i in range({self.stride}):"]
+        inside, place = [], ""
+        for axis in self.axes:
+            step = f" + tap_{axis} * dilation_{axis}" if axis in self._tapped else ""
+            lines.append(f"    {axis}_index = load(at_{axis}, i){step}")
+            place = f"({place} * in_{axis} + {axis}_index)" if place else f"{axis}_index"
+            if axis in self._tapped:
+                inside.append(f"({axis}_index >= 0) & ({axis}_index < in_{axis})")
+        lines.append(f"    place = load(images, i) + {place} * channels * {self.dtype.itemsize}")
+        if inside:
+            lines.append(f"    place = select({' & '.join(inside)}, place, nowhere)")
+        lines.append(f"    store(table, slots + {tap} * {self.stride} + i, place)")
+        return [*loops, *indent(lines, len(self._tapped))]
+
+    def _edges(self) -> list[str]:
+        """Lines that replace merged runs that leave the image sideways by copies with zeros outside."""
+        return [
+            f"for i in range({self.rows}):",
+            "    left = load(at_x, i)",
+            f"    if left < 0 or left + {self.run} > in_x:",
+            f"        for tap in range({self.taps}):",
+            f"            slot = slots + tap * {self.stride} + i",
+            "            place = load(table, slot)",
+            "            if place != nowhere:",
+            f"                copy = offset(copies, ((block * {self.taps} + tap) * {self.rows} + i) * pitch)",
+            f"                source = offset(x, (place - address(x)) // {self.dtype.itemsize})",
+            "                for j in range(depth):",
+            f"                    store(copy, j, {self.dtype}(0.0))",
+            f"                inside = min({self.run}, in_x - left) * channels",
+            "                for j in range(max(0, -left) * channels, inside):",
+            "                    store(copy, j, load(source, j))",
+            "                store(table, slot, address(copy))",
+        ]
+
+
+def _next_pixel(axes: str) -> list[str]:
+    """Lines that step from one output pixel to the next, in row-major order through the images."""
+    outer, inner = axes[:-1], axes[-1]
+    carry = _next_pixel(outer) if outer else ["image += 1"]
+    return [
+        f"pixel_{inner} += 1",
+        f"if pixel_{inner} == out_{inner}:",
+        f"    pixel_{inner} = 0",
+        *indent(carry),
+    ]
