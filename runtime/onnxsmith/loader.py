@@ -6,7 +6,6 @@ import _ctypes
 import ctypes
 import os
 import sys
-import tempfile
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -91,6 +90,8 @@ def _open_library(code: bytes) -> tuple[ctypes.CDLL, Callable[[], None]]:
             os.close(descriptor)
             raise
         return library, lambda: _release(library, lambda: os.close(descriptor))
+    import tempfile
+
     # A file in a folder that only this user may enter.
     folder = tempfile.TemporaryDirectory(prefix="onnxsmith-", ignore_cleanup_errors=True)
     path = Path(folder.name, "code" + (".dll" if sys.platform == "win32" else ".so"))

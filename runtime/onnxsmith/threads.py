@@ -10,7 +10,6 @@ import atexit
 import ctypes
 import functools
 import os
-import platform
 import sys
 import threading
 import time
@@ -101,8 +100,10 @@ class ThreadPool:
 
     def _bind_sleep(self) -> bool:
         """Give native code the system's way to sleep on a word; False where none is known."""
-        number = _FUTEX_NUMBERS.get(platform.machine())
-        if sys.platform != "linux" or number is None:
+        if sys.platform != "linux":
+            return False
+        number = _FUTEX_NUMBERS.get(os.uname().machine)
+        if number is None:
             return False
         system_call = ctypes.CDLL(None).syscall
         self._words[abi.POOL_WAIT_KIND] = abi.WAIT_FUTEX
