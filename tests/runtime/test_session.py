@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import gc
+import json
 import os
 import pathlib
 import pickle
 import subprocess
 import sys
 import threading
+import time
 import warnings
 
 import ml_dtypes
@@ -477,6 +479,39 @@ class TestOverridableInitializers:
         session = onnxsmith.InferenceSession(models_with_an_initializer[3])
         with pytest.raises(InvalidArgument, match="Invalid input name: w"):
             session.run(None, {"x": random(2, 3), "w": random(3)})
+
+
+class TestProfile:
+    def test_chrome_trace_of_steps_and_runs(self, add_model, tmp_path, random):
+        options = onnxsmith.SessionOptions()
+        options.enable_profiling = True
+        options.profile_file_prefix = str(tmp_path / "profile")
+        session = onnxsmith.InferenceSession(add_model, options)
+        x = random(2, 3)
+        for _ in range(2):
+            np.testing.assert_array_equal(session.run(None, {"x": x, "y": x})[0], x + x)
+        path = session.end_profiling()
+        assert session.end_profiling() == ""
+        np.testing.assert_array_equal(session.run(None, {"x": x, "y": x})[0], x + x)
+        events = json.loads(pathlib.Path(path).read_text())
+        assert [event["name"] for event in events] == [
+            "session_initialization",
+            *["add_kernel_time", "model_run"] * 2,
+        ]
+        for event in events:
+            assert event["ph"] == "X"
+            assert event["ts"] >= 0 and event["dur"] >= 0 and event["pid"] == os.getpid()
+        node, run = events[1], events[2]
+        assert (node["cat"], run["cat"]) == ("Node", "Session")
+        assert node["args"]["provider"] == "CPUExecutionProvider"
+        assert node["args"]["nodes"] == ["add"]
+        assert run["ts"] <= node["ts"] and node["dur"] <= run["dur"]
+
+    def test_begins_when_the_session_is_made(self, relu_model):
+        before = time.time_ns()
+        session = onnxsmith.InferenceSession(relu_model)
+        assert before <= session.get_profiling_start_time_ns() <= time.time_ns()
+        assert session.end_profiling() == ""
 
 
 class TestCopies:
