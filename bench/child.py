@@ -70,9 +70,9 @@ def _runs_in_a_turn(seconds: float) -> int:
 
 
 def error(actual: Array, expected: Array) -> float:
-    """The largest difference over the largest magnitude expected; for integers, the share that differs.
+    """Largest difference over the largest finite magnitude expected; of integers, the share that differs.
 
-    Infinite where the shapes differ, or where one has a NaN that the other has not.
+    Infinite where the shapes differ, or where one has a NaN or an infinity that the other has not.
     """
     if actual.shape != expected.shape:
         return float("inf")
@@ -80,14 +80,10 @@ def error(actual: Array, expected: Array) -> float:
         return float(np.mean(actual != expected)) if expected.size else 0.0
     if not np.array_equal(np.isnan(actual), np.isnan(expected)):
         return float("inf")
-    same = actual == expected
-    difference = np.where(same, 0, np.abs(actual.astype(np.float64) - expected))
-    scale = float(np.nanmax(np.abs(expected), initial=0.0))
-    return (
-        float(np.nanmax(difference, initial=0.0)) / scale
-        if scale
-        else float(np.nanmax(difference, initial=0.0))
-    )
+    differs = (actual != expected) & ~np.isnan(expected)
+    difference = np.abs(actual[differs].astype(np.float64) - expected[differs]).max(initial=0.0)
+    scale = np.abs(expected[np.isfinite(expected)]).max(initial=0.0)
+    return float(difference / scale) if scale else float(difference)
 
 
 def footprint(path: Path, feed: Feed, threads: int, name: str) -> dict[str, Any]:

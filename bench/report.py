@@ -133,29 +133,36 @@ def plot(results: Results, threads: str, path: Path) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
-    from matplotlib import pyplot
+    from matplotlib import pyplot, ticker
 
     ratios = {peer: speedups(results, threads, peer) for peer in PEERS}
     models = [model for model, _ in _in_order(results) if any(model in ratios[peer] for peer in PEERS)]
-    figure, axes = pyplot.subplots(figsize=(9, 1.2 + 0.34 * len(models)), dpi=110)
+    figure, axes = pyplot.subplots(figsize=(9, 1.5 + 0.34 * len(models)), dpi=110)
     for number, peer in enumerate(PEERS):
-        places = [
-            index + (number - 0.5) * 0.38 for index, model in enumerate(models) if model in ratios[peer]
-        ]
-        values = [ratios[peer][model] for model in models if model in ratios[peer]]
-        bars = axes.barh(places, values, 0.36, label=peer, color=COLORS[peer])
-        axes.bar_label(bars, fmt="%.2f", padding=2, fontsize=7)
+        found = [(index, ratios[peer][model]) for index, model in enumerate(models) if model in ratios[peer]]
+        places = [index + (number - 0.5) * 0.38 for index, _ in found]
+        # Bars begin at 1, where both are equally fast: a logarithmic axis has no zero.
+        axes.barh(places, [ratio - 1 for _, ratio in found], 0.36, left=1, label=peer, color=COLORS[peer])
+        for place, (_, ratio) in zip(places, found, strict=True):
+            side, shift = ("left", 3) if ratio >= 1 else ("right", -3)
+            axes.annotate(
+                f"{ratio:.2f}", (ratio, place), (shift, 0), textcoords="offset points",
+                ha=side, va="center", fontsize=7,
+            )  # fmt: skip
     axes.set_yticks(range(len(models)), models, fontsize=8)
     axes.invert_yaxis()
     axes.set_xscale("log")
+    for axis in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
+        axis(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.tick_params(axis="x", which="both", labelsize=7)
     axes.axvline(1, color=COLORS[OURS.name], linewidth=1.5)
     axes.set_xlabel(
-        f"time / {OURS.name}'s time, {threads} thread(s): right of the line {OURS.name} is faster"
+        f"time / {OURS.name}'s time, {threads} thread(s): right of the line {OURS.name} is faster", fontsize=8
     )
-    axes.margins(x=0.12)
-    axes.spines[["top", "right"]].set_visible(False)
+    axes.margins(x=0.1)
+    axes.spines[["top", "right", "left"]].set_visible(False)
     if models:
-        axes.legend(frameon=False, fontsize=8)
+        axes.legend(frameon=False, fontsize=8, ncols=len(PEERS), loc="lower center", bbox_to_anchor=(0.5, 1))
     figure.tight_layout()
     figure.savefig(path, metadata={"Software": None})
     pyplot.close(figure)
