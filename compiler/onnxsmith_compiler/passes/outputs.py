@@ -20,7 +20,9 @@ def separate_outputs(graph: Graph) -> Graph:
     for name, value in graph.outputs:
         if value not in computed or value in seen:
             rewriter.builder.fold = False
-            value = rewriter.builder.emit(Pointwise("identity"), Value(value.name, value.type, value.data))  # a known value would fold
+            # A constant is copied, because an operator on a known value would fold.
+            source = value if value.data is None else Value(value.name, value.type, value.data)
+            value = rewriter.builder.emit(Pointwise("identity"), source)
         seen.add(value)
         outputs.append((name, value))
     return replace(graph, outputs=tuple(outputs), nodes=tuple(rewriter.builder.nodes))
