@@ -14,7 +14,7 @@ from onnxsmith_compiler.codegen.contractions import tile_columns
 from onnxsmith_compiler.codegen.cpu import print_group
 from onnxsmith_compiler.codegen.kernel_text import PrintedStep
 from onnxsmith_compiler.codegen.elf_linker import link_shared_library
-from onnxsmith_compiler.codegen.kernel_key import compiler_digest, kernel_key, kernel_symbol
+from onnxsmith_compiler.codegen.kernel_key import kernel_key, kernel_symbol
 from onnxsmith_compiler.codegen.source import KernelSource
 from onnxsmith_compiler.codegen.target import Target
 from onnxsmith_compiler.ir.graph import Graph, Value
@@ -32,7 +32,7 @@ from onnxsmith_compiler.passes.cleanup import remove_dead_nodes
 from onnxsmith_compiler.passes.transposes import join_views
 from onnxsmith_compiler.schedule.fusion import Schedule, resolve, schedule
 from onnxsmith_compiler.schedule.program import Border, KernelCall, Weights, build_program
-from onnxsmith_compiler.workers import CompilePool, Store
+from onnxsmith_compiler.workers import CompilePool
 
 Progress = Callable[[str, int, int], None]
 Pass = Callable[[Graph], Graph]
@@ -103,13 +103,15 @@ def compile_model(
     store = None if cache is None else cache.kernels
     with CompilePool(options.workers or target.cores, target, store) as pool:
         pool.start()
+        core = pool.compile_core()
         report("reading the model", 0, 0)
         lowered = lower_model(load_model(source), options, target)
-        sources = [step.kernel.source for step in lowered.steps]
+        sources = list(dict.fromkeys(step.kernel.source for step in lowered.steps))
         objects = pool.compile(sources, lambda done, total: report("compiling kernels", done, total))
-    symbols = {id(source): kernel_symbol(kernel_key(source, target)) for source in sources}
+        objects["core"] = core.result()
+    symbols = {source: kernel_symbol(kernel_key(source, target)) for source in sources}
     program, weights = _program(lowered, symbols)
-    code = link_program(program, {kernel_symbol(key): data for key, data in objects.items()}, target, store)
+    code = link_shared_library(objects, None, "program.so")
     return CompiledModel(program, code, weights, lowered.model.external_files)
 
 
@@ -146,10 +148,10 @@ def _print(graph: Graph, scheduled: Schedule, target: Target) -> Sequence[Printe
     return steps
 
 
-def _program(lowered: Lowered, symbols: Mapping[int, str]) -> tuple[artifact.Program, Weights]:
+def _program(lowered: Lowered, symbols: Mapping[KernelSource, str]) -> tuple[artifact.Program, Weights]:
     calls = [
         KernelCall(
-            symbols[id(step.kernel.source)],
+            symbols[step.kernel.source],
             step.kernel.arguments,
             step.writes,
             step.kernel.tiles,
@@ -177,30 +179,3 @@ def _program(lowered: Lowered, symbols: Mapping[int, str]) -> tuple[artifact.Pro
     )
     aliases = lowered.schedule.aliases
     return build_program(lowered.graph, calls, lambda value: resolve(value, aliases), border)
-
-
-def link_program(
-    program: artifact.Program, objects: Mapping[str, bytes], target: Target, store: Store | None = None
-) -> bytes:
-    """The shared library of a program: its kernels and the native core."""
-    core = _core(target, store)
-    exports = [*_core_symbols(), *program.kernels]
-    return link_shared_library({"core": core, **objects}, exports, "program.so")
-
-
-def _core_symbols() -> tuple[str, ...]:
-    from onnxsmith_compiler.codegen.native_core import ENTRY_POINTS
-
-    return tuple(ENTRY_POINTS)
-
-
-def _core(target: Target, store: Store | None) -> bytes:
-    key = kernel_key(KernelSource("core", compiler_digest(), ()), target)
-    found = None if store is None else store.get(key)
-    if found is None:
-        from onnxsmith_compiler.codegen.native_core import compile_core
-
-        found = compile_core(target)
-        if store is not None:
-            store.put(key, found)
-    return found
