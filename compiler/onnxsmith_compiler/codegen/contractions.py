@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from onnxsmith_compiler.codegen.conv_source import ConvForm, conv_source, conv_tiling, merges_taps
+from onnxsmith_compiler.codegen.depthwise_source import DepthwiseForm, depthwise_source, depthwise_tiling
+from onnxsmith_compiler.codegen.depthwise_tile import depthwise_shape
 from onnxsmith_compiler.codegen.epilogue import Epilogue
 from onnxsmith_compiler.codegen.kernel_text import KernelText, PrintedKernel, PrintedStep
 from onnxsmith_compiler.codegen.loop_shape import flatten, join_axes
@@ -18,7 +20,7 @@ from onnxsmith_compiler.ir.dim import Dim, LoopIndex
 from onnxsmith_compiler.ir.dtype import DType
 from onnxsmith_compiler.ir.graph import Value
 from onnxsmith_compiler.ir.loop import Computation
-from onnxsmith_compiler.ops.packed import PackedConv, PackedMatMul
+from onnxsmith_compiler.ops.packed import DepthwiseConv, PackedConv, PackedMatMul, Window
 from onnxsmith_compiler.ops.view import delinearize
 from onnxsmith_compiler.schedule.groups import ContractGroup
 
@@ -29,6 +31,8 @@ def print_contraction(group: ContractGroup, target: Target) -> Iterable[PrintedS
             yield _matmul(group, kernel, target)
         case PackedConv() as kernel:
             yield _conv(group, kernel, target)
+        case DepthwiseConv() as kernel:
+            yield _depthwise(group, kernel, target)
         case kernel:
             raise TypeError(f"no template for {kernel.name}")
 
@@ -125,17 +129,7 @@ def _conv(group: ContractGroup, kernel: PackedConv, target: Target) -> PrintedSt
     form = ConvForm(shape, window.size, merged, dims.modulo(outputs, kernel.columns) == 0)
     tiling = conv_tiling(form, _known(pixels), _known(outputs), _known(group_channels), target)
     bound = bind_epilogue(group, pixels, kernel.outputs, batched=False)
-    geometry = [
-        size
-        for axis in range(window.rank)
-        for size in (
-            x.shape[1 + axis],
-            positions[axis],
-            window.strides[axis],
-            window.dilations[axis],
-            window.before[axis],
-        )
-    ]
+    geometry = _geometry(window, x.shape[1:-1], positions)
     arguments = (
         x, weights, *bound.arguments, pixels, outputs, channels, group_channels, *geometry, tiling.rows, tiling.panels,
     )  # fmt: skip
@@ -147,6 +141,34 @@ def _conv(group: ContractGroup, kernel: PackedConv, target: Target) -> PrintedSt
         form.scratch(group_channels, tiling),
     )
     return PrintedStep(printed, group.outputs, "conv", group.origins)
+
+
+def _depthwise(group: ContractGroup, kernel: DepthwiseConv, target: Target) -> PrintedStep:
+    x, weights = group.operands
+    channels = x.shape[-1]
+    positions = group.node.output.shape[1:-1]
+    pixels = dims.product((x.shape[0], *positions))
+    form = DepthwiseForm(depthwise_shape(target, x.dtype.name), kernel.window.size)
+    tiling = depthwise_tiling(form, _known(pixels), _known(channels))
+    bound = bind_epilogue(group, pixels, channels, batched=False)
+    geometry = _geometry(kernel.window, x.shape[1:-1], positions)
+    printed = PrintedKernel(
+        depthwise_source(form, bound.epilogue),
+        (x, weights, *bound.arguments, pixels, channels, *geometry, tiling.rows, tiling.panels),
+        form.tiles(pixels, channels, tiling),
+        form.cost(tiling, target),
+        form.scratch(channels, tiling),
+    )
+    return PrintedStep(printed, group.outputs, "depthwise", group.origins)
+
+
+def _geometry(window: Window, spatial: Sequence[Dim], positions: Sequence[Dim]) -> list[Dim]:
+    """For each axis the sizes of input and output, stride, dilation and padding before it."""
+    return [
+        size
+        for axis in range(window.rank)
+        for size in (spatial[axis], positions[axis], window.strides[axis], window.dilations[axis], window.before[axis])
+    ]
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from onnxsmith_compiler.ir import dim as dims
-from onnxsmith_compiler.ir import loop
 from onnxsmith_compiler.ir.dim import Dim
 from onnxsmith_compiler.ir.graph import GraphBuilder, Node, TensorType, Value
 from onnxsmith_compiler.ops.base import Op, Shape, Types, broadcast_shapes, required
@@ -110,16 +109,8 @@ class DepthwiseConv(Op):
         x = required(inputs, 0)
         return (TensorType(x.dtype, (x.shape[0], *self.window.output(x.shape[1:-1]), x.shape[-1])),)
 
-    def lower(self, node: Node) -> loop.Computation:
-        x, weights = node.operands()
-        axes = loop.axes_for(node.output.shape)
-        index = loop.index_of(axes)
-        taps = tuple(loop.LoopIndex(f"k{axis}", size) for axis, size in enumerate(self.window.size))
-        tap_index = loop.index_of(taps)
-        positions = self.window.positions(index[1:-1], tap_index)
-        element = loop.load(x, (index[0], *positions, index[-1]))
-        product = loop.apply("mul", element, loop.load(weights, (*tap_index, index[-1])))
-        return loop.Computation(axes, product, taps, "sum", loop.all_in_range(positions, x.shape[1:-1]))
+    def lower(self, node: Node) -> Contract:
+        return Contract(self)
 
 
 def pack_columns(builder: GraphBuilder, b: Value, columns: int) -> Value:
