@@ -14,25 +14,36 @@ from onnxsmith.values import numpy_dtype
 
 Words: TypeAlias = np.ndarray[Any, np.dtype[np.int64]]
 
+_LINE = 8  # words of a cache line
+
 _PROBE_DTYPES = {
     "bool": 1, "int8": -1, "int16": -2, "int32": -4, "int64": -8, "uint8": 1, "uint16": 2, "uint32": 4,
     "uint64": 8,
 }  # fmt: skip
 
 
-def words(rows: Sequence[Sequence[int]]) -> Words:
+def _words(rows: Sequence[Sequence[int]]) -> Words:
     """The rows one after the other, as int64."""
     return np.array([word for row in rows for word in row], np.int64)
 
 
+def probe_size(dtype: str) -> int:
+    """Bytes of an integer of that dtype name, negative where it is signed. TypeError for any other dtype."""
+    if dtype not in _PROBE_DTYPES:
+        raise TypeError(f"a size is read from a tensor of integers, not of {dtype}")
+    return _PROBE_DTYPES[dtype]
+
+
 @dataclass(frozen=True)
 class SegmentTables:
-    """One segment's constant tables (records of `native_layout`) and what they hold of each."""
+    """One segment's constant tables (records of `native_layout`), and how many records there are of each."""
 
     first_step: int
     step_count: int
     argument_count: int
     patch_count: int
+    instruction_count: int
+    buffer_count: int
     instructions: Words
     buffers: Words
     steps: Words
@@ -45,28 +56,21 @@ def segment_tables(program: Program, number: int, kernel_addresses: Sequence[int
     arguments: list[Argument] = []
     steps = []
     for step in segment.steps:
-        steps.append(
-            (
-                kernel_addresses[step.kernel],
-                len(arguments),
-                len(step.arguments),
-                step.tiles,
-                step.cost,
-                step.scratch,
-            )
-        )
+        kernel = kernel_addresses[step.kernel]
+        steps.append((kernel, len(arguments), len(step.arguments), step.tiles, step.cost, step.scratch))
         arguments += step.arguments
+    buffers = [(i, b.size, b.first, b.last) for i, b in enumerate(program.buffers) if b.segment == number]
     return SegmentTables(
         first_step=sum(len(earlier.steps) for earlier in program.segments[:number]),
         step_count=len(steps),
         argument_count=len(arguments),
         patch_count=sum(argument.place in (Place.INPUT, Place.OUTPUT) for argument in arguments),
-        instructions=words([(i.op, i.dst, i.a, i.b) for i in segment.instructions]),
-        buffers=words(
-            [(i, b.size, b.first, b.last) for i, b in enumerate(program.buffers) if b.segment == number]
-        ),
-        steps=words(steps),
-        arguments=words([(a.place, a.index, -1 if a.offset is None else a.offset) for a in arguments]),
+        instruction_count=len(segment.instructions),
+        buffer_count=len(buffers),
+        instructions=_words([(i.op, i.dst, i.a, i.b) for i in segment.instructions]),
+        buffers=_words(buffers),
+        steps=_words(steps),
+        arguments=_words([(a.place, a.index, -1 if a.offset is None else a.offset) for a in arguments]),
     )
 
 
@@ -75,47 +79,39 @@ class PlanForm:
     """Where a plan's tables lie in its block of words: offsets in words from its start.
 
     `template` is that block with everything in place that is the same for all plans, and `addresses` are the
-    indices of those words that hold an offset in words and become an address in a real block.
+    indices of those words that hold an offset in words and become an address in a real block. `runs` are the
+    segments' run blocks, `shapes` the words that hold each tensor's shape, inputs first.
     """
 
     template: Words
-    addresses: Words
+    addresses: np.ndarray[Any, np.dtype[np.intp]]
     runs: tuple[int, ...]
     slots: int
     buffers: int
     io: int
     dims: int
     probes: int
-    dims_slots: Words
-    dims_ranges: tuple[tuple[int, int], ...]
+    shapes: tuple[tuple[int, ...], ...]
 
 
 class _Block:
-    """Lays tables out one after the other."""
+    """A block of words in the making."""
 
     def __init__(self) -> None:
         self.size = 0
-        self.addresses: list[tuple[int, int]] = []
-        self.values: list[tuple[int, int]] = []
+        self.addresses: dict[int, int] = {}
+        self.values: dict[int, int] = {}
 
     def reserve(self, count: int, alignment: int = 1) -> int:
         start = -(-self.size // alignment) * alignment
         self.size = start + count
         return start
 
-    def point(self, word: int, target: int) -> None:
-        """Word `word` holds the address of word `target`."""
-        self.addresses.append((word, target))
-
-    def set(self, word: int, value: int) -> None:
-        self.values.append((word, value))
-
-
-def probe_size(dtype: str) -> int:
-    """Bytes of an integer of that dtype name, negative where it is signed. TypeError for any other dtype."""
-    if dtype not in _PROBE_DTYPES:
-        raise TypeError(f"a size is read from a tensor of integers, not of {dtype}")
-    return _PROBE_DTYPES[dtype]
+    def template(self) -> Words:
+        made = np.zeros(self.size, np.int64)
+        for word, value in (*self.values.items(), *self.addresses.items()):
+            made[word] = value
+        return made
 
 
 def plan_form(
@@ -124,91 +120,75 @@ def plan_form(
     """The form of a program's plans, for up to `threads` threads; `pool` and `weights` are addresses."""
     block = _Block()
     tensors = (*program.inputs, *program.outputs)
-    runs = tuple(block.reserve(abi.RUN_WORDS, 8) for _ in segments)
-    slots = block.reserve(len(program.slots))
-    buffers = block.reserve(len(program.buffers))
-    io = block.reserve(len(tensors))
-    checks = block.reserve(len(tensors) * abi.CHECK_WORDS)
+    bindings = program.segments[0].bindings
+    runs = tuple(block.reserve(abi.RUN_WORDS, _LINE) for _ in segments)
+    shared = {
+        abi.RUN_SLOTS: block.reserve(len(program.slots)),
+        abi.RUN_BUFFERS: block.reserve(len(program.buffers)),
+        abi.RUN_IO: block.reserve(len(tensors)),
+        abi.RUN_CHECKS: block.reserve(len(tensors) * abi.CHECK_WORDS),
+        abi.RUN_PROBES: block.reserve(len(bindings) * abi.PROBE_WORDS),
+        abi.RUN_WORK: block.reserve(2 * max(tables.buffer_count for tables in segments)),
+        abi.RUN_CONTEXTS: block.reserve(threads * abi.CONTEXT_WORDS, 2 * _LINE),
+    }
     dims = block.reserve(sum(len(tensor.dims) for tensor in tensors))
-    bindings = program.segments[0].bindings if program.segments else ()
-    probes = block.reserve(len(bindings) * abi.PROBE_WORDS)
-    work = block.reserve(2 * max((len(s.buffers) // abi.BUFFER_WORDS for s in segments), default=0))
-    contexts = block.reserve(threads * abi.CONTEXT_WORDS, 16)
-    for slot, value in enumerate(program.slots):
-        block.set(slots + slot, value)
-
-    dims_ranges = []
-    dims_slots: list[int] = []
-    for number, tensor in enumerate(tensors):
-        record = checks + number * abi.CHECK_WORDS
-        flags = abi.ARRAY_CONTIGUOUS | abi.ARRAY_ALIGNED
-        block.set(record + abi.CHECK_DESCR, id(numpy_dtype(tensor.dtype)))
-        block.set(record + abi.CHECK_RANK, len(tensor.dims))
-        block.set(
-            record + abi.CHECK_FLAGS, flags | (abi.ARRAY_WRITEABLE if number >= len(program.inputs) else 0)
-        )
-        block.point(record + abi.CHECK_DIMS, dims + len(dims_slots))
-        dims_ranges.append((len(dims_slots), len(dims_slots) + len(tensor.dims)))
-        dims_slots += tensor.dims
+    slots = shared[abi.RUN_SLOTS]
+    block.values.update(enumerate(program.slots, slots))
+    _set_checks(block, shared[abi.RUN_CHECKS], dims, program)
     for number, binding in enumerate(bindings):
-        _set_probe(block, probes + number * abi.PROBE_WORDS, binding)
-
+        _set_probe(block, shared[abi.RUN_PROBES] + number * abi.PROBE_WORDS, binding)
     for run, tables in zip(runs, segments, strict=True):
-        steps = block.reserve(tables.step_count * abi.STEP_WORDS, 8)
-        arguments = block.reserve(tables.argument_count)
-        patches = block.reserve(tables.patch_count * abi.PATCH_WORDS)
-        for field, target in (
-            (abi.RUN_STEPS, steps),
-            (abi.RUN_PATCHES, patches),
-            (abi.RUN_IO, io),
-            (abi.RUN_CHECKS, checks),
-            (abi.RUN_PROBES, probes),
-            (abi.RUN_CONTEXTS, contexts),
-            (abi.RUN_SLOTS, slots),
-            (abi.RUN_BUFFERS, buffers),
-            (abi.RUN_ARGUMENTS, arguments),
-            (abi.RUN_WORK, work),
-        ):
-            block.point(run + field, target)
-        for field, value in (
-            (abi.RUN_STEP_COUNT, tables.step_count),
-            (abi.RUN_FIRST_STEP, tables.first_step),
-            (abi.RUN_INPUT_COUNT, len(program.inputs)),
-            (abi.RUN_OUTPUT_COUNT, len(program.outputs)),
-            (abi.RUN_PROBE_COUNT, len(bindings)),
-            (abi.RUN_THREADS, threads),
-            (abi.RUN_POOL, pool),
-            (abi.RUN_WEIGHTS, weights),
-            (abi.RUN_INSTRUCTIONS, tables.instructions.ctypes.data),
-            (abi.RUN_INSTRUCTION_COUNT, len(tables.instructions) // abi.INSTRUCTION_WORDS),
-            (abi.RUN_BUFFER_SPECS, tables.buffers.ctypes.data),
-            (abi.RUN_BUFFER_COUNT, len(tables.buffers) // abi.BUFFER_WORDS),
-            (abi.RUN_STEP_SPECS, tables.steps.ctypes.data),
-            (abi.RUN_ARGUMENT_SPECS, tables.arguments.ctypes.data),
-        ):
-            block.set(run + field, value)
-
-    template = np.zeros(block.size, np.int64)
-    for word, value in (*block.values, *block.addresses):
-        template[word] = value
+        block.addresses.update((run + word, target) for word, target in shared.items())
+        block.values[run + abi.RUN_INPUT_COUNT] = len(program.inputs)
+        block.values[run + abi.RUN_OUTPUT_COUNT] = len(program.outputs)
+        block.values[run + abi.RUN_PROBE_COUNT] = len(bindings)
+        block.values[run + abi.RUN_THREADS] = threads
+        block.values[run + abi.RUN_POOL] = pool
+        block.values[run + abi.RUN_WEIGHTS] = weights
+        _set_segment(block, run, tables)
     return PlanForm(
-        template=template,
-        addresses=np.array([word for word, _ in block.addresses], np.intp),
+        template=block.template(),
+        addresses=np.array(list(block.addresses), np.intp),
         runs=runs,
         slots=slots,
-        buffers=buffers,
-        io=io,
+        buffers=shared[abi.RUN_BUFFERS],
+        io=shared[abi.RUN_IO],
         dims=dims,
-        probes=probes,
-        dims_slots=np.array(dims_slots, np.intp),
-        dims_ranges=tuple(dims_ranges),
+        probes=shared[abi.RUN_PROBES],
+        shapes=tuple(tuple(slots + slot for slot in tensor.dims) for tensor in tensors),
     )
 
 
+def _set_checks(block: _Block, checks: int, dims: int, program: Program) -> None:
+    """Check records of all inputs and outputs, and where each finds the shape that it demands."""
+    readable = abi.ARRAY_CONTIGUOUS | abi.ARRAY_ALIGNED
+    for number, tensor in enumerate((*program.inputs, *program.outputs)):
+        is_input = number < len(program.inputs)
+        record = checks + number * abi.CHECK_WORDS
+        block.values[record + abi.CHECK_DESCR] = id(numpy_dtype(tensor.dtype))
+        block.values[record + abi.CHECK_RANK] = len(tensor.dims)
+        block.values[record + abi.CHECK_FLAGS] = readable if is_input else readable | abi.ARRAY_WRITEABLE
+        block.addresses[record + abi.CHECK_DIMS] = dims
+        dims += len(tensor.dims)
+
+
 def _set_probe(block: _Block, record: int, binding: Binding) -> None:
-    if binding.source.place is not Place.INPUT or binding.source.offset is not None:
-        raise ValueError("before the first step, a size can be read from a model input alone")
     size = probe_size(binding.dtype)
-    block.set(record + abi.PROBE_IO, binding.source.index)
-    block.set(record + abi.PROBE_BYTES, binding.element * abs(size))
-    block.set(record + abi.PROBE_SIZE, size)
+    block.values[record + abi.PROBE_IO] = binding.source.index
+    block.values[record + abi.PROBE_BYTES] = binding.element * abs(size)
+    block.values[record + abi.PROBE_SIZE] = size
+
+
+def _set_segment(block: _Block, run: int, tables: SegmentTables) -> None:
+    """A segment's own tables: constant ones by address, and room for those that binding fills."""
+    block.addresses[run + abi.RUN_STEPS] = block.reserve(tables.step_count * abi.STEP_WORDS, _LINE)
+    block.addresses[run + abi.RUN_ARGUMENTS] = block.reserve(tables.argument_count)
+    block.addresses[run + abi.RUN_PATCHES] = block.reserve(tables.patch_count * abi.PATCH_WORDS)
+    block.values[run + abi.RUN_STEP_COUNT] = tables.step_count
+    block.values[run + abi.RUN_FIRST_STEP] = tables.first_step
+    block.values[run + abi.RUN_INSTRUCTION_COUNT] = tables.instruction_count
+    block.values[run + abi.RUN_BUFFER_COUNT] = tables.buffer_count
+    block.values[run + abi.RUN_INSTRUCTIONS] = tables.instructions.ctypes.data
+    block.values[run + abi.RUN_BUFFER_SPECS] = tables.buffers.ctypes.data
+    block.values[run + abi.RUN_STEP_SPECS] = tables.steps.ctypes.data
+    block.values[run + abi.RUN_ARGUMENT_SPECS] = tables.arguments.ctypes.data

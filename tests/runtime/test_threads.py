@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hand_programs import Draft, chain_program, make_executor, slot
+from hand_programs import Draft, chain_program, library, make_executor, slot
 
 from onnxsmith import native_layout as abi
 from onnxsmith import threads as threads_module
@@ -102,6 +102,7 @@ def test_a_fault_stops_the_step(threads: int) -> None:
 def test_callers_at_once_with_different_limits() -> None:
     """More callers and threads than cores, each checking all of its own results."""
     wrong: list[str] = []
+    library()  # the compiler is not for several threads at once
 
     def call(limit: int, tiles: int) -> None:
         executor = make_executor(visit_program(tiles, steps=5), limit)
