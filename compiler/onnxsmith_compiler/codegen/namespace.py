@@ -13,6 +13,7 @@ from onnxsmith_compiler.codegen.depthwise_tile import DEPTHWISE_TILES
 from onnxsmith_compiler.codegen.intrinsics import INDEX_INTRINSICS, MEMORY_INTRINSICS
 from onnxsmith_compiler.codegen.prefetch import PREFETCHES
 from onnxsmith_compiler.codegen.scalar import SCALAR_INTRINSICS
+from onnxsmith_compiler.codegen.tap_addresses import TAP_ADDRESSES
 from onnxsmith_compiler.codegen.tiles import TILES
 from onnxsmith_compiler.codegen.vector_math import VECTOR_MATH
 from onnxsmith_compiler.ir import dtype as dtypes
@@ -49,6 +50,7 @@ KERNEL_NAMESPACE: Mapping[str, Any] = MappingProxyType(
         **VECTOR_MATH,
         **TILES,
         **DEPTHWISE_TILES,
+        **TAP_ADDRESSES,
         **PREFETCHES,
     }
 )

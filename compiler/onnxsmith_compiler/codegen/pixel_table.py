@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from onnxsmith_compiler.codegen.contraction_source import ADDRESS_BYTES, CACHE_LINE, Tiling, indent
+from onnxsmith_compiler.codegen.tap_addresses import tap_addresses_name
 from onnxsmith_compiler.ir.dim import Dim
 from onnxsmith_compiler.ir.dtype import DType
 
@@ -70,11 +71,6 @@ class PixelTable:
     def _tap_window(self) -> tuple[int, ...]:
         return self.window[:-1] if self.merged else self.window
 
-    @property
-    def _tapped(self) -> str:
-        """The axes that have taps of their own."""
-        return self.axes[: len(self._tap_window)]
-
     def scratch(self, depth: Dim, tiling: Tiling) -> Dim:
         """Bytes of scratch that `setup` lays out, for taps of `depth` elements."""
         blocks = -(-tiling.rows // self.rows)
@@ -94,7 +90,8 @@ class PixelTable:
             "nowhere = address(zeros)",
             f"pitch = (depth + {line - 1}) // {line} * {line}",
             *[f"at_{axis} = stack(int64, {self.stride})" for axis in self.axes],
-            f"images = stack(int64, {self.stride})",
+            f"starts = stack(int64, {self.stride})",
+            f"pixel_bytes = channels * {self.dtype.itemsize}",
             f"image_pixels = {' * '.join(f'out_{axis}' for axis in self.axes)}",
         ]
         if self.merged:
@@ -107,51 +104,45 @@ class PixelTable:
         for axis in reversed(self.axes[1:]):
             position += [f"pixel_{axis} = int_rem(rest, out_{axis})", f"rest = int_div(rest, out_{axis})"]
         return [
+            f"origin = address(x) + {first_channel} * {self.dtype.itemsize}",
             *position,
             f"pixel_{self.axes[0]} = rest",
             "row = 0",
             "for block in range(blocks):",
             "    rows = min(tall if block < tall_blocks else tall - 2, row_count - row)",
             "    row += rows",
-            *indent(self._positions(first_channel)),
-            f"    slots = block * {self.block}",
-            *indent(self._addresses()),
+            *indent(self._positions()),
+            f"    {self._addresses()}",
             *(indent(self._edges()) if self.merged else []),
         ]
 
-    def _positions(self, first_channel: str) -> list[str]:
+    def _positions(self) -> list[str]:
         """Lines that note where the windows of a block's rows begin; entries past the last row repeat it."""
-        size = " * ".join([f"in_{axis}" for axis in self.axes])
-        names = [f"at_{axis}" for axis in self.axes] + ["images"]
+        names = [f"at_{axis}" for axis in self.axes] + ["starts"]
+        place = "image"
+        for axis in self.axes:
+            place = f"({place} * in_{axis} + {axis}_index)"
         return [
             "for i in range(rows):",
-            *[f"    store(at_{axis}, i, pixel_{axis} * stride_{axis} - pad_{axis})" for axis in self.axes],
-            f"    start = image * {size} * channels + {first_channel}",
-            f"    store(images, i, address(x) + start * {self.dtype.itemsize})",
+            *[f"    {axis}_index = pixel_{axis} * stride_{axis} - pad_{axis}" for axis in self.axes],
+            *[f"    store(at_{axis}, i, {axis}_index)" for axis in self.axes],
+            f"    store(starts, i, {place} * pixel_bytes + origin)",
             *indent(_next_pixel(self.axes)),
             f"for i in range(rows, {self.stride}):",
             *[f"    store({name}, i, load({name}, rows - 1))" for name in names],
         ]
 
-    def _addresses(self) -> list[str]:
-        """Lines that fill a block's part of the table: all taps for all rows."""
-        loops, tap = [], "0"
-        for depth, (axis, extent) in enumerate(zip(self._tapped, self._tap_window, strict=True)):
-            loops += indent([f"for tap_{axis} in range({extent}):"], depth)
-            tap = f"({tap} * {extent} + tap_{axis})" if depth else f"tap_{axis}"
-        lines = [f"for i in range({self.stride}):"]
-        inside, place = [], ""
-        for axis in self.axes:
-            step = f" + tap_{axis} * dilation_{axis}" if axis in self._tapped else ""
-            lines.append(f"    {axis}_index = load(at_{axis}, i){step}")
-            place = f"({place} * in_{axis} + {axis}_index)" if place else f"{axis}_index"
-            if axis in self._tapped:
-                inside.append(f"({axis}_index >= 0) & ({axis}_index < in_{axis})")
-        lines.append(f"    place = load(images, i) + {place} * channels * {self.dtype.itemsize}")
-        if inside:
-            lines.append(f"    place = select({' & '.join(inside)}, place, nowhere)")
-        lines.append(f"    store(table, slots + {tap} * {self.stride} + i, place)")
-        return [*loops, *indent(lines, len(self._tapped))]
+    def _addresses(self) -> str:
+        """A call that fills a block's part of the table: all taps for all rows."""
+        call = [f"offset(table, block * {self.block})", "starts", "nowhere"]
+        step = "pixel_bytes"
+        groups: list[str] = []
+        for axis, extent in zip(reversed(self.axes), reversed(self.window), strict=True):
+            groups.append(f"at_{axis}, in_{axis}, {extent}, dilation_{axis}, {step} * dilation_{axis}")
+            step = f"in_{axis} * {step}"
+        taken = groups[1:] if self.merged else groups
+        name = tap_addresses_name(len(taken), self.stride)
+        return f"{name}({', '.join(call + taken[::-1])})"
 
     def _edges(self) -> list[str]:
         """Lines that replace merged runs that leave the image sideways by copies with zeros outside."""
@@ -160,7 +151,7 @@ class PixelTable:
             "    left = load(at_x, i)",
             f"    if left < 0 or left + {self.run} > in_x:",
             f"        for tap in range({self.taps}):",
-            f"            slot = slots + tap * {self.stride} + i",
+            f"            slot = block * {self.block} + tap * {self.stride} + i",
             "            place = load(table, slot)",
             "            if place != nowhere:",
             f"                copy = offset(copies, ((block * {self.taps} + tap) * {self.rows} + i) * pitch)",
