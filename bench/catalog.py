@@ -99,7 +99,8 @@ def digits(rows: int) -> NDArray[np.float32]:
     """The first rows of scikit-learn's digits, [rows, 64] with values 0 to 16."""
     from sklearn.datasets import load_digits
 
-    return load_digits().data[:rows].astype(np.float32)
+    data: NDArray[np.float64] = load_digits().data
+    return data[:rows].astype(np.float32)
 
 
 def make_feed(model: ZooModel, inputs: Sequence[tuple[str, Sequence[int | str]]], seed: int = 0) -> Feed:

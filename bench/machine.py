@@ -41,7 +41,7 @@ def cpu_name() -> str:
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         if line.startswith("model name"):
             return f"{line.split(':', 1)[1].strip()} ({llvm.get_host_cpu_name()})"
-    return llvm.get_host_cpu_name()
+    return str(llvm.get_host_cpu_name())
 
 
 def fma_peak(threads: int) -> float:

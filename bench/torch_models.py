@@ -89,39 +89,56 @@ class Outputs(nn.Module):
         return tuple(result[name] for name in self.output_names)
 
 
+@dataclass(frozen=True)
+class Transformer:
+    """A model of the transformers library at its default size, named by its classes; `length` in tokens."""
+
+    config: str
+    model: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    length: int
+
+
+BERT = Transformer(
+    "BertConfig",
+    "BertModel",
+    ("input_ids", "attention_mask", "token_type_ids"),
+    ("last_hidden_state", "pooler_output"),
+    128,
+)
+TRANSFORMERS = {
+    "bert-base": BERT,
+    "bert-base-symbolic": BERT,
+    "distilbert": Transformer(
+        "DistilBertConfig", "DistilBertModel", ("input_ids", "attention_mask"), ("last_hidden_state",), 128
+    ),
+    "gpt2": Transformer("GPT2Config", "GPT2LMHeadModel", ("input_ids", "attention_mask"), ("logits",), 64),
+}
+# The axes that are symbolic where a model has symbols.
+DYNAMIC_AXES = {
+    "input_ids": {0: "batch", 1: "sequence"},
+    "attention_mask": {0: "batch", 1: "sequence"},
+    "token_type_ids": {0: "batch", 1: "sequence"},
+    "last_hidden_state": {0: "batch", 1: "sequence"},
+    "pooler_output": {0: "batch"},
+}
+
+
 def transformer_model(model: ZooModel) -> Exportable:
     declare_torchvision_operators()
     import transformers
 
     logging.getLogger("transformers").setLevel(logging.ERROR)
-    if model.name.startswith("bert-base"):
-        config = transformers.BertConfig(attn_implementation="eager")
-        core: nn.Module = transformers.BertModel(config)
-        input_names = ("input_ids", "attention_mask", "token_type_ids")
-        output_names = ("last_hidden_state", "pooler_output")
-        length = 128
-    elif model.name == "distilbert":
-        config = transformers.DistilBertConfig(attn_implementation="eager")
-        core = transformers.DistilBertModel(config)
-        input_names = ("input_ids", "attention_mask")
-        output_names = ("last_hidden_state",)
-        length = 128
-    else:
-        config = transformers.GPT2Config(attn_implementation="eager", use_cache=False)
-        core = transformers.GPT2LMHeadModel(config)
-        input_names = ("input_ids", "attention_mask")
-        output_names = ("logits",)
-        length = 64
-    module = Outputs(core, input_names, output_names).eval()
+    kind = TRANSFORMERS[model.name]
+    config = getattr(transformers, kind.config)(attn_implementation="eager")
+    config.use_cache = False
+    module = Outputs(getattr(transformers, kind.model)(config), kind.inputs, kind.outputs).eval()
     enliven(module, seed=1)
-    ids = torch.from_numpy(token_ids(1, length, seed=0))
-    kinds = torch.from_numpy(token_ids(1, length, seed=1, vocabulary=2))
-    inputs = (ids, torch.ones_like(ids), kinds)[: len(input_names)]
-    axes = {0: "batch", 1: "sequence"}
-    dynamic = dict.fromkeys((*input_names, "last_hidden_state"), axes) if model.sizes else {}
-    if model.sizes:
-        dynamic["pooler_output"] = {0: "batch"}
-    return Exportable(module, inputs, input_names, output_names, dynamic)
+    ids = torch.from_numpy(token_ids(1, kind.length, seed=0))
+    kinds = torch.from_numpy(token_ids(1, kind.length, seed=1, vocabulary=2))
+    inputs = (ids, torch.ones_like(ids), kinds)[: len(kind.inputs)]
+    return Exportable(module, inputs, kind.inputs, kind.outputs, DYNAMIC_AXES if model.sizes else {})
 
 
 class FirstOutput(nn.Module):

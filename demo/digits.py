@@ -6,6 +6,7 @@ compiled (from nothing: the demo uses an empty cache), and run on the images tha
 
 from __future__ import annotations
 
+import functools
 import sys
 import tempfile
 import time
@@ -114,10 +115,10 @@ def compare(
     times = {}
     for rows in (1, len(images)):
         feed = {"image": np.ascontiguousarray(images[:rows])}
-        runs = {
-            "onnxsmith": lambda feed=feed: ours.run(None, feed),
-            "onnxruntime": lambda feed=feed: peer.run(None, feed),
-            "scikit-learn": lambda feed=feed: trained.predict_proba(feed["image"]),
+        runs: dict[str, Callable[[], Any]] = {
+            "onnxsmith": functools.partial(ours.run, None, feed),
+            "onnxruntime": functools.partial(peer.run, None, feed),
+            "scikit-learn": functools.partial(trained.predict_proba, feed["image"]),
         }
         times[rows] = alternate(runs)
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 
 from tests.models.builder import Net, Shape, Value, concat
 
@@ -109,21 +110,24 @@ def window_attention(x: Value, heads: int, window: int, shift: int) -> Value:
     return x.roll(1, shift).roll(2, shift) if shift else x
 
 
-def relative_places(window: int) -> np.ndarray:
+def relative_places(window: int) -> NDArray[np.int64]:
     """[tokens, tokens] row of the bias table for each pair of tokens of a window."""
-    grid = np.stack(np.meshgrid(range(window), range(window), indexing="ij")).reshape(2, -1)
+    grid: NDArray[np.int64] = np.stack(np.meshgrid(range(window), range(window), indexing="ij")).reshape(
+        2, -1
+    )
     distance = grid[:, :, None] - grid[:, None, :] + window - 1
-    return distance[0] * (2 * window - 1) + distance[1]
+    rows, columns = distance
+    return np.asarray(rows * (2 * window - 1) + columns, np.int64)
 
 
-def shift_mask(height: int, width: int, window: int, shift: int) -> np.ndarray:
+def shift_mask(height: int, width: int, window: int, shift: int) -> NDArray[np.float32]:
     """[windows, 1, tokens, tokens] float32: 0 between tokens of one region of the rolled map, else -100."""
     regions = np.zeros((height, width), np.int64)
     bounds = (slice(0, -window), slice(-window, -shift), slice(-shift, None))
     for number, (rows, columns) in enumerate((r, c) for r in bounds for c in bounds):
         regions[rows, columns] = number
-    tiles = regions.reshape(height // window, window, width // window, window).swapaxes(1, 2)
-    tiles = tiles.reshape(-1, window * window)
+    blocks = regions.reshape(height // window, window, width // window, window)
+    tiles = blocks.swapaxes(1, 2).reshape(-1, window * window)
     different = tiles[:, None, :] != tiles[:, :, None]
     return np.where(different, -100, 0).astype(np.float32)[:, None]
 

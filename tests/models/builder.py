@@ -80,12 +80,12 @@ class Net:
     def bias(self, *shape: int, label: str = "bias") -> Value:
         return self.weight(self.rng.normal(0, 0.3, shape).astype(np.float32), label)
 
-    def node(self, op: str, inputs: Sequence[Value | None], shape: Shape, **attributes: object) -> Value:
+    def node(self, op: str, inputs: Sequence[Value | None], shape: Shape, **attributes: Any) -> Value:
         """Appends a node with one output of `shape`; None skips an optional input."""
         return self.split_node(op, inputs, [shape], **attributes)[0]
 
     def split_node(
-        self, op: str, inputs: Sequence[Value | None], shapes: Sequence[Shape], **attributes: object
+        self, op: str, inputs: Sequence[Value | None], shapes: Sequence[Shape], **attributes: Any
     ) -> list[Value]:
         """Appends a node with one output for each of `shapes`."""
         number = len(self.nodes)
@@ -103,7 +103,7 @@ class Value:
     name: str
     shape: Shape
 
-    def unary(self, op: str, **attributes: object) -> Value:
+    def unary(self, op: str, **attributes: Any) -> Value:
         """A node that keeps the shape."""
         return self.net.node(op, [self], self.shape, **attributes)
 
@@ -293,7 +293,7 @@ class Value:
     def split(self, parts: int, axis: int) -> list[Value]:
         shape = list(self.shape)
         shape[axis] = self.size(axis) // parts
-        sizes = self.net.ints(*[shape[axis]] * parts)
+        sizes = self.net.ints(*[self.size(axis) // parts] * parts)
         return self.net.split_node("Split", [self, sizes], [tuple(shape)] * parts, axis=axis)
 
     def gather(self, indices: Value, axis: int = 0) -> Value:

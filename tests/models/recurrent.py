@@ -41,7 +41,7 @@ def layer(x: Value, kind: str, hidden: int, bidirectional: bool) -> tuple[Value,
     state = net.bias(directions, batch, hidden)
     inputs = [x, *weights, None, state] if kind != "LSTM" else [x, *weights, None, state, state]
     shapes = [(steps, directions, batch, hidden), (directions, batch, hidden)]
-    attributes: dict[str, object] = {"hidden_size": hidden}
+    attributes: dict[str, int | str] = {"hidden_size": hidden}
     if bidirectional:
         attributes["direction"] = "bidirectional"
     if kind == "GRU":
