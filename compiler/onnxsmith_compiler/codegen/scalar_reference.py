@@ -81,18 +81,19 @@ def polynomial(x: Scalar, *coefficients: float) -> Scalar:
 
 
 def maximum(a: Scalar, b: Scalar) -> Scalar:
-    """The larger; NaN if either is NaN; 0 over -0."""
-    return select((a == b) & (_signbit(a)), b, np.maximum(a, b))
+    """The larger; NaN if either is NaN. Of 0 and -0 it may be either."""
+    return np.maximum(a, b)
 
 
 def minimum(a: Scalar, b: Scalar) -> Scalar:
-    """The smaller; NaN if either is NaN; -0 over 0."""
-    return select((a == b) & (_signbit(b)), b, np.minimum(a, b))
+    """The smaller; NaN if either is NaN. Of 0 and -0 it may be either."""
+    return np.minimum(a, b)
 
 
 def select(condition: Scalar, a: Scalar, b: Scalar) -> Scalar:
     """a where the condition holds, else b. Both are computed."""
-    return np.where(condition, a, b)[()]
+    chosen: Scalar = np.where(condition, a, b)
+    return chosen[()]
 
 
 def sum_step(accumulator: Scalar, x: Scalar) -> Scalar:
@@ -286,10 +287,6 @@ def isnan(x: Scalar) -> Scalar:
 def isinf(x: Scalar) -> Scalar:
     """Whether the float is an infinity."""
     return np.isinf(x)
-
-
-def _signbit(x: Scalar) -> Scalar:
-    return np.signbit(x) if _dtype(x).kind == "f" else np.less(x, 0)
 
 
 def signbit(x: Scalar) -> Scalar:
