@@ -7,6 +7,7 @@ outputs = session.run(None, {"x": x})
 """
 
 from onnxsmith.information import get_build_info, get_version_string, print_debug_info
+from onnxsmith.io_binding import IOBinding
 from onnxsmith.logs import set_default_logger_severity, set_default_logger_verbosity
 from onnxsmith.options import (
     ExecutionMode,
@@ -15,6 +16,7 @@ from onnxsmith.options import (
     RunOptions,
     SessionOptions,
 )
+from onnxsmith.ort_value import OrtValue
 from onnxsmith.providers import get_all_providers, get_available_providers, get_device
 from onnxsmith.session import InferenceSession
 from onnxsmith.values import ModelMetadata, NodeArg
@@ -24,9 +26,11 @@ __all__ = [
     "ExecutionMode",
     "ExecutionOrder",
     "GraphOptimizationLevel",
+    "IOBinding",
     "InferenceSession",
     "ModelMetadata",
     "NodeArg",
+    "OrtValue",
     "RunOptions",
     "SessionOptions",
     "__version__",

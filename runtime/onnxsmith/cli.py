@@ -10,11 +10,11 @@ import sys
 import typer
 
 from onnxsmith.commands import bench, cache, compile, inspect, run, verify
-from onnxsmith.errors import CLASSES
+from onnxsmith.errors import ERRORS
 from onnxsmith.version import __version__
 
 # What a model, a file or a peer can do wrong; anything else is a fault of onnxsmith and shows its traceback.
-_EXPECTED: tuple[type[Exception], ...] = (*CLASSES.values(), ValueError, OSError, RuntimeError)
+_EXPECTED: tuple[type[Exception], ...] = (*ERRORS, ValueError, OSError, RuntimeError)
 
 app = typer.Typer(
     name="onnxsmith",

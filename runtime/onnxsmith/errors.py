@@ -118,6 +118,9 @@ CLASSES: dict[str, type[Exception]] = {
     )
 }  # fmt: skip
 
+ERRORS: tuple[type[Exception], ...] = tuple(CLASSES.values())
+"""For `except` clauses."""
+
 
 def error(kind: type[_Error], sentence: str) -> _Error:
     """An exception of class `kind` whose message is onnxruntime's prefix and `sentence`."""
@@ -127,3 +130,8 @@ def error(kind: type[_Error], sentence: str) -> _Error:
 def named_error(name: str, sentence: str) -> Exception:
     """The exception of the class called `name` (a key of CLASSES; any other name gives Fail)."""
     return error(CLASSES.get(name, Fail), sentence)
+
+
+def sentence_of(problem: Exception) -> str:
+    """The message of an exception that `error` made, without the prefix."""
+    return str(problem).split(" : ", 3)[-1]

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from onnxsmith.errors import Fail, InvalidArgument, NotImplemented, error
+import numpy as np
+
+from onnxsmith.errors import ERRORS, Fail, InvalidArgument, NotImplemented, error, sentence_of
+from onnxsmith.faults import OutputMismatch
+from onnxsmith.io_binding import IOBinding
 from onnxsmith.options import RunOptions, SessionOptions
+from onnxsmith.ort_value import OrtValue
 from onnxsmith.providers import ProviderOptions, Providers, choose_providers
 from onnxsmith.run_errors import RUN_FAULTS, explain
 from onnxsmith.values import ModelMetadata, NodeArg, model_metadata, node_arg
@@ -181,6 +187,35 @@ class InferenceSession:
             results = self._run_checked(input_feed)
         return results if wanted is None else _select(results, wanted)
 
+    def run_with_ort_values(
+        self,
+        output_names: Sequence[str] | None,
+        input_dict_ort_values: Mapping[str, OrtValue],
+        run_options: RunOptions | None = None,
+    ) -> list[OrtValue]:
+        """As `run`, from and to OrtValues."""
+        feed = {name: value.numpy() for name, value in input_dict_ort_values.items()}
+        return [OrtValue(result) for result in self.run(output_names, feed, run_options)]
+
+    def io_binding(self) -> IOBinding:
+        """An empty binding of inputs and outputs to memory."""
+        return IOBinding(self)
+
+    def run_with_iobinding(self, iobinding: IOBinding, run_options: RunOptions | None = None) -> None:
+        """Run the model on the memory that `iobinding` names; the results are there, or in its get_outputs().
+
+        ValueError for a binding of another session; RuntimeError, as in onnxruntime, for all that `run`
+        refuses and where memory bound for an output does not fit.
+        """
+        if iobinding._session is not self:
+            raise ValueError("IOBinding must be used with the session that created it.")
+        if run_options is not None:
+            _check_run_options(run_options)
+        if not iobinding._outputs:
+            raise RuntimeError("Error in execution: At least one output should be requested.")
+        results = self._run_bound(iobinding._inputs, [iobinding._outputs.get(n) for n in self._output_names])
+        iobinding._results = [OrtValue(results[self._output_index[name]]) for name in iobinding._outputs]
+
     def run_async(
         self,
         output_names: Sequence[str] | None,
@@ -204,8 +239,21 @@ class InferenceSession:
 
         threading.Thread(target=work, name="onnxsmith-run-async").start()
 
-    def _run_checked(self, feed: Mapping[str, Any]) -> list[Any]:
-        """Convert what was fed and run it, or say what is wrong."""
+    def _run_bound(self, inputs: Mapping[str, Array], given: list[Array | None]) -> list[Any]:
+        """The results, in the arrays of `given` where there are any."""
+        executor = self._executor
+        if self._profile is None and len(inputs) == len(executor.program.inputs):
+            with contextlib.suppress(*RUN_FAULTS):
+                return executor.run_into([inputs[tensor.name] for tensor in executor.program.inputs], given)
+        try:
+            return self._run_checked(inputs, given)
+        except ERRORS as problem:
+            raise RuntimeError(f"Error in execution: {sentence_of(problem)}") from None
+        except ValueError as problem:
+            raise RuntimeError(f"Error in execution: {problem}") from None
+
+    def _run_checked(self, feed: Mapping[str, Any], given: list[Array | None] | None = None) -> list[Any]:
+        """Convert what was fed and run it, or say what is wrong. Results go into the arrays of `given`."""
         from onnxsmith import feeds
 
         executor = self._executor
@@ -217,18 +265,20 @@ class InferenceSession:
                 executor = self._without_equality(conflict)
                 continue
             try:
-                return self._run_arrays(executor, arrays)
+                return self._run_arrays(executor, arrays, given)
             except RUN_FAULTS as fault:
                 raise explain(program, fault) from None
 
-    def _run_arrays(self, executor: Executor, arrays: list[Array]) -> list[Any]:
+    def _run_arrays(
+        self, executor: Executor, arrays: list[Array], given: list[Array | None] | None
+    ) -> list[Any]:
         profile = self._profile
-        if profile is None:
-            return executor.run(arrays)
-        begin = time.perf_counter_ns()
-        results, times = executor.run_timed(arrays)
-        profile.add_run(executor.program, times, begin)
-        return results
+        if profile is not None:
+            begin = time.perf_counter_ns()
+            results, times = executor.run_timed(arrays)
+            profile.add_run(executor.program, times, begin)
+            return results if given is None else _copied(results, given)
+        return executor.run(arrays) if given is None else executor.run_into(arrays, given)
 
     def _new_profile(self) -> Profile:
         from onnxsmith.profiling import Profile
@@ -289,6 +339,17 @@ def _select(results: list[Any], wanted: Sequence[int]) -> list[Any]:
         results[index] if index not in wanted[:place] else results[index].copy()
         for place, index in enumerate(wanted)
     ]
+
+
+def _copied(results: list[Array], given: list[Array | None]) -> list[Array]:
+    """`given`, with the results copied into its arrays and taken where there is none."""
+    for index, (result, array) in enumerate(zip(results, given, strict=True)):
+        if array is None:
+            continue
+        if (array.dtype, array.shape) != (result.dtype, result.shape):
+            raise OutputMismatch(index, f"{array.dtype} {array.shape}", f"{result.dtype} {result.shape}")
+        np.copyto(array, result)
+    return [result if array is None else array for result, array in zip(results, given, strict=True)]
 
 
 def _source(path_or_bytes: object) -> str | bytes:

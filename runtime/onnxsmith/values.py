@@ -14,6 +14,13 @@ if TYPE_CHECKING:
 # ONNX's names of element types where they differ from the program's.
 _ONNX_NAMES = {"float32": "float", "float64": "double"}
 
+# Program dtype names by TensorProto.DataType, from 1 on.
+_BY_ONNX_CODE = (
+    "float32", "uint8", "int8", "uint16", "int16", "int32", "int64", "string", "bool", "float16", "float64",
+    "uint32", "uint64", "complex64", "complex128", "bfloat16", "float8e4m3fn", "float8e4m3fnuz", "float8e5m2",
+    "float8e5m2fnuz", "uint4", "int4", "float4e2m1", "float8e8m0", "uint2", "int2",
+)  # fmt: skip
+
 # Program dtype name -> (ml_dtypes name), for element types that numpy does not have.
 _ML_DTYPES = {
     "bfloat16": "bfloat16",
@@ -76,6 +83,26 @@ def numpy_dtype(name: str) -> np.dtype[np.generic]:
         raise KeyError(f"no element type '{name}'") from None
 
 
+def program_dtype(dtype: np.dtype[np.generic]) -> str:
+    """The program's name of numpy's `dtype`: "float32", "bfloat16", "string", ..."""
+    return "string" if dtype.kind in "OUST" else _FROM_ML_DTYPES.get(dtype.name, dtype.name)
+
+
+def onnx_code(dtype: np.dtype[np.generic]) -> int:
+    """The TensorProto.DataType of numpy's `dtype`. KeyError where ONNX has no such type."""
+    name = program_dtype(dtype)
+    if name not in _BY_ONNX_CODE:
+        raise KeyError(f"ONNX has no element type '{name}'")
+    return _BY_ONNX_CODE.index(name) + 1
+
+
+def numpy_dtype_from_code(code: int) -> np.dtype[np.generic]:
+    """The numpy dtype of a TensorProto.DataType. KeyError for an unknown code."""
+    if not 1 <= code <= len(_BY_ONNX_CODE):
+        raise KeyError(f"no ONNX element type has the number {code}")
+    return numpy_dtype(_BY_ONNX_CODE[code - 1])
+
+
 def tensor_type(name: str) -> str:
     """'tensor(float)' for the program type "float32"."""
     return f"tensor({_ONNX_NAMES.get(name, name)})"
@@ -83,10 +110,7 @@ def tensor_type(name: str) -> str:
 
 def tensor_type_of(dtype: np.dtype[np.generic]) -> str:
     """'tensor(float)' for numpy's float32; numpy's own name where ONNX has no such type."""
-    if dtype.kind in "OUST":
-        return "tensor(string)"
-    name = _FROM_ML_DTYPES.get(dtype.name, dtype.name)
-    return tensor_type(name)
+    return tensor_type(program_dtype(dtype))
 
 
 def numpy_dtype_of(tensor_type: str) -> np.dtype[np.generic]:
