@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 
 from onnxsmith_compiler.codegen.kernel_text import KernelText, PrintedKernel
 from onnxsmith_compiler.codegen.loop_shape import (
@@ -15,6 +16,7 @@ from onnxsmith_compiler.codegen.loop_shape import (
     rename_rows,
     split_axes,
 )
+from onnxsmith_compiler.codegen.loop_style import CpuStyle, LoopStyle, serial_loop, serial_loops
 from onnxsmith_compiler.codegen.scalar_text import greatest, literal, lowest
 from onnxsmith_compiler.ir import dim as dims
 from onnxsmith_compiler.ir import loop
@@ -39,7 +41,7 @@ def print_loops(group: LoopGroup, kept: frozenset[Value]) -> PrintedKernel:
         return _print_map(stages[0])
     if group.vertical:
         return _print_vertical(stages, group, kept)
-    return _print_rows(stages, group, kept)
+    return print_rows(stages, group, kept, CpuStyle())
 
 
 def _print_map(stage: FlatStage) -> PrintedKernel:
@@ -50,12 +52,12 @@ def _print_map(stage: FlatStage) -> PrintedKernel:
         extent: Dim = axes[0].extent if axes else 1
         tiles = dims.ceildiv(extent, MAP_BLOCK)
         stop = f"minimum({text.size(extent)}, end * {MAP_BLOCK})" if axes else "1"
-        with _named_loop(text, axes[0] if axes else None, f"range(begin * {MAP_BLOCK}, {stop})"):
+        with serial_loop(text, axes[0] if axes else None, f"range(begin * {MAP_BLOCK}, {stop})"):
             _store(text, stage, text.expr(stage.body))
         nanoseconds: Dim = MAP_BLOCK * cost // 16 + 1
         return _printed(text, stage, tiles, nanoseconds)
     outer, inner = _tile_axes(axes)
-    with _rows_loop(text, outer), _loops(text, inner):
+    with CpuStyle().rows(text, outer), serial_loops(text, inner):
         _store(text, stage, text.expr(stage.body))
     per_tile = dims.product([axis.extent for axis in inner])
     return _printed(text, stage, dims.product([axis.extent for axis in outer]), per_tile * cost // 16 + 2)
@@ -80,44 +82,6 @@ def _cost(stage: FlatStage) -> int:
 def _weight(function: str) -> int:
     spec = SCALAR_FUNCTIONS.get(function)
     return spec.cost if spec is not None else 2
-
-
-@contextmanager
-def _named_loop(text: KernelText, axis: LoopIndex | None, iterable: str) -> Iterator[None]:
-    name = text.fresh("i")
-    if axis is not None:
-        text.name_index(axis, name)
-    with text.block(f"for {name} in {iterable}:"):
-        yield
-
-
-@contextmanager
-def _loops(text: KernelText, axes: Sequence[LoopIndex]) -> Iterator[None]:
-    with ExitStack() as stack:
-        for axis in axes:
-            stack.enter_context(_named_loop(text, axis, f"range({text.dim(axis.extent)})"))
-        yield
-
-
-@contextmanager
-def _rows_loop(text: KernelText, axes: Sequence[LoopIndex]) -> Iterator[None]:
-    """The loop over tiles, whose number gives the position along every one of `axes`."""
-    if len(axes) == 1:
-        with _named_loop(text, axes[0], "range(begin, end)"):
-            yield
-        return
-    with text.block("for tile in range(begin, end):"):
-        rest = "tile"
-        for number in range(len(axes) - 1, 0, -1):
-            extent = text.size(axes[number].extent)
-            quotient, name = text.fresh("q"), text.fresh("i")
-            text.line(f"{quotient} = int_div({rest}, {extent})")
-            text.line(f"{name} = {rest} - {quotient} * {extent}")
-            text.name_index(axes[number], name)
-            rest = quotient
-        if axes:
-            text.name_index(axes[0], rest)
-        yield
 
 
 def _store(text: KernelText, stage: FlatStage, result: str) -> None:
@@ -146,17 +110,20 @@ def _combined(combine: str, dtype: DType, accumulator: str, element: str) -> str
     return f"minimum({accumulator}, {element})"
 
 
-def _print_rows(stages: list[FlatStage], group: LoopGroup, kept: frozenset[Value]) -> PrintedKernel:
+def print_rows(
+    stages: list[FlatStage], group: LoopGroup, kept: frozenset[Value], style: LoopStyle
+) -> PrintedKernel:
+    """A kernel of rows, each with the stages' loops along it one after the other."""
     stages, rows = rename_rows(stages, len(_rows_of(stages, group)))
     count = len(rows)
     stages, rows = join_axes(stages, rows)
     stages = [_join_inner(replace(stage, axes=stage.axes[count:])) for stage in stages]
     text = KernelText()
     scratch = _RowMemory(text, stages, kept)
-    with _rows_loop(text, rows):
-        scratch.declare()
+    with style.rows(text, rows):
+        scratch.declare(style)
         for run in _runs(stages):
-            _print_run(text, run, scratch)
+            _print_run(text, run, scratch, style)
     inner = _total([dims.product([axis.extent for axis in (*s.axes, *s.inner)]) * max(1, _cost(s)) for s in stages])
     source = text.finish("rows" if len(stages) > 1 else f"reduce_{stages[0].combine}")
     tiles = dims.product([axis.extent for axis in rows])
@@ -194,6 +161,7 @@ class _RowMemory:
         self.kept = kept
         self.bytes: Dim = 0
         self.rows: dict[Value, tuple[str, Dim]] = {}
+        self.sizes: dict[Value, Dim] = {}
         runs = list(_runs(stages))
         for run in runs:
             for stage in run:
@@ -201,11 +169,12 @@ class _RowMemory:
                 if stage.axes and not stage.combine and stage.output not in kept and readers:
                     size = dims.product([axis.extent for axis in stage.axes])
                     self.rows[stage.output] = (f"row{len(self.rows)}", self.bytes)
-                    self.bytes = self.bytes + dims.ceildiv(size * stage.output.dtype.compute.itemsize, 64) * 64
+                    self.sizes[stage.output] = dims.ceildiv(size * stage.output.dtype.compute.itemsize, 64) * 64
+                    self.bytes = self.bytes + self.sizes[stage.output]
 
-    def declare(self) -> None:
+    def declare(self, style: LoopStyle) -> None:
         for value, (name, start) in self.rows.items():
-            self.text.line(f"{name} = scratch(ctx, {value.dtype.compute}, {self.text.size(start)})")
+            style.row_memory(self.text, name, value.dtype.compute, start, self.sizes[value])
 
 
 def _values(stage: FlatStage) -> set[Value]:
@@ -250,7 +219,7 @@ def _shares_loop(run: list[FlatStage], stage: FlatStage) -> bool:
     return True
 
 
-def _print_run(text: KernelText, run: list[FlatStage], memory: _RowMemory) -> None:
+def _print_run(text: KernelText, run: list[FlatStage], memory: _RowMemory, style: LoopStyle) -> None:
     """One loop for all stages of the run, with the reductions' totals known after it."""
     first = run[0]
     axes = (*first.axes, *first.inner)
@@ -262,7 +231,7 @@ def _print_run(text: KernelText, run: list[FlatStage], memory: _RowMemory) -> No
     for stage in aligned:
         if stage.combine:
             totals[stage.output] = _begin_total(text, stage)
-    with _loops(text, axes):
+    with style.along(text, axes):
         inside: list[Value] = []
         for stage in aligned:
             if stage.combine:
@@ -284,7 +253,9 @@ def _print_run(text: KernelText, run: list[FlatStage], memory: _RowMemory) -> No
             _read_back(text, value, memory, next(s for s in aligned if s.output is value), axes)
     for stage in aligned:
         if stage.combine:
-            text.replace_loads(stage.output, totals[stage.output])
+            name, dtype = totals[stage.output], stage.body.dtype
+            style.total(text, name, dtype, partial(_combined, stage.combine, dtype))
+            text.replace_loads(stage.output, name)
             if stage.output in memory.kept:
                 _store(text, stage, totals[stage.output])
 
@@ -349,12 +320,12 @@ def _print_vertical(stages: list[FlatStage], group: LoopGroup, kept: frozenset[V
     text = KernelText()
     text.line(f"acc = stack({dtype}, {VERTICAL_BLOCK})")
     block = LoopIndex("block", blocks)
-    with _rows_loop(text, (*outer, block) if outer else (block,)):
+    with CpuStyle().rows(text, (*outer, block)):
         text.line(f"start = {text.dim(dims.from_atom(block))} * {VERTICAL_BLOCK}")
         text.line(f"width = minimum({VERTICAL_BLOCK}, {text.size(lane.extent)} - start)")
         with text.block("for j in range(width):"):
             text.line(f"store(acc, j, {_identity(first.combine, dtype)})")
-        with _loops(text, first.inner), ExitStack() as stack:
+        with serial_loops(text, first.inner), ExitStack() as stack:
             lane_guard = first.guard is not None and lane in first.guard.indices
             if first.guard is not None and not lane_guard:
                 stack.enter_context(text.block(f"if {text.expr(first.guard)}:"))

@@ -1,0 +1,149 @@
+"""Finds attention spelled in matrix products and a softmax, and makes one operator of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from onnxsmith_compiler.ir import dtype as dtypes
+from onnxsmith_compiler.ir.graph import Graph, GraphBuilder, Node, Value
+from onnxsmith_compiler.ops.attention import FusedAttention, Strided, strided_view
+from onnxsmith_compiler.ops.contraction import MatMul
+from onnxsmith_compiler.ops.pointwise import Pointwise
+from onnxsmith_compiler.ops.reduce import Reduce
+from onnxsmith_compiler.ops.view import Reshape, Transpose
+from onnxsmith_compiler.passes.rewrite import Rewriter, rewrite_nodes
+
+
+def fuse_attention(graph: Graph) -> Graph:
+    """softmax(scale * Q K^T + mask) V over the last axis, where nothing else reads what is in between."""
+    finder = _Finder(graph.producers(), {v: len(readers) for v, readers in graph.consumers().items()})
+    outputs = graph.output_values()
+
+    def rewrite(rewriter: Rewriter, node: Node) -> Value | None:
+        if not isinstance(node.op, MatMul) or node.output.dtype is not dtypes.FLOAT32:
+            return None
+        found = finder.find(node, outputs)
+        return None if found is None else _emit(rewriter.builder, finder, found, node)
+
+    return rewrite_nodes(graph, rewrite)
+
+
+@dataclass(frozen=True)
+class _Attention:
+    query: Value
+    key: Value  # transposed: [..., depth, columns]
+    value: Value
+    mask: Value | None
+    scale: float
+
+
+@dataclass(frozen=True)
+class _Finder:
+    producers: dict[Value, Node]
+    uses: dict[Value, int]
+
+    def find(self, node: Node, outputs: set[Value]) -> _Attention | None:
+        weights, value = node.operands()
+        scores = self._softmax_input(weights)
+        if scores is None or weights in outputs or self.uses.get(weights) != 1 or weights.rank not in (3, 4):
+            return None
+        mask: Value | None = None
+        product, scale = self._scaled(scores)
+        if not self._is(product, MatMul):
+            added = self._pointwise(scores, "add", 2)
+            if added is None:
+                return None
+            candidates = [(a, b) for a, b in (added, added[::-1]) if self._is(self._scaled(a)[0], MatMul)]
+            if not candidates:
+                return None
+            scores, mask = candidates[0]
+            product, scale = self._scaled(scores)
+        if self.uses.get(product) != 1:
+            return None
+        query, key = self.producers[product].operands()
+        query, query_scale = self._scaled(query)
+        key, key_scale = self._scaled(key)
+        if query.shape[:-2] != value.shape[:-2] or key.shape[:-2] != value.shape[:-2]:
+            return None
+        return _Attention(query, key, value, mask, scale * query_scale * key_scale)
+
+    def _is(self, value: Value, op: type) -> bool:
+        node = self.producers.get(value)
+        return node is not None and isinstance(node.op, op)
+
+    def _pointwise(self, value: Value, function: str, uses: int) -> tuple[Value, Value] | None:
+        """The operands of `value` if it is this binary function and has at most so many readers."""
+        node = self.producers.get(value)
+        if node is None or node.op != Pointwise(function) or self.uses.get(value, 0) > uses:
+            return None
+        a, b = node.operands()
+        return a, b
+
+    def _softmax_input(self, value: Value) -> Value | None:
+        """x where `value` is exp(x - max(x)) / sum(exp(x - max(x))) over the last axis."""
+        last = (value.rank - 1,)
+        division = self._pointwise(value, "div", 1)
+        if division is None:
+            return None
+        powers, total = division
+        summed, exponent = self.producers.get(total), self.producers.get(powers)
+        if summed is None or summed.op != Reduce("sum", last) or summed.inputs[0] is not powers:
+            return None
+        if exponent is None or exponent.op != Pointwise("exp") or self.uses.get(powers) != 2:
+            return None
+        shifted = self._pointwise(next(exponent.operands()), "sub", 1)
+        if shifted is None:
+            return None
+        scores, top = shifted
+        largest = self.producers.get(top)
+        if largest is None or largest.op != Reduce("max", last) or largest.inputs[0] is not scores:
+            return None
+        return scores if self.uses.get(scores) == 2 else None
+
+    def _scaled(self, value: Value) -> tuple[Value, float]:
+        """(x, s) where `value` is s * x with a constant s."""
+        scale = 1.0
+        for function in ("mul", "div"):
+            operands = self._pointwise(value, function, 2)
+            if operands is None:
+                continue
+            for inner, factor in (operands, operands[::-1]):
+                if factor.data is not None and factor.data.size == 1 and inner.type == value.type:
+                    if function == "div" and factor is operands[0]:
+                        continue
+                    number = float(factor.data.reshape(-1)[0])
+                    return inner, scale * number if function == "mul" else scale / number
+        return value, scale
+
+
+def _emit(builder: GraphBuilder, finder: _Finder, found: _Attention, node: Node) -> Value:
+    """The operator over the tensors in memory; a third axis of batches is split off for tensors of rank 3."""
+    *_, rows, depth = found.query.shape
+    columns, width = found.value.shape[-2:]
+    query, query_view = strided_view(found.query, finder.producers, contiguous=True)
+    turned = builder.emit(Transpose((*range(found.key.rank - 2), found.key.rank - 1, found.key.rank - 2)), found.key)
+    finder.producers[turned] = builder.nodes[-1]
+    key, key_view = strided_view(turned, finder.producers, contiguous=True)
+    value, value_view = strided_view(found.value, finder.producers, contiguous=True)
+    operands = [query, key, value]
+    mask_view: Strided | None = None
+    if found.mask is not None:
+        wide = (*(1 for _ in range(found.value.rank - found.mask.rank)), *found.mask.shape)
+        mask = found.mask
+        if wide != mask.shape:
+            mask = builder.emit(Reshape(wide), mask)
+            finder.producers[mask] = builder.nodes[-1]
+        mask, mask_view = strided_view(mask, finder.producers, contiguous=False)
+        operands.append(mask)
+    batch, heads = (1, *found.value.shape[:-2])[-2:] if found.value.rank == 3 else found.value.shape[:2]
+    views = [_four(view) for view in (query_view, key_view, value_view)]
+    op = FusedAttention(
+        batch, heads, rows, columns, depth, width, *views, None if mask_view is None else _four(mask_view), found.scale
+    )
+    result = builder.emit(op, *operands)
+    result = builder.emit(Transpose((0, 2, 1, 3)), result)
+    return result if result.shape == node.output.shape else builder.emit(Reshape(node.output.shape), result)
+
+
+def _four(view: Strided) -> Strided:
+    return Strided(view.offset, (*(0 for _ in range(4 - len(view.strides))), *view.strides))
