@@ -32,7 +32,9 @@ def scalar_text(function: str, dtype: DType, operand: DType, arguments: list[str
     """An expression for `function` of arguments (of type `operand`) with a result of type `dtype`."""
     joined = ", ".join(arguments)
     if function == "cast":
-        return f"{dtype}({joined})"
+        # numpy's integer types leave floats out of their range undefined once compiled.
+        truncates = operand.is_float and dtype.is_integer
+        return f"trunc_to_{dtype}({joined})" if truncates else f"{dtype}({joined})"
     if function.startswith(("round_to_", "wrap_")):
         return f"{function}({joined})"
     if function == "neg":
