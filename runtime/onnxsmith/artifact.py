@@ -26,10 +26,12 @@ from onnxsmith.program import (
     Argument,
     Binding,
     Buffer,
+    Check,
     Instruction,
     Opcode,
     Place,
     Program,
+    Relation,
     Segment,
     Step,
     Tensor,
@@ -37,8 +39,8 @@ from onnxsmith.program import (
 from onnxsmith.program_check import check_program
 
 __all__ = [
-    "SCHEMA_VERSION", "Argument", "ArtifactError", "Binding", "Buffer", "Instruction", "Opcode", "Package",
-    "Place", "Program", "Segment", "Step", "Tensor", "digest", "read", "write",
+    "SCHEMA_VERSION", "Argument", "ArtifactError", "Binding", "Buffer", "Check", "Instruction", "Opcode", "Package",
+    "Place", "Program", "Relation", "Segment", "Step", "Tensor", "digest", "read", "write",
 ]  # fmt: skip
 
 Bytes: TypeAlias = np.ndarray[Any, np.dtype[np.uint8]]

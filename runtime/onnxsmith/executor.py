@@ -96,7 +96,7 @@ class Executor:
         """The outputs for `inputs`, new arrays that belong to the caller.
 
         `inputs` may have None for an overridable initializer that is not fed.
-        InputMismatch, ExecutionFault, PlanFault, OutputSizeFault (see `onnxsmith.faults`), MemoryError.
+        InputMismatch, ExecutionFault, PlanFault, SizeFault, OutputSizeFault (see `onnxsmith.faults`), MemoryError.
         """
         lane = self._take_lane()
         try:

@@ -67,6 +67,14 @@ class PlanFault(Exception):
         super().__init__(f"segment {segment}: {_PLAN_ERRORS[status].format(number)}")
 
 
+class SizeFault(Exception):
+    """Check `number` of segment `segment` does not hold: its slots are `left` and `right`."""
+
+    def __init__(self, segment: int, number: int, left: int, right: int) -> None:
+        self.segment, self.number, self.left, self.right = segment, number, left, right
+        super().__init__(f"segment {segment}: check {number} does not hold for sizes {left} and {right}")
+
+
 class OutputSizeFault(Exception):
     """Output `index` would have a negative dimension, or more bytes than memory has addresses."""
 

@@ -172,7 +172,8 @@ POOL_WORKERS: Final = 49
 POOL_SPIN: Final = 50  # turns of the spin loop before a thread sleeps
 POOL_WAIT_KIND: Final = 51  # WAIT_*
 POOL_WAIT_FUNCTION: Final = 52  # address
-POOL_WAIT_NUMBER: Final = 53  # system call number of futex
+POOL_WAIT_NUMBER: Final = 53  # system call numbers of futex and sched_yield
+POOL_YIELD_NUMBER: Final = 57
 POOL_LIST_TYPE: Final = 54  # addresses of the types list, tuple and numpy.ndarray
 POOL_TUPLE_TYPE: Final = 55
 POOL_ARRAY_TYPE: Final = 56
@@ -180,6 +181,8 @@ POOL_SLEEPS: Final = 64  # 8 words a worker, the first is 1 while worker `number
 POOL_SLEEP_WORDS: Final = 8
 MAX_THREADS: Final = 512
 POOL_WORDS: Final = POOL_SLEEPS + POOL_SLEEP_WORDS * MAX_THREADS
+
+SPINS_PER_YIELD: Final = 256  # a power of two
 
 TICKET_BITS: Final = 24
 TICKET_MASK: Final = (1 << TICKET_BITS) - 1

@@ -8,9 +8,10 @@ from typing import TypeAlias
 import numpy as np
 
 from onnxsmith import native_layout as abi
-from onnxsmith.faults import PlanFault
+from onnxsmith.faults import PlanFault, SizeFault
 from onnxsmith.loader import Library
 from onnxsmith.memory import Memory
+from onnxsmith.program import Relation
 from onnxsmith.tables import PlanForm, Words
 
 Key: TypeAlias = tuple[int, ...]
@@ -81,6 +82,15 @@ class Plan:
         extents = [self.cells[word] for shape in self.form.shapes for word in shape]
         self.words[self.form.dims : self.form.dims + len(extents)] = extents
 
+    def check_sizes(self, segment: int) -> None:
+        """SizeFault for the first Check of a segment, its slots being computed, that does not hold."""
+        for number, (left_word, right_word, relation) in enumerate(self.form.checks[segment]):
+            left, right = self.cells[left_word], self.cells[right_word]
+            if left == right or (relation is Relation.BROADCAST and 1 in (left, right)):
+                continue
+            if relation is not Relation.AT_MOST or left > right:
+                raise SizeFault(segment, number, left, right)
+
     def run_word(self, segment: int, word: int) -> int:
         return self.cells[self.form.runs[segment] + word]
 
@@ -148,13 +158,14 @@ class Lane:
         return self._memories[segment] is not None and plan.versions[segment] == self._versions[segment]
 
     def prepare(self, library: Library, plan: Plan, segment: int) -> None:
-        """Plan and bind a segment of `plan`, all earlier ones being ready. PlanFault, MemoryError."""
+        """Plan and bind a segment of `plan`, all earlier ones being ready. PlanFault, SizeFault, MemoryError."""
         for number in range(segment, len(plan.runs)):
             plan.versions[number] = 0
         run = plan.runs[segment]
         status = library.plan(run)
         if status != abi.PLANNED:
             raise PlanFault(segment, status, plan.run_word(segment, abi.RUN_FAULT_STEP))
+        plan.check_sizes(segment)
         need = plan.needs[segment] = plan.run_word(segment, abi.RUN_MEMORY_BYTES)
         memory = self._memories[segment]
         if memory is None or memory.size < need:

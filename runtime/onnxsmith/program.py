@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import IntEnum
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 class Opcode(IntEnum):
@@ -103,13 +103,35 @@ class Binding:
     dtype: str
 
 
+class Relation(IntEnum):
+    """How two sizes must be related."""
+
+    EQUAL = 0
+    BROADCAST = 1  # equal, or one of them 1
+    AT_MOST = 2  # the left one not larger than the right one
+
+
+@dataclass(frozen=True)
+class Check:
+    """What the compiler took slots[left] and slots[right] to be; `origin` names the ONNX node that needs it.
+
+    Kernels rely on it: a run in which it does not hold is refused before its steps are.
+    """
+
+    left: int
+    right: int
+    relation: Relation
+    origin: str = ""
+
+
 @dataclass(frozen=True)
 class Segment:
-    """Steps whose sizes are known once `bindings` are read: first bindings, then instructions, then steps."""
+    """Steps whose sizes are known once `bindings` are read: bindings, then instructions, checks, steps."""
 
     bindings: tuple[Binding, ...]
     instructions: tuple[Instruction, ...]
     steps: tuple[Step, ...]
+    checks: tuple[Check, ...] = ()
 
 
 @dataclass(frozen=True)

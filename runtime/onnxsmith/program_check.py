@@ -82,6 +82,9 @@ def _segment_problems(program: Program, number: int, first_step: int, known: set
     for turn, buffer in enumerate(program.buffers):
         if buffer.segment == number and buffer.size not in known:
             yield f"buffer {turn}: its size is not known when its segment begins"
+    for turn, check in enumerate(segment.checks):
+        if not known.issuperset((check.left, check.right)):
+            yield f"check {turn}: it compares a slot without a value"
     outputs = {o for o, tensor in enumerate(program.outputs) if known.issuperset(tensor.dims)}
     for turn, step in enumerate(segment.steps, first_step):
         for problem in _step_problems(program, number, step, turn, known, outputs):

@@ -10,10 +10,12 @@ from onnxsmith.program import (
     Argument,
     Binding,
     Buffer,
+    Check,
     Instruction,
     Opcode,
     Place,
     Program,
+    Relation,
     Segment,
     Step,
     Tensor,
@@ -60,11 +62,12 @@ def _tensor(row: list[Any]) -> Tensor:
 
 
 def _segment(row: list[Any]) -> Segment:
-    bindings, instructions, steps = row
+    bindings, instructions, steps, checks = row
     return Segment(
         tuple(Binding(slot, _argument(source), element, dtype) for slot, source, element, dtype in bindings),
         tuple(Instruction(Opcode(op), dst, a, b) for op, dst, a, b in instructions),
         tuple(map(_step, steps)),
+        tuple(Check(left, right, Relation(relation), origin) for left, right, relation, origin in checks),
     )
 
 

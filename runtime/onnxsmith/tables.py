@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from onnxsmith import native_layout as abi
-from onnxsmith.artifact import Argument, Binding, Place, Program
+from onnxsmith.artifact import Argument, Binding, Place, Program, Relation
 from onnxsmith.values import numpy_dtype
 
 Words: TypeAlias = np.ndarray[Any, np.dtype[np.int64]]
@@ -80,7 +80,8 @@ class PlanForm:
 
     `template` is that block with everything in place that is the same for all plans, and `addresses` are the
     indices of those words that hold an offset in words and become an address in a real block. `runs` are the
-    segments' run blocks, `shapes` the words that hold each tensor's shape, inputs first.
+    segments' run blocks, `shapes` the words that hold each tensor's shape, inputs first, and `checks` for each
+    segment the two words that a Check compares, and their relation.
     """
 
     template: Words
@@ -92,6 +93,7 @@ class PlanForm:
     dims: int
     probes: int
     shapes: tuple[tuple[int, ...], ...]
+    checks: tuple[tuple[tuple[int, int, Relation], ...], ...]
 
 
 class _Block:
@@ -156,6 +158,10 @@ def plan_form(
         dims=dims,
         probes=shared[abi.RUN_PROBES],
         shapes=tuple(tuple(slots + slot for slot in tensor.dims) for tensor in tensors),
+        checks=tuple(
+            tuple((slots + check.left, slots + check.right, check.relation) for check in segment.checks)
+            for segment in program.segments
+        ),
     )
 
 

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 _SPIN_SECONDS = 100e-6
 _CROWDED_SPIN_SECONDS = 2e-6  # with more threads than cores, a spinning thread keeps a working one waiting
-_FUTEX_NUMBERS = {"x86_64": 202, "aarch64": 98}
+# Linux system calls by machine: futex, sched_yield.
+_SYSTEM_CALLS = {"x86_64": (202, 24), "aarch64": (98, 124)}
 
 
 class ThreadPool:
@@ -102,12 +103,12 @@ class ThreadPool:
         """Give native code the system's way to sleep on a word; False where none is known."""
         if sys.platform != "linux":
             return False
-        number = _FUTEX_NUMBERS.get(os.uname().machine)
-        if number is None:
+        numbers = _SYSTEM_CALLS.get(os.uname().machine)
+        if numbers is None:
             return False
         system_call = ctypes.CDLL(None).syscall
         self._words[abi.POOL_WAIT_KIND] = abi.WAIT_FUTEX
-        self._words[abi.POOL_WAIT_NUMBER] = number
+        self._words[abi.POOL_WAIT_NUMBER], self._words[abi.POOL_YIELD_NUMBER] = numbers
         self._words[abi.POOL_WAIT_FUNCTION] = ctypes.cast(system_call, ctypes.c_void_p).value or 0
         return True
 

@@ -62,6 +62,15 @@ def _wake(pool: int, index: int) -> int:
     return 0
 
 
+@helper("int64", "int64", "int64")
+def _spin(pool: int, turn: int) -> int:
+    """One turn of a spin loop. Now and then another thread, maybe the one waited for, gets this core."""
+    if turn % abi.SPINS_PER_YIELD == abi.SPINS_PER_YIELD - 1:
+        system_call = peek(pool, abi.POOL_WAIT_FUNCTION)
+        return call_variadic(system_call, peek(pool, abi.POOL_YIELD_NUMBER), 0, 0, 0, 0, 0, 0)
+    return pause()
+
+
 @helper("int64", "int64")
 def _sleep_word(number: int) -> int:
     return abi.POOL_SLEEPS + abi.POOL_SLEEP_WORDS * number
@@ -136,7 +145,7 @@ def _wait_for_region(pool: int, total: int) -> int:
     limit = peek(pool, abi.POOL_SPIN)
     while load_acquire(pool, abi.POOL_DONE) != total:
         if spins < limit:
-            pause()
+            _spin(pool, spins)
             spins += 1
             continue
         store_ordered(pool, abi.POOL_CALLER_SLEEPS, 1)
@@ -178,7 +187,7 @@ def pool_worker(pool: int, number: int) -> int:
             _take_tickets(pool, number)
             spins = 0
         elif load_acquire(pool, abi.POOL_ACTIVE) > 0 and spins < peek(pool, abi.POOL_SPIN):
-            pause()
+            _spin(pool, spins)
             spins += 1
         else:
             store_ordered(pool, sleep_word, 1)
