@@ -3,11 +3,28 @@
 from __future__ import annotations
 
 from onnxsmith.errors import Fail, InvalidArgument, error
-from onnxsmith.faults import ExecutionFault, InputMismatch, OutputSizeFault, PlanFault
-from onnxsmith.program import Program, Step
+from onnxsmith.faults import (
+    ExecutionFault,
+    InputMismatch,
+    OutputMismatch,
+    OutputSizeFault,
+    PlanFault,
+    SizeFault,
+)
+from onnxsmith.program import Program, Relation, Step
 
-RunFault = InputMismatch | ExecutionFault | PlanFault | OutputSizeFault | MemoryError
-RUN_FAULTS = (InputMismatch, ExecutionFault, PlanFault, OutputSizeFault, MemoryError)
+RunFault = (
+    InputMismatch | OutputMismatch | ExecutionFault | PlanFault | SizeFault | OutputSizeFault | MemoryError
+)
+RUN_FAULTS = (
+    InputMismatch, OutputMismatch, ExecutionFault, PlanFault, SizeFault, OutputSizeFault, MemoryError,
+)  # fmt: skip
+
+_RELATIONS = {
+    Relation.EQUAL: "they must be equal",
+    Relation.BROADCAST: "to broadcast, they must be equal or one of them 1",
+    Relation.AT_MOST: "the first must not be larger than the second",
+}
 
 
 def explain(program: Program, fault: RunFault) -> Exception:
@@ -23,6 +40,12 @@ def explain(program: Program, fault: RunFault) -> Exception:
                 f"Invalid {fault.reason}{axis} for input: {name} Got: {fault.actual} "
                 f"Expected: {fault.expected}.",
             )
+        case OutputMismatch():
+            name = program.outputs[fault.index].name
+            return error(
+                InvalidArgument,
+                f"The memory given for output '{name}' is {fault.actual}, the result is {fault.expected}.",
+            )
         case OutputSizeFault():
             name = program.outputs[fault.index].name
             return error(Fail, f"Output '{name}' would have the impossible shape {list(fault.shape)}.")
@@ -30,6 +53,13 @@ def explain(program: Program, fault: RunFault) -> Exception:
             return error(
                 Fail,
                 f"The shapes of the inputs do not go together: {fault}. {_nodes_of_segment(program, fault)}",
+            )
+        case SizeFault():
+            check = program.segments[fault.segment].checks[fault.number]
+            return error(
+                Fail,
+                f"Sizes do not fit while running node '{check.origin}': {fault.left} and {fault.right}, "
+                f"{_RELATIONS[check.relation]}.",
             )
         case MemoryError():
             return error(Fail, f"The run does not fit into memory: {fault}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from enum import IntEnum
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -99,16 +100,21 @@ class LateSymbol:
     element: int
 
 
+class Relation(IntEnum):
+    """How inference takes two sizes to be related."""
+
+    EQUAL = 0
+    BROADCAST = 1  # equal, or one of them 1
+    AT_MOST = 2  # the left one not larger than the right one
+
+
 @dataclass(frozen=True)
 class Assumption:
-    """Two sizes that inference took to be equal (or, with `or_one`, one of them to be 1); checked in every run.
-
-    `origin` is the ONNX node that needs it.
-    """
+    """Two sizes that inference took to be related; checked in every run. `origin` is the ONNX node that needs it."""
 
     left: Dim
     right: Dim
-    or_one: bool
+    relation: Relation
     origin: str = ""
 
 
@@ -136,6 +142,10 @@ class Graph:
     def output_values(self) -> set[Value]:
         return {value for _, value in self.outputs}
 
+    def kept_values(self) -> set[Value]:
+        """The values that have to be in memory whoever reads them: outputs, and what late symbols are bound to."""
+        return self.output_values() | {symbol.source for symbol in self.late_symbols}
+
 
 @dataclass
 class GraphBuilder:
@@ -143,7 +153,7 @@ class GraphBuilder:
 
     nodes: list[Node] = field(default_factory=list)
     late_symbols: list[LateSymbol] = field(default_factory=list)
-    assumptions: dict[tuple[Dim, Dim], Assumption] = field(default_factory=dict)
+    assumptions: dict[tuple[Dim, Dim, Relation], Assumption] = field(default_factory=dict)
     origin: str = ""
     fold: bool = True
     _names: dict[str, int] = field(default_factory=dict)
@@ -189,10 +199,16 @@ class GraphBuilder:
         self.late_symbols.append(LateSymbol(name, source, element))
         return dims.symbol(name)
 
-    def assume(self, left: Dim, right: Dim, or_one: bool = False) -> None:
-        """Has every run check that two sizes are equal (or one of them 1)."""
-        if left != right and not (isinstance(left, int) and isinstance(right, int)):
-            self.assumptions.setdefault((left, right), Assumption(left, right, or_one, self.origin))
+    def assume(self, left: Dim, right: Dim, relation: Relation = Relation.EQUAL) -> None:
+        """Has every run check the relation of two sizes. ShapeError where it is certain that it does not hold."""
+        if isinstance(left, int) and isinstance(right, int):
+            if not _holds(left, right, relation):
+                from onnxsmith_compiler.ops.base import ShapeError
+
+                raise ShapeError(f"sizes {left} and {right} do not fit: {_EXPECTED[relation]}")
+        elif left != right and not (relation is Relation.AT_MOST and dims.is_nonnegative(right - left)):
+            assumption = Assumption(left, right, relation, self.origin)
+            self.assumptions.setdefault((left, right, relation), assumption)
 
     def emit(self, op: Op, *inputs: Value | None, name: str = "") -> Value:
         """The only output of `op`, which must have one."""
@@ -204,15 +220,13 @@ class GraphBuilder:
     def emit_all(self, op: Op, *inputs: Value | None, names: Sequence[str] = ()) -> tuple[Value, ...]:
         given = tuple(None if value is None else value.type for value in inputs)
         types = op.infer(given)
-        for left, right, or_one in op.assumes(given):
-            self.assume(left, right, or_one)
+        for left, right, relation in op.assumes(given):
+            self.assume(left, right, relation)
         known = self._evaluate(op, inputs, types)
         if known is not None:
             return known
         stems = list(names) + [""] * (len(types) - len(names))
-        outputs = tuple(
-            Value(self.unique(stem or op.name), type_) for stem, type_ in zip(stems, types, strict=True)
-        )
+        outputs = tuple(Value(self.unique(stem or op.name), type_) for stem, type_ in zip(stems, types, strict=True))
         self.nodes.append(Node(op, inputs, outputs, self.origin))
         return outputs
 
@@ -262,6 +276,19 @@ class GraphBuilder:
             self.constant(np.asarray(result).astype(type_.dtype.storage, copy=False).reshape(type_.shape), type_.dtype)
             for result, type_ in zip(results, types, strict=True)
         )
+
+
+_EXPECTED = {
+    Relation.EQUAL: "expected equal ones",
+    Relation.BROADCAST: "expected equal ones, or one of them to be 1",
+    Relation.AT_MOST: "expected the first not to be larger",
+}
+
+
+def _holds(left: int, right: int, relation: Relation) -> bool:
+    if relation is Relation.AT_MOST:
+        return left <= right
+    return left == right or (relation is Relation.BROADCAST and 1 in (left, right))
 
 
 KNOWN_LIMIT = 1024

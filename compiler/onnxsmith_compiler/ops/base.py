@@ -12,13 +12,14 @@ import numpy as np
 
 from onnxsmith_compiler.ir import dim as dims
 from onnxsmith_compiler.ir.dim import Dim
-from onnxsmith_compiler.ir.graph import Node, TensorType
+from onnxsmith_compiler.ir.graph import Node, Relation, TensorType
 
 if TYPE_CHECKING:
     from onnxsmith_compiler.ops.lowering import Lowering
 
 Types = tuple[TensorType | None, ...]
 Shape = tuple[Dim, ...]
+SizePair = tuple[Dim, Dim, Relation]
 
 
 class ShapeError(ValueError):
@@ -42,8 +43,8 @@ class Op:
         """The outputs' types. Raises ShapeError."""
         raise NotImplementedError(f"{type(self).__name__}.infer")
 
-    def assumes(self, inputs: Types) -> Iterable[tuple[Dim, Dim, bool]]:
-        """Sizes that `infer` takes to be equal: (left, right, whether one of them may be 1 instead)."""
+    def assumes(self, inputs: Types) -> Iterable[SizePair]:
+        """Sizes that `infer` takes to be related, as kernels do: they are checked in every run."""
         return ()
 
     def lower(self, node: Node) -> Lowering:
@@ -83,13 +84,13 @@ def broadcast_shapes(shapes: Sequence[Shape]) -> Shape:
     return tuple(_broadcast_sizes(_sizes_at(shapes, rank, axis), shapes) for axis in range(rank))
 
 
-def broadcast_assumptions(shapes: Sequence[Shape]) -> Iterable[tuple[Dim, Dim, bool]]:
+def broadcast_assumptions(shapes: Sequence[Shape]) -> Iterable[SizePair]:
     """The pairs of sizes whose broadcast only a run can tell to be possible."""
     rank = max((len(shape) for shape in shapes), default=0)
     for axis in range(rank):
         sizes = list(dict.fromkeys(size for size in _sizes_at(shapes, rank, axis) if size != 1))
         for first, second in itertools.combinations(sizes, 2):
-            yield first, second, True
+            yield first, second, Relation.BROADCAST
 
 
 def _sizes_at(shapes: Sequence[Shape], rank: int, axis: int) -> list[Dim]:

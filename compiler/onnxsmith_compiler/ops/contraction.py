@@ -9,9 +9,16 @@ import numpy as np
 
 from onnxsmith_compiler.ir import dim as dims
 from onnxsmith_compiler.ir import dtype as dtypes
-from onnxsmith_compiler.ir.dim import Dim
-from onnxsmith_compiler.ir.graph import GraphBuilder, TensorType, Value
-from onnxsmith_compiler.ops.base import Op, Shape, ShapeError, Types, broadcast_assumptions, broadcast_shapes, required
+from onnxsmith_compiler.ir.graph import GraphBuilder, Relation, TensorType, Value
+from onnxsmith_compiler.ops.base import (
+    Op,
+    ShapeError,
+    SizePair,
+    Types,
+    broadcast_assumptions,
+    broadcast_shapes,
+    required,
+)
 from onnxsmith_compiler.ops.cast import Cast
 from onnxsmith_compiler.ops.packed import DepthwiseConv, PackedConv, PackedMatMul, Window, pack_columns
 from onnxsmith_compiler.ops.view import Pad, Reshape, Slice, Transpose
@@ -31,9 +38,9 @@ class MatMul(Op):
         batch = broadcast_shapes([a.shape[:-2], b.shape[:-2]])
         return (TensorType(a.dtype, (*batch, a.shape[-2], b.shape[-1])),)
 
-    def assumes(self, inputs: Types) -> Iterable[tuple[Dim, Dim, bool]]:
+    def assumes(self, inputs: Types) -> Iterable[SizePair]:
         a, b = required(inputs, 0).shape, required(inputs, 1).shape
-        yield a[-1], b[-2], False
+        yield a[-1], b[-2], Relation.EQUAL
         yield from broadcast_assumptions([a[:-2], b[:-2]])
 
     def evaluate(
@@ -62,8 +69,12 @@ class Conv(ChannelsFirst):
             raise ShapeError(f"{x} has {x.shape[1]} channels, the weights are for {channels}")
         return (TensorType(x.dtype, (x.shape[0], weights.shape[0], *self.window.output(x.shape[2:]))),)
 
-    def assumes(self, inputs: Types) -> Iterable[tuple[Dim, Dim, bool]]:
-        yield required(inputs, 0).shape[1], required(inputs, 1).shape[1] * self.groups, False
+    def assumes(self, inputs: Types) -> Iterable[SizePair]:
+        weights = required(inputs, 1).shape
+        yield required(inputs, 0).shape[1], weights[1] * self.groups, Relation.EQUAL
+        yield dims.modulo(weights[0], self.groups), 0, Relation.EQUAL
+        for size, taps in zip(weights[2:], self.window.size, strict=True):
+            yield size, taps, Relation.EQUAL
 
     def emit_channels_last(
         self, builder: GraphBuilder, tile_columns: TileColumns, x: Value, *rest: Value | None
@@ -118,8 +129,12 @@ class ConvTranspose(ChannelsFirst):
             sizes.append(dims.maximum(0, size - self.window.before[axis] - self.window.after[axis]))
         return (TensorType(x.dtype, (x.shape[0], weights.shape[1] * self.groups, *sizes)),)
 
-    def assumes(self, inputs: Types) -> Iterable[tuple[Dim, Dim, bool]]:
-        yield required(inputs, 0).shape[1], required(inputs, 1).shape[0], False
+    def assumes(self, inputs: Types) -> Iterable[SizePair]:
+        weights = required(inputs, 1).shape
+        yield required(inputs, 0).shape[1], weights[0], Relation.EQUAL
+        yield dims.modulo(weights[0], self.groups), 0, Relation.EQUAL
+        for size, taps in zip(weights[2:], self.window.size, strict=True):
+            yield size, taps, Relation.EQUAL
 
     def emit_channels_last(
         self, builder: GraphBuilder, tile_columns: TileColumns, x: Value, *rest: Value | None

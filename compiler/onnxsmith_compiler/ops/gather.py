@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -11,8 +11,8 @@ import numpy as np
 from onnxsmith_compiler.ir import dtype as dtypes
 from onnxsmith_compiler.ir import loop
 from onnxsmith_compiler.ir.dim import Dim
-from onnxsmith_compiler.ir.graph import Node, TensorType, Value
-from onnxsmith_compiler.ops.base import Op, ShapeError, Types, required
+from onnxsmith_compiler.ir.graph import Node, Relation, TensorType, Value
+from onnxsmith_compiler.ops.base import Op, ShapeError, SizePair, Types, required
 from onnxsmith_compiler.ops.cast import convert
 
 
@@ -66,6 +66,12 @@ class GatherElements(Op):
             raise ShapeError(f"data has rank {data.rank} and indices have rank {indices.rank}: expected the same")
         return (TensorType(data.dtype, indices.shape),)
 
+    def assumes(self, inputs: Types) -> Iterable[SizePair]:
+        data, indices = required(inputs, 0).shape, required(inputs, 1).shape
+        for axis, (size, count) in enumerate(zip(data, indices, strict=True)):
+            if axis != self.axis:
+                yield count, size, Relation.AT_MOST
+
     def lower(self, node: Node) -> loop.Computation:
         data, indices = node.operands()
         axes = loop.axes_for(node.output.shape)
@@ -86,6 +92,11 @@ class GatherND(Op):
         if not isinstance(depth, int) or not 1 <= depth <= data.rank - self.batch_dims:
             raise ShapeError(f"the last dimension of indices is {depth}: expected 1 to {data.rank - self.batch_dims}")
         return (TensorType(data.dtype, (*indices.shape[:-1], *data.shape[self.batch_dims + depth :])),)
+
+    def assumes(self, inputs: Types) -> Iterable[SizePair]:
+        data, indices = required(inputs, 0).shape, required(inputs, 1).shape
+        for axis in range(self.batch_dims):
+            yield indices[axis], data[axis], Relation.AT_MOST
 
     def lower(self, node: Node) -> loop.Computation:
         data, indices = node.operands()

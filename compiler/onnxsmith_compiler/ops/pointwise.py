@@ -10,13 +10,41 @@ import numpy as np
 
 from onnxsmith_compiler.ir import dtype as dtypes
 from onnxsmith_compiler.ir import loop
-from onnxsmith_compiler.ir.dim import Dim
 from onnxsmith_compiler.ir.graph import Node, TensorType
-from onnxsmith_compiler.ops.base import Op, ShapeError, Types, broadcast_assumptions, broadcast_shapes, required
+from onnxsmith_compiler.ops.base import (
+    Op,
+    ShapeError,
+    SizePair,
+    Types,
+    broadcast_assumptions,
+    broadcast_shapes,
+    required,
+)
 from onnxsmith_compiler.ops.scalar import SCALAR_FUNCTIONS
 
 _KNOWN_FUNCTIONS = frozenset(
-    "add sub mul div mod min max eq ne lt le gt ge and or not select identity neg abs".split()
+    [
+        "add",
+        "sub",
+        "mul",
+        "div",
+        "mod",
+        "min",
+        "max",
+        "eq",
+        "ne",
+        "lt",
+        "le",
+        "gt",
+        "ge",
+        "and",
+        "or",
+        "not",
+        "select",
+        "identity",
+        "neg",
+        "abs",
+    ]
 )
 
 
@@ -39,19 +67,27 @@ class Pointwise(Op):
         types = [required(inputs, position) for position in range(spec.arity)]
         same = types[1:] if self.function == "select" else types
         if len({type_.dtype for type_ in same}) > 1:
-            raise ShapeError(f"{self.function}: inputs have types {', '.join(str(t.dtype) for t in types)}: expected one")
+            raise ShapeError(
+                f"{self.function}: inputs have types {', '.join(str(t.dtype) for t in types)}: expected one"
+            )
         shape = broadcast_shapes([type_.shape for type_ in types])
         dtype = {"same": types[0].dtype, "second": types[-1].dtype, "bool": dtypes.BOOL}[spec.result]
         return (TensorType(dtype, shape),)
 
-    def assumes(self, inputs: Types) -> Iterable[tuple[Dim, Dim, bool]]:
+    def assumes(self, inputs: Types) -> Iterable[SizePair]:
         return broadcast_assumptions([type_.shape for type_ in inputs if type_ is not None])
 
     def lower(self, node: Node) -> loop.Computation:
         axes = loop.axes_for(node.output.shape)
         index = loop.index_of(axes)
-        operands = tuple(loop.load(value, loop.broadcast_index(value.shape, index, node.output.shape)) for value in node.operands())
-        body = operands[0] if self.function == "identity" else loop.apply(self.function, *operands, dtype=node.output.dtype)
+        operands = tuple(
+            loop.load(value, loop.broadcast_index(value.shape, index, node.output.shape)) for value in node.operands()
+        )
+        body = (
+            operands[0]
+            if self.function == "identity"
+            else loop.apply(self.function, *operands, dtype=node.output.dtype)
+        )
         return loop.Computation(axes, body)
 
     def evaluate(

@@ -12,8 +12,8 @@ from onnxsmith_compiler.ir import dim as dims
 from onnxsmith_compiler.ir import dtype as dtypes
 from onnxsmith_compiler.ir import loop
 from onnxsmith_compiler.ir.dim import Dim
-from onnxsmith_compiler.ir.graph import Node, TensorType
-from onnxsmith_compiler.ops.base import Op, Shape, ShapeError, Types, required
+from onnxsmith_compiler.ir.graph import Node, Relation, TensorType
+from onnxsmith_compiler.ops.base import Op, Shape, ShapeError, SizePair, Types, required
 from onnxsmith_compiler.ops.lowering import Pieces
 
 
@@ -31,8 +31,8 @@ class Reshape(Op):
             raise ShapeError(f"{before} elements of shape {list(source.shape)} do not fill {list(self.shape)}")
         return (TensorType(source.dtype, self.shape),)
 
-    def assumes(self, inputs: Types) -> Iterable[tuple[Dim, Dim, bool]]:
-        yield required(inputs, 0).size, dims.product(self.shape), False
+    def assumes(self, inputs: Types) -> Iterable[SizePair]:
+        yield required(inputs, 0).size, dims.product(self.shape), Relation.EQUAL
 
     def lower(self, node: Node) -> loop.Computation:
         (source,) = node.operands()
@@ -140,11 +140,11 @@ class Expand(Op):
     def infer(self, inputs: Types) -> tuple[TensorType, ...]:
         return (TensorType(required(inputs, 0).dtype, self.shape),)
 
-    def assumes(self, inputs: Types) -> Iterable[tuple[Dim, Dim, bool]]:
+    def assumes(self, inputs: Types) -> Iterable[SizePair]:
         source = required(inputs, 0).shape
         for size, wide in zip(reversed(source), reversed(self.shape), strict=False):
             if size != 1:
-                yield size, wide, True
+                yield size, wide, Relation.BROADCAST
 
     def lower(self, node: Node) -> loop.Computation:
         (source,) = node.operands()
@@ -237,12 +237,12 @@ class Concat(Op):
             size = size + type_.shape[self.axis]
         return (TensorType(first.dtype, (*first.shape[: self.axis], size, *first.shape[self.axis + 1 :])),)
 
-    def assumes(self, inputs: Types) -> Iterable[tuple[Dim, Dim, bool]]:
+    def assumes(self, inputs: Types) -> Iterable[SizePair]:
         first = required(inputs, 0).shape
         for position in range(1, len(inputs)):
             for axis, (a, b) in enumerate(zip(first, required(inputs, position).shape, strict=True)):
                 if axis != self.axis:
-                    yield a, b, False
+                    yield a, b, Relation.EQUAL
 
     def lower(self, node: Node) -> Pieces:
         pieces = []

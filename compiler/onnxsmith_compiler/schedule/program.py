@@ -11,10 +11,12 @@ from onnxsmith.artifact import (
     Argument,
     Binding,
     Buffer,
+    Check,
     Instruction,
     Opcode,
     Place,
     Program,
+    Relation,
     Segment,
     Step,
     Tensor,
@@ -253,6 +255,7 @@ class _Builder:
         self.symbol_slots = symbol_slots
         self.bound: set[str] = set(symbol_slots) - set(late)
         self.lifetimes: list[list[int]] = []
+        self.assumptions = list(graph.assumptions)
 
     def segments(self) -> tuple[Segment, ...]:
         last_use = self._last_uses()
@@ -284,9 +287,21 @@ class _Builder:
         return tuple(Buffer(*lifetime) for lifetime in self.lifetimes)
 
     def _segment(self, bindings: list[Binding], steps: list[Step]) -> Segment:
+        checks = tuple(self._checks())
         instructions = tuple(self.slots.instructions)
         self.slots.instructions.clear()
-        return Segment(tuple(bindings), instructions, tuple(steps))
+        return Segment(tuple(bindings), instructions, tuple(steps), checks)
+
+    def _checks(self) -> Iterable[Check]:
+        """The assumptions whose sizes are known by now; one whose sizes never are concerns no tensor of a run."""
+        waiting = []
+        for assumption in self.assumptions:
+            if self._unbound((assumption.left, assumption.right)):
+                waiting.append(assumption)
+                continue
+            left, right = self.slots.slot(assumption.left), self.slots.slot(assumption.right)
+            yield Check(left, right, Relation[assumption.relation.name], assumption.origin)
+        self.assumptions = waiting
 
     def _unbound(self, sizes: Iterable[Dim]) -> set[str]:
         return set().union(*(dims.symbols_of(size) for size in sizes)) - self.bound
