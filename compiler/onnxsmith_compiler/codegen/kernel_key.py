@@ -13,9 +13,9 @@ from onnxsmith_compiler.codegen.source import KernelSource
 from onnxsmith_compiler.codegen.target import Target
 
 _PACKAGES = ("numba", "llvmlite", "onnxsmith")
-# Modules that decide what a text compiles to: all of codegen, and the element types.
+# Modules that decide what a text compiles to: all of codegen, the element types, the native core's tables.
 _FOLDERS = ("onnxsmith_compiler.codegen",)
-_MODULES = (("onnxsmith_compiler.ir", "dtype.py"),)
+_MODULES = (("onnxsmith_compiler.ir", "dtype.py"), ("onnxsmith", "native_layout.py"))
 
 
 def kernel_key(source: KernelSource, target: Target) -> str:
