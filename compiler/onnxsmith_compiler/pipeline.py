@@ -12,9 +12,9 @@ from onnxsmith import artifact
 from onnxsmith.cache import open_cache
 from onnxsmith_compiler.codegen.contractions import tile_columns
 from onnxsmith_compiler.codegen.cpu import print_group
-from onnxsmith_compiler.codegen.kernel_text import PrintedStep
 from onnxsmith_compiler.codegen.elf_linker import link_shared_library
 from onnxsmith_compiler.codegen.kernel_key import kernel_key, kernel_symbol
+from onnxsmith_compiler.codegen.kernel_text import PrintedStep
 from onnxsmith_compiler.codegen.source import KernelSource
 from onnxsmith_compiler.codegen.target import Target
 from onnxsmith_compiler.ir.graph import Graph, Value
@@ -23,12 +23,12 @@ from onnxsmith_compiler.onnx.importer import Imported, import_model
 from onnxsmith_compiler.onnx.loader import load_model
 from onnxsmith_compiler.onnx.model import ExternalFile, Model
 from onnxsmith_compiler.options import CompileOptions
+from onnxsmith_compiler.passes.cleanup import remove_dead_nodes
 from onnxsmith_compiler.passes.common import merge_common
 from onnxsmith_compiler.passes.fold_scales import fold_scales
 from onnxsmith_compiler.passes.layout import channels_last
-from onnxsmith_compiler.passes.packing import pack_matmuls
 from onnxsmith_compiler.passes.outputs import separate_outputs
-from onnxsmith_compiler.passes.cleanup import remove_dead_nodes
+from onnxsmith_compiler.passes.packing import pack_matmuls
 from onnxsmith_compiler.passes.transposes import join_views
 from onnxsmith_compiler.schedule.fusion import Schedule, resolve, schedule
 from onnxsmith_compiler.schedule.program import Border, KernelCall, Weights, build_program
@@ -109,9 +109,15 @@ def compile_model(
         sources = list(dict.fromkeys(step.kernel.source for step in lowered.steps))
         objects = pool.compile(sources, lambda done, total: report("compiling kernels", done, total))
         objects["core"] = core.result()
-    symbols = {source: kernel_symbol(kernel_key(source, target)) for source in sources}
-    program, weights = _program(lowered, symbols)
-    code = link_shared_library(objects, None, "program.so")
+    return link_model(lowered, objects, target)
+
+
+def link_model(lowered: Lowered, objects: Mapping[str, bytes], target: Target) -> CompiledModel:
+    """The compiled model. `objects` are its kernels by `kernel_key` and the native core as "core"."""
+    keys = {step.kernel.source: kernel_key(step.kernel.source, target) for step in lowered.steps}
+    program, weights = _program(lowered, {source: kernel_symbol(key) for source, key in keys.items()})
+    needed = {label: objects[label] for label in ("core", *dict.fromkeys(keys.values()))}
+    code = link_shared_library(needed, None, "program.so")
     return CompiledModel(program, code, weights, lowered.model.external_files)
 
 
