@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from onnxsmith_compiler.codegen.target import Target
@@ -23,8 +24,8 @@ class UnknownDump(CompileError):
 def inspect_model(source: Any, options: CompileOptions, what: str) -> str:
     """Text about how `source` is compiled for this machine.
 
-    `what` is "list" (what there is), "import" or the name of a pass (the graph after it; a number counts passes of the same name,
-    as in "merge_common.2"), "groups" or "kernels". Raises subclasses of CompileError.
+    `what` is "list" (what there is), "import" or the name of a pass (the graph after it; a number counts
+    passes of the same name, as in "merge_common.2"), "groups" or "kernels". Raises subclasses of CompileError.
     """
     target = Target.host()
     graphs: dict[str, str] = {}
@@ -36,9 +37,11 @@ def inspect_model(source: Any, options: CompileOptions, what: str) -> str:
     if what == "list":
         names = ["import", *(name for name, _ in passes(options, target)), "groups", "kernels"]
         return "\n".join(dict.fromkeys(names)) + "\n"
-    lowered = lower_model(load_model(source), options, target, lambda name, graph: keep(name, lambda: graph_text(graph)))
+    lowered = lower_model(
+        load_model(source), options, target, lambda name, graph: keep(name, lambda: graph_text(graph))
+    )
     sections: Mapping[str, Callable[[], str]] = {
-        **{name: (lambda text=text: text) for name, text in graphs.items()},
+        **{name: partial(str, text) for name, text in graphs.items()},
         "groups": lambda: groups_text(lowered),
         "kernels": lambda: kernels_text(lowered),
     }
@@ -49,13 +52,16 @@ def inspect_model(source: Any, options: CompileOptions, what: str) -> str:
 
 def groups_text(lowered: Lowered) -> str:
     """One paragraph a kernel: which ONNX nodes it computes, what it reads and writes, and what joined them."""
-    return "\n".join(
-        f"{number}: {_why(group)}\n"
-        f"   nodes  {', '.join(group.origins)}\n"
-        f"   reads  {', '.join(sorted(value_text(value) for value in group.reads()))}\n"
-        f"   writes {', '.join(map(repr, group.outputs))}"
-        for number, group in enumerate(lowered.schedule.groups)
-    ) + "\n"
+    return (
+        "\n".join(
+            f"{number}: {_why(group)}\n"
+            f"   nodes  {', '.join(group.origins)}\n"
+            f"   reads  {', '.join(sorted(value_text(value) for value in group.reads()))}\n"
+            f"   writes {', '.join(map(repr, group.outputs))}"
+            for number, group in enumerate(lowered.schedule.groups)
+        )
+        + "\n"
+    )
 
 
 def _why(group: Group) -> str:

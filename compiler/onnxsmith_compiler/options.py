@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 class CompileOptions:
     """Options of one compilation; the whole of it is part of the program's cache key.
 
-    `optimization_level` follows onnxruntime's GraphOptimizationLevel: 0 compiles one kernel a node with no graph pass, 1 runs
-    the passes that keep the graph's form, 2 and up also fuse and change layouts. `dimensions` fixes symbols by
-    name, `denotations` dimensions by what the model says they mean. `distinct_symbols`
-    names symbols whose occurrences in different inputs may differ. `workers` is the number of compile processes (0: one a core).
+    `optimization_level` follows onnxruntime's GraphOptimizationLevel: 0 compiles one kernel a node with no graph
+    pass, 1 runs the passes that rewrite the graph, 2 and up also fuse. `dimensions` fixes symbols by name,
+    `denotations` dimensions by what the model says they mean. `distinct_symbols` names symbols whose occurrences
+    in different inputs may differ. `workers` is the number of compile processes (0: one a core).
     """
 
     optimization_level: int = 99

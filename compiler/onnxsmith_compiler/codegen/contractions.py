@@ -112,7 +112,11 @@ def _matmul(group: ContractGroup, kernel: PackedMatMul, target: Target) -> Print
     arguments = (a, b, *bound.arguments, m, kernel.n, k, k, *strides, tiling.rows, tiling.panels)
     products = dims.product([axis.size for axis in batch])
     printed = PrintedKernel(
-        source, arguments, form.tiles(m, kernel.n, products, tiling), form.cost(k, tiling, target), form.scratch(k, tiling)
+        source,
+        arguments,
+        form.tiles(m, kernel.n, products, tiling),
+        form.cost(k, tiling, target),
+        form.scratch(k, tiling),
     )
     return PrintedStep(printed, group.outputs, "matmul", group.origins)
 

@@ -38,7 +38,8 @@ class CudaKernel:
 def print_cuda(group: LoopGroup, kept: frozenset[Value]) -> CudaKernel:
     """The kernel of a map, or of a group of rows whose reductions run along them.
 
-    NotImplementedError for reductions along outer axes, and for positions read from tensors (a fault has no way out yet).
+    NotImplementedError for reductions along outer axes, and for positions read from tensors (a fault has no
+    way out).
     """
     if any(isinstance(node, loop.Checked) for stage in group.stages for node in loop.walk(stage.computation.body)):
         raise NotImplementedError("checked positions have no CUDA form")
@@ -51,7 +52,12 @@ def print_cuda(group: LoopGroup, kept: frozenset[Value]) -> CudaKernel:
     parameters = printed.source.parameters
     text = printed.source.text.replace("def kernel(ctx, ", "def kernel(").replace(", begin, end):", "):")
     return CudaKernel(
-        printed.source.label, text.replace("    return 0\n", ""), parameters, printed.arguments, printed.tiles, printed.scratch
+        printed.source.label,
+        text.replace("    return 0\n", ""),
+        parameters,
+        printed.arguments,
+        printed.tiles,
+        printed.scratch,
     )
 
 
@@ -66,6 +72,4 @@ def _print_map(stage: FlatStage) -> CudaKernel:
         text.line(f"store({text.written(stage.output)}, {text.dim(stage.store)}, {result})")
     names = ", ".join(parameter.name for parameter in text.parameters)
     source = "\n".join([f"def kernel({names}):", *text.lines, ""])
-    return CudaKernel(
-        "map", source, tuple(text.parameters), tuple(text.arguments), dims.ceildiv(count, CUDA_BLOCK)
-    )
+    return CudaKernel("map", source, tuple(text.parameters), tuple(text.arguments), dims.ceildiv(count, CUDA_BLOCK))

@@ -110,9 +110,7 @@ def _combined(combine: str, dtype: DType, accumulator: str, element: str) -> str
     return f"minimum({accumulator}, {element})"
 
 
-def print_rows(
-    stages: list[FlatStage], group: LoopGroup, kept: frozenset[Value], style: LoopStyle
-) -> PrintedKernel:
+def print_rows(stages: list[FlatStage], group: LoopGroup, kept: frozenset[Value], style: LoopStyle) -> PrintedKernel:
     """A kernel of rows, each with the stages' loops along it one after the other."""
     stages, rows = rename_rows(stages, len(_rows_of(stages, group)))
     count = len(rows)
@@ -212,7 +210,8 @@ def _shares_loop(run: list[FlatStage], stage: FlatStage) -> bool:
                 place = loop.substitute_dim(load.index[0], {a: dims.from_atom(b) for a, b in indices.items()})
                 own = here[load.value]
                 wanted = loop.substitute_dim(
-                    own.store, {a: dims.from_atom(b) for a, b in zip(own.axes, run[0].axes or run[0].inner, strict=True)}
+                    own.store,
+                    {a: dims.from_atom(b) for a, b in zip(own.axes, run[0].axes or run[0].inner, strict=True)},
                 )
                 if place != wanted:
                     return False
@@ -264,9 +263,7 @@ def _row_offset(axes: Sequence[LoopIndex]) -> Dim:
     return loop.linear_offset(tuple(axis.extent for axis in axes), tuple(dims.from_atom(axis) for axis in axes))
 
 
-def _read_back(
-    text: KernelText, value: Value, memory: _RowMemory, stage: FlatStage, axes: Sequence[LoopIndex]
-) -> None:
+def _read_back(text: KernelText, value: Value, memory: _RowMemory, stage: FlatStage, axes: Sequence[LoopIndex]) -> None:
     """Later stages read a finished row from scratch, or from the output tensor where it was stored anyway."""
     if value in memory.rows:
         start = loop.substitute_dim(stage.store, dict.fromkeys(axes, 0))
@@ -360,10 +357,10 @@ def _identity_value(combine: str, dtype: DType) -> bool | int | float:
         return 1
     if dtype.is_float:
         return float("-inf") if combine == "max" else float("inf")
-    bits = dtype.bits - (dtype.kind == "int")
+    bits = dtype.bits - int(dtype.kind == "int")
     if combine == "max":
-        return 0 if dtype.kind == "uint" else -(2**bits)
-    return 2**bits - 1
+        return 0 if dtype.kind == "uint" else -(1 << bits)
+    return (1 << bits) - 1
 
 
 @contextmanager

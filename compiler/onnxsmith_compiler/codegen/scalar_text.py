@@ -23,7 +23,28 @@ _INTRINSICS = {
     "bitor": "bit_or", "bitxor": "bit_xor", "bitnot": "bit_not", "shl": "shift_left", "shr": "shift_right",
 }  # fmt: skip
 _ELEMENTARY = frozenset(
-    "exp expm1 log log1p sin cos tan asin acos atan sinh cosh tanh asinh acosh atanh erf sigmoid softplus pow".split()
+    [
+        "exp",
+        "expm1",
+        "log",
+        "log1p",
+        "sin",
+        "cos",
+        "tan",
+        "asin",
+        "acos",
+        "atan",
+        "sinh",
+        "cosh",
+        "tanh",
+        "asinh",
+        "acosh",
+        "atanh",
+        "erf",
+        "sigmoid",
+        "softplus",
+        "pow",
+    ]
 )
 _INTEGER = {"div": "int_div", "mod": "int_mod", "fmod": "int_rem", "pow": "ipow"}
 
@@ -93,5 +114,5 @@ def _extreme_value(dtype: DType, lowest: bool) -> bool | int | float:
     if dtype is dtypes.BOOL:
         return not lowest
     if dtype.kind == "uint":
-        return 0 if lowest else 2**dtype.bits - 1
-    return -(2 ** (dtype.bits - 1)) if lowest else 2 ** (dtype.bits - 1) - 1
+        return 0 if lowest else (1 << dtype.bits) - 1
+    return -(1 << (dtype.bits - 1)) if lowest else (1 << (dtype.bits - 1)) - 1

@@ -372,8 +372,7 @@ def is_nonnegative(dim: Dim) -> bool:
 
 def _plain(monomial: Monomial) -> bool:
     return all(
-        (isinstance(atom, Symbol) and not atom.signed) or isinstance(atom, LoopIndex | Remainder)
-        for atom in monomial
+        (isinstance(atom, Symbol) and not atom.signed) or isinstance(atom, LoopIndex | Remainder) for atom in monomial
     )
 
 

@@ -245,7 +245,7 @@ class GraphBuilder:
         if results is None or any(_has_unknown(result) for result in results):
             return self._fold_constants(op, inputs, types)
         return tuple(
-            self._known_value(np.asarray(result, dtype=object).reshape(type_.shape), type_)
+            self._known_value(np.asarray(result, dtype=object).reshape(type_.shape), type_)  # type: ignore[arg-type]
             for result, type_ in zip(results, types, strict=True)
         )
 
@@ -273,7 +273,7 @@ class GraphBuilder:
         if results is None:
             return None
         return tuple(
-            self.constant(np.asarray(result).astype(type_.dtype.storage, copy=False).reshape(type_.shape), type_.dtype)
+            self.constant(np.asarray(result).astype(type_.dtype.storage, copy=False).reshape(type_.shape), type_.dtype)  # type: ignore[arg-type]
             for result, type_ in zip(results, types, strict=True)
         )
 

@@ -13,7 +13,8 @@ from typing import TypeAlias
 
 from onnxsmith_compiler.ir import dim as dims
 from onnxsmith_compiler.ir import dtype as dtypes
-from onnxsmith_compiler.ir.dim import Dim, LoopIndex
+from onnxsmith_compiler.ir.dim import Dim
+from onnxsmith_compiler.ir.dim import LoopIndex as LoopIndex
 from onnxsmith_compiler.ir.dtype import DType
 from onnxsmith_compiler.ir.graph import Value
 
@@ -192,9 +193,9 @@ def computed(expr: Expr) -> Dim:
 class Computation:
     """A tensor by its elements: out[axes] = combine over `reduce` of body.
 
-    Without `reduce` it is a map. `combine` is "sum", "prod", "max", "min", "and", "or", or "argmax_first", "argmax_last",
-    "argmin_first", "argmin_last" (the position, counted over `reduce`). Positions where `guard` is false take no part
-    in a reduction. `store` says which element of the output is written where that is not (axes...).
+    Without `reduce` it is a map. `combine` is "sum", "prod", "max", "min", "and", "or", or "argmax_first",
+    "argmax_last", "argmin_first", "argmin_last" (the position, counted over `reduce`). Positions where `guard` is
+    false take no part in a reduction. `store` says which element of the output is written where that is not (axes...).
     """
 
     axes: tuple[LoopIndex, ...]

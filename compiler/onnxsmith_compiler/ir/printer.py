@@ -35,7 +35,7 @@ def value_text(value: Value) -> str:
 
 def _first(value: Value) -> Iterable[object]:
     assert value.data is not None
-    return value.data.reshape(-1)[:_SHOWN].tolist()
+    return list(value.data.reshape(-1)[:_SHOWN].tolist())
 
 
 def _is_number(element: object) -> bool:

@@ -32,7 +32,9 @@ def verify(graph: Graph, after: str) -> None:
             raise MalformedGraph(f"after {after}: output '{name}' is {value!r}, which nothing computes")
     for symbol in graph.late_symbols:
         if symbol.source not in defined and symbol.source.data is None:
-            raise MalformedGraph(f"after {after}: symbol {symbol.name} is bound to {symbol.source!r}, which nothing computes")
+            raise MalformedGraph(
+                f"after {after}: symbol {symbol.name} is bound to {symbol.source!r}, which nothing computes"
+            )
 
 
 def _name(node: Node) -> str:

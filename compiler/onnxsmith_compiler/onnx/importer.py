@@ -24,7 +24,7 @@ DeclaredShape = tuple[int | str | None, ...] | None
 
 @dataclass(frozen=True, eq=False)
 class Imported:
-    """The graph, with what the model declares about its inputs and outputs and which initializers a feed may replace."""
+    """The graph, what the model declares about its inputs and outputs, and which initializers a feed may replace."""
 
     graph: Graph
     input_shapes: tuple[DeclaredShape, ...]

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from onnxsmith_compiler.onnx.importers import activation, elementwise, indexing, linear, normalization, reduction, shape, windows
+from onnxsmith_compiler.onnx.importers import (
+    activation,
+    elementwise,
+    indexing,
+    linear,
+    normalization,
+    reduction,
+    shape,
+    windows,
+)
 from onnxsmith_compiler.onnx.node_import import Importer
 
 Versions = tuple[tuple[int, Importer], ...]

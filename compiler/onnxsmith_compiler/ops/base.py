@@ -103,4 +103,5 @@ def _broadcast_sizes(sizes: list[Dim], shapes: Sequence[Shape]) -> Dim:
         raise ShapeError(f"shapes {[list(map(str, shape)) for shape in shapes]} cannot be broadcast together")
     if fixed:
         return fixed.pop()
-    return functools.reduce(dims.broadcast, sizes, 1)
+    one: Dim = 1
+    return functools.reduce(dims.broadcast, sizes, one)

@@ -81,7 +81,9 @@ class Window:
 
 @dataclass(frozen=True)
 class PackedConv(Op):
-    """Convolution of [N, spatial..., C] with weights in panels [groups, panels, K, columns]: [N, positions..., outputs].
+    """Convolution of [N, spatial..., C] with weights in panels [groups, panels, K, columns].
+
+    Output: [N, positions..., outputs].
 
     K runs over the window's taps in row-major order, then over the C / groups channels of a group.
     """

@@ -44,7 +44,7 @@ class Reshape(Op):
         self, inputs: Sequence[np.ndarray | None], types: Sequence[TensorType]
     ) -> tuple[np.ndarray, ...] | None:
         assert inputs[0] is not None
-        return (inputs[0].reshape(tuple(int(size) for size in self.shape)),)  # type: ignore[arg-type]
+        return (inputs[0].reshape(self.shape),)  # type: ignore[arg-type]
 
 
 def reshape_index(shape: Shape, source_shape: Shape, index: loop.Index) -> loop.Index:

@@ -136,9 +136,18 @@ def _emit(builder: GraphBuilder, finder: _Finder, found: _Attention, node: Node)
         mask, mask_view = strided_view(mask, finder.producers, contiguous=False)
         operands.append(mask)
     batch, heads = (1, *found.value.shape[:-2])[-2:] if found.value.rank == 3 else found.value.shape[:2]
-    views = [_four(view) for view in (query_view, key_view, value_view)]
     op = FusedAttention(
-        batch, heads, rows, columns, depth, width, *views, None if mask_view is None else _four(mask_view), found.scale
+        batch=batch,
+        heads=heads,
+        rows=rows,
+        columns=columns,
+        depth=depth,
+        width=width,
+        query=_four(query_view),
+        key=_four(key_view),
+        value=_four(value_view),
+        mask=None if mask_view is None else _four(mask_view),
+        scale=found.scale,
     )
     result = builder.emit(op, *operands)
     result = builder.emit(Transpose((0, 2, 1, 3)), result)

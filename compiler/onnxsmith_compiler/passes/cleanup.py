@@ -8,7 +8,7 @@ from onnxsmith_compiler.ir.graph import Graph, Node
 
 
 def remove_dead_nodes(graph: Graph) -> Graph:
-    needed = graph.output_values() | {symbol.source for symbol in graph.late_symbols}
+    needed = graph.kept_values()
     kept: list[Node] = []
     for node in reversed(graph.nodes):
         if any(output in needed for output in node.outputs):

@@ -60,9 +60,7 @@ class _Layout:
     def _first(self, value: Value) -> Value:
         """The value as the original graph has it."""
         if value in self.only_last:
-            self.rewriter.replaced[value] = move_axes(
-                self.rewriter, self.only_last.pop(value), to_first(value.rank)
-            )
+            self.rewriter.replaced[value] = move_axes(self.rewriter, self.only_last.pop(value), to_first(value.rank))
         return self.rewriter.new(value)
 
     def _record(self, node: Node, outputs: Sequence[Value]) -> None:
@@ -77,9 +75,7 @@ class _Layout:
         x = node.inputs[0]
         assert x is not None
         rest = [None if value is None else self._first(value) for value in node.inputs[1:]]
-        self._record(
-            node, node.op.emit_channels_last(self.rewriter.builder, self.tile_columns, self._last(x), *rest)
-        )
+        self._record(node, node.op.emit_channels_last(self.rewriter.builder, self.tile_columns, self._last(x), *rest))
         return True
 
     def _transpose(self, node: Node) -> bool:
@@ -128,7 +124,9 @@ class _Layout:
     def _worthwhile(self, node: Node, rank: int) -> bool:
         if any(value.rank != rank for value in node.operands()) and not isinstance(node.op, Pointwise):
             return all(value.rank in (rank, 0) for value in node.operands())
-        large = [v for v in node.operands() if v.rank == rank and v.data is None and v.type.size == node.output.type.size]
+        large = [
+            v for v in node.operands() if v.rank == rank and v.data is None and v.type.size == node.output.type.size
+        ]
         ready = sum(value in self.twins for value in large)
         return 2 * ready >= len(large)
 
@@ -137,7 +135,9 @@ class _Layout:
             return self._last(value)
         if value.rank == 0 or not isinstance(node.op, Pointwise):
             return self._first(value)
-        wide = self.rewriter.builder.emit(Reshape((*(1 for _ in range(rank - value.rank)), *value.shape)), self._first(value))
+        wide = self.rewriter.builder.emit(
+            Reshape((*(1 for _ in range(rank - value.rank)), *value.shape)), self._first(value)
+        )
         return move_axes(self.rewriter, wide, to_last(rank))
 
     def _plain(self, node: Node) -> None:

@@ -14,6 +14,7 @@ from onnxsmith_compiler.ops.view import Expand, Reshape, Transpose
 from onnxsmith_compiler.ops.windows import TileColumns
 from onnxsmith_compiler.passes.rewrite import Rewriter, rewrite_nodes
 
+
 def pack_matmuls(graph: Graph, tile_columns: TileColumns) -> Graph:
     def rewrite(rewriter: Rewriter, node: Node) -> Value | None:
         if not isinstance(node.op, MatMul):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from onnxsmith_compiler.ir import dim as dims
@@ -32,8 +32,9 @@ def schedule(graph: Graph, fuse: bool = True) -> Schedule:
     groups = list(_initial_groups(graph, lowered, inlined, aliases))
     if fuse:
         groups = join_epilogues(graph, groups, aliases)
-        groups = join_rows(groups, aliases)
-    outputs = {resolve(value, aliases) for value in graph.output_values()}
+        late = {symbol.name: symbol.source for symbol in graph.late_symbols}
+        groups = join_rows(groups, aliases, late)
+    outputs = {resolve(value, aliases) for value in graph.kept_values()}
     return Schedule(tuple(_live(groups, outputs, aliases)), aliases)
 
 
@@ -101,7 +102,7 @@ def _live(groups: Sequence[Group], outputs: set[Value], aliases: dict[Value, Val
 
 def join_epilogues(graph: Graph, groups: list[Group], aliases: dict[Value, Value]) -> list[Group]:
     """Merges each contraction with the one map that reads its result, element by element."""
-    outputs = {resolve(value, aliases) for value in graph.output_values()}
+    outputs = {resolve(value, aliases) for value in graph.kept_values()}
     readers: dict[Value, list[Group]] = {}
     for group in groups:
         for value in group.reads():
@@ -152,17 +153,21 @@ class _Cluster:
     before: set[_Cluster] = field(default_factory=set)
 
 
-def join_rows(groups: list[Group], aliases: dict[Value, Value]) -> list[Group]:
+def join_rows(groups: list[Group], aliases: dict[Value, Value], late: Mapping[str, Value] | None = None) -> list[Group]:
     """Merges a computation into the group that produces what it reads, where both walk the same rows.
 
     Softmax and normalisations become one kernel this way: reductions are scalars of a row, maps in between
-    are rows in a thread's scratch.
+    are rows in a thread's scratch. `late` maps symbols that are bound in mid-run to the tensors they are read from.
     """
     clusters: list[_Cluster] = []
     writers: dict[Value, set[_Cluster]] = {}
     for group in groups:
         reads = set().union(*(writers.get(resolve(value, aliases), set()) for value in group.reads()))
-        home = _joinable(group, reads, aliases)
+        sizes: set[_Cluster] = set()
+        for name in _symbols(group) & (late or {}).keys():
+            sizes |= writers.get(resolve((late or {})[name], aliases), set())
+        home = _joinable(group, reads - sizes, aliases, sizes)
+        reads |= sizes
         if home is None:
             cluster = _Cluster(group)
             cluster.before = set().union(reads, *(other.before for other in reads))
@@ -180,17 +185,33 @@ def join_rows(groups: list[Group], aliases: dict[Value, Value]) -> list[Group]:
 
 
 def _joinable(
-    group: Group, reads: set[_Cluster], aliases: dict[Value, Value]
+    group: Group, reads: set[_Cluster], aliases: dict[Value, Value], sizes: set[_Cluster]
 ) -> tuple[LoopGroup, _Cluster] | None:
+    """A cluster of `reads` that `group` may join; those of `sizes` end before it can begin."""
     if not isinstance(group, LoopGroup):
         return None
     for cluster in sorted(reads, key=lambda cluster: -len(cluster.group.outputs)):
-        if any(cluster in other.before for other in reads) or not isinstance(cluster.group, LoopGroup):
+        if any(cluster in other.before for other in reads | sizes) or not isinstance(cluster.group, LoopGroup):
             continue
         merged = merge(cluster.group, group, aliases)
         if merged is not None:
             return merged, cluster
     return None
+
+
+def _symbols(group: Group) -> set[str]:
+    """The symbols in the sizes and indices of a loop nest."""
+    if not isinstance(group, LoopGroup):
+        return set()
+    found: set[str] = set()
+    for stage in group.stages:
+        computation = stage.computation
+        sizes = [*stage.output.shape, *(computation.store or ())]
+        sizes += [axis.extent for axis in (*computation.axes, *computation.reduce)]
+        for expression in (computation.body, *([computation.guard] if computation.guard is not None else [])):
+            sizes += [size for node in loop.walk(expression) for size in node.index_dims]
+        found |= set().union(*map(dims.symbols_of, sizes))
+    return found
 
 
 def merge(group: LoopGroup, reader: LoopGroup, aliases: dict[Value, Value]) -> LoopGroup | None:
@@ -227,9 +248,7 @@ def _common_rows(group: LoopGroup, reader: LoopGroup) -> int | None:
     return group.rows if folds and (rank >= group.rows > 0 or rank == group.rows) else None
 
 
-def _same_row(
-    stage: Stage, members: set[Value], axes: tuple[LoopIndex, ...], aliases: dict[Value, Value]
-) -> bool:
+def _same_row(stage: Stage, members: set[Value], axes: tuple[LoopIndex, ...], aliases: dict[Value, Value]) -> bool:
     """Whether the stage reads the members at its own row only."""
     here = [dims.from_atom(axis) for axis in axes]
     for load in loop.loads(stage.computation.body):

@@ -13,7 +13,6 @@ from onnxsmith_compiler.ir.loop import Computation
 from onnxsmith_compiler.ops.lowering import Lowering, Pieces
 from onnxsmith_compiler.ops.view import Reshape
 
-
 _LITERAL_DIGITS = 6
 
 
@@ -49,12 +48,13 @@ def lower_nodes(graph: Graph) -> tuple[Lowered, ...]:
 def choose_inlined(graph: Graph, lowered: tuple[Lowered, ...], fuse: bool) -> frozenset[Value]:
     """The values whose readers compute them.
 
-    A view of a tensor in memory is computed by all its readers; a value that costs arithmetic only where all its uses end in one
-    kernel that visits each element once. Reshapes of stored tensors are left alone: they are aliases.
+    A view of a tensor in memory is computed by all its readers; a value that costs arithmetic only where all its
+    uses end in one kernel that visits each element once. Reshapes of stored tensors are left alone: they are
+    aliases.
     """
     if not fuse:
         return frozenset()
-    kept = graph.output_values()
+    kept = graph.kept_values()
     by_output = {output: item for item in lowered for output in item.node.outputs}
     consumers = graph.consumers()
     roots: dict[Value, frozenset[Node]] = {}
@@ -74,9 +74,7 @@ def choose_inlined(graph: Graph, lowered: tuple[Lowered, ...], fuse: bool) -> fr
     return frozenset(inlined)
 
 
-def _can_inline(
-    item: Lowered, readers: list[Node], roots: frozenset[Node], by_output: Mapping[Value, Lowered]
-) -> bool:
+def _can_inline(item: Lowered, readers: list[Node], roots: frozenset[Node], by_output: Mapping[Value, Lowered]) -> bool:
     if not all(by_output[reader.outputs[0]].computations() for reader in readers):
         return False
     if item.is_view:

@@ -103,7 +103,7 @@ class _Slots:
         return total
 
     def _term(self, monomial: dims.Monomial, coefficient: int) -> int:
-        term: int | None = None if coefficient != 1 and monomial else None
+        term: int | None = None
         factors = [self._atom(atom) for atom in monomial]
         if coefficient != 1 or not factors:
             factors.append(self.slot(coefficient))

@@ -115,11 +115,13 @@ def cast_like(node: NodeImport) -> Value:
 def clip(node: NodeImport) -> Value:
     """min and max are attributes before opset 11, optional 0-d inputs since. NaN stays NaN."""
     x = node.input(0)
+    low: Value | float | None
+    high: Value | float | None
     if node.version < 11:
-        low: Value | float | None = node.float("min", -math.inf)
-        high: Value | float | None = node.float("max", math.inf)
-        low = None if low == -math.inf or low <= float(np.finfo(np.float32).min) else low
-        high = None if high == math.inf or high >= float(np.finfo(np.float32).max) else high
+        least, greatest = node.float("min", -math.inf), node.float("max", math.inf)
+        limits = np.finfo(np.float32)
+        low = None if least <= float(limits.min) else least
+        high = None if greatest >= float(limits.max) else greatest
     else:
         low, high = (_scalar(node, node.optional(position)) for position in (1, 2))
     if low is not None:

@@ -1,4 +1,4 @@
-"""Convolutions and pools, and how ONNX describes a moving window: kernel_shape, strides, dilations, pads and auto_pad."""
+"""Convolutions and pools, and how ONNX describes a moving window: size, strides, dilations, pads, auto_pad."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ def window_of(node: NodeImport, spatial: Sequence[Dim], size: Sequence[int]) -> 
 
 
 def _kernel_shape(node: NodeImport, weights: Value) -> list[int]:
-    size = node.ints("kernel_shape") or list(weights.shape[2:])
+    size: Sequence[Dim] = node.ints("kernel_shape") or weights.shape[2:]
     if not all(isinstance(extent, int) for extent in size):
         raise node.unsupported("the window's size must be known when the model is compiled")
-    return [int(extent) for extent in size]  # type: ignore[arg-type]
+    return [extent for extent in size if isinstance(extent, int)]
 
 
 def with_bias(node: NodeImport, result: Value, bias: Value | None) -> Value:
@@ -124,7 +124,7 @@ def _positions_of(node: NodeImport, x: Value, window: Window, taps: Value) -> Va
     """The flat position in x of the element under tap number `taps` of every window."""
     spatial = x.shape[2:]
     column_major = node.flag("storage_order")
-    coordinates = []
+    coordinates: list[Value] = []
     rest = taps
     for axis in reversed(range(window.rank)):
         size = float(window.size[axis])

@@ -1,0 +1,70 @@
+"""Prints recurrent layers: a kernel that sets the states, then one for the directions that share activations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from onnxsmith_compiler.codegen.kernel_text import PrintedKernel, PrintedStep
+from onnxsmith_compiler.codegen.recurrent_source import RecurrentForm, recurrent_source
+from onnxsmith_compiler.codegen.recurrent_start import start_source
+from onnxsmith_compiler.codegen.source import KernelSource
+from onnxsmith_compiler.codegen.target import Target
+from onnxsmith_compiler.codegen.tiles import tile_shape
+from onnxsmith_compiler.ir import dim as dims
+from onnxsmith_compiler.ir.dim import Dim
+from onnxsmith_compiler.ir.dtype import DType
+from onnxsmith_compiler.ir.graph import Value
+from onnxsmith_compiler.ops.recurrent import Cell, PackedRecurrence, RecurrenceTiling
+from onnxsmith_compiler.schedule.groups import ContractGroup
+
+_PART_BYTES = 1 << 17
+"""Weights that one thread reads in a step make it worth its while: about two microseconds of them."""
+_CELL_NANOSECONDS = 2
+_MACS_PER_NANOSECOND = 24
+
+
+def recurrence_tiling(target: Target, dtype: DType, cell: Cell, hidden: Dim) -> RecurrenceTiling:
+    """Register tiles by the target; parts so that each reads its share of the weights from its own cache."""
+    known = hidden if isinstance(hidden, int) else None
+    shape = tile_shape(target, dtype.name, known)
+    parts = 1
+    if known is not None:
+        weights = cell.gates * known * known * dtype.itemsize
+        parts = max(1, min(target.cores, weights // _PART_BYTES, known // shape.columns))
+    return RecurrenceTiling(shape.columns, shape.rows, parts)
+
+
+def print_recurrence(group: ContractGroup, op: PackedRecurrence, target: Target) -> Iterable[PrintedStep]:
+    node = group.node
+    gates, panels, late, bias, peepholes, lengths, first_h, first_c = node.inputs
+    y, last_h, *rest = node.outputs
+    last_c = rest[0] if op.cell.has_cell_state else None
+    counters, kept = node.outputs[-2:]
+    assert gates is not None and panels is not None and first_h is not None
+    steps, batch = op.steps_and_batch(gates.type)
+    tiling = op.tiling
+    per_direction = dims.floordiv(op.groups(batch), op.directions)
+    pointers = (gates, panels, late, bias, peepholes, lengths, first_h, first_c, y, last_h, last_c, counters)
+    addresses = tuple(value for value in (*pointers, kept if late is not None else None) if value is not None)
+    strides = [
+        *_strides(gates, op.batch_first)[:2],
+        *_y_strides(op, steps, batch),
+        *_state_strides(first_h, op.batch_first),
+        *([] if first_c is None else _state_strides(first_c, op.batch_first)),
+        *_state_strides(last_h, op.batch_first),
+    ]
+    yield _start(group, op, steps, batch)
+    for first, count, cell in _runs(op.cell, op.directions):
+        form = RecurrentForm(
+            tile_shape(target, gates.dtype.name, tiling.columns), cell, lengths is not None, peepholes is not None,
+            tiling.parts > 1,
+        )  # fmt: skip
+        arguments: tuple[Value | Dim, ...] = (
+            *addresses, steps, batch, op.hidden, op.directions, first, count, op.backward_from, *strides,
+            dims.ceildiv(batch, per_direction), per_direction, tiling.parts,
+        )  # fmt: skip
+        workers = count * per_direction * tiling.parts
+        cost = _cost(op, steps, dims.ceildiv(batch, per_direction))
+        kernel = PrintedKernel(recurrent_source(form), arguments, workers, cost)
+        yield PrintedStep(kernel, node.outputs, op.cell.kind, group.origins)
