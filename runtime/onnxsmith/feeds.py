@@ -67,9 +67,7 @@ def _check_names(program: Program, feed: Mapping[str, Any]) -> None:
     known = {tensor.name for tensor in program.inputs}
     for name in feed:
         if name not in known:
-            raise error(
-                InvalidArgument, f"Invalid input name: {name}. The inputs are: {', '.join(sorted(known))}."
-            )
+            raise error(InvalidArgument, f"Invalid input name: {name}. The inputs are: {', '.join(sorted(known))}.")
 
 
 def _fitting_array(tensor: Tensor, value: Any) -> Array:
@@ -83,13 +81,13 @@ def _fitting_array(tensor: Tensor, value: Any) -> Array:
             f"Convert it, for example with .astype('{dtype.name}').",
         )
     array = _with_rank(tensor, array)
-    return np.require(array, dtype.newbyteorder("="), ["C", "A"])
+    return np.require(array, requirements=["C", "A"])
 
 
 def _as_array(tensor: Tensor, value: Any, dtype: np.dtype[np.generic]) -> Array:
     """`value` as an array, of `dtype` where it has no dtype of its own; strings as objects.
 
-    A foreign byte order compares unequal to the native one, so it ends here.
+    A foreign byte order ends here.
     """
     if isinstance(value, np.ndarray | memoryview):
         array = np.asarray(value)
@@ -107,7 +105,17 @@ def _as_array(tensor: Tensor, value: Any, dtype: np.dtype[np.generic]) -> Array:
         )
     if dtype.kind == "O" and array.dtype.kind in "OUST":
         return _strings(array)
-    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+    return with_dtype_object(array, dtype) if array.dtype.newbyteorder("=") == dtype else array
+
+
+def with_dtype_object(array: Array, dtype: np.dtype[np.generic]) -> Array:
+    """`array` with `dtype` itself, which is its own but for the byte order.
+
+    Native code compares the addresses of dtype objects, and an unpickled array has one of its own.
+    """
+    if array.dtype is dtype:
+        return array
+    return array.view(dtype) if array.dtype == dtype else array.astype(dtype)
 
 
 def _from_python(tensor: Tensor, value: Any, dtype: np.dtype[np.generic]) -> Array:

@@ -32,7 +32,7 @@ class IOBinding:
 
     def bind_cpu_input(self, name: str, arr_on_cpu: Any) -> None:
         """Bind an input to an array; what it holds when a run begins is used, unless it is not contiguous."""
-        self._bind_input(name, np.require(np.asarray(arr_on_cpu), requirements=["C", "A"]))
+        self._bind_input(name, OrtValue.ortvalue_from_numpy(np.asarray(arr_on_cpu)).numpy())
 
     def bind_input(
         self,
@@ -69,9 +69,7 @@ class IOBinding:
             self._bind_output(name, None)
             return
         if element_type is None or shape is None:
-            raise ValueError(
-                "`element_type` and `shape` are to be provided if pre-allocated memory is provided"
-            )
+            raise ValueError("`element_type` and `shape` are to be provided if pre-allocated memory is provided")
         self._bind_output(name, _array_at(buffer_ptr, element_type, shape))
 
     def bind_ortvalue_output(self, name: str, ortvalue: OrtValue) -> None:

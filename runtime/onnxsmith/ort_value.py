@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxsmith.errors import InvalidArgument, error
-from onnxsmith.values import numpy_dtype_from_code, onnx_code, tensor_type_of
+from onnxsmith.feeds import with_dtype_object
+from onnxsmith.values import numpy_dtype, numpy_dtype_from_code, onnx_code, program_dtype, tensor_type_of
 
 Array: TypeAlias = npt.NDArray[np.generic]
 ElementType: TypeAlias = "int | npt.DTypeLike"
@@ -23,8 +24,7 @@ class OrtValue:
     __slots__ = ("_array",)
 
     def __init__(self, array: Array) -> None:
-        """Wrap `array`, which must be C-contiguous, in native byte order, and of a type that ONNX has."""
-        onnx_code(array.dtype)
+        """Wrap `array`, which must be C-contiguous, aligned, in native byte order, of a type that ONNX has."""
         self._array = array
 
     @classmethod
@@ -37,10 +37,9 @@ class OrtValue:
         """
         _require_cpu(device_type)
         if not isinstance(numpy_obj, np.ndarray) or numpy_obj.dtype.kind in "OUSTMm":
-            raise RuntimeError(
-                "Creation of OrtValues is currently only supported from non-string numpy arrays"
-            )
-        return cls(np.require(numpy_obj, numpy_obj.dtype.newbyteorder("="), ["C", "A"]))
+            raise RuntimeError("Creation of OrtValues is currently only supported from non-string numpy arrays")
+        native = numpy_dtype(program_dtype(element_dtype(numpy_obj.dtype.newbyteorder("="))))
+        return cls(np.require(with_dtype_object(np.asarray(numpy_obj), native), requirements=["C", "A"]))
 
     @classmethod
     def ortvalue_from_numpy_with_onnx_type(cls, data: Array, /, onnx_element_type: int) -> OrtValue:
@@ -74,9 +73,7 @@ class OrtValue:
         """
         array = np.from_dlpack(data if hasattr(data, "__dlpack__") else _Capsule(data))
         if not array.flags.c_contiguous:
-            raise RuntimeError(
-                f"A tensor must be contiguous, and the strides of this one are {array.strides}"
-            )
+            raise RuntimeError(f"A tensor must be contiguous, and the strides of this one are {array.strides}")
         return cls(array)
 
     def numpy(self) -> Array:

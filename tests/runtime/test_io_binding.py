@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import pickle
 from pathlib import Path
 
 import ml_dtypes
@@ -219,3 +220,17 @@ class TestIOBinding:
         with pytest.raises(RuntimeError, match="memory given for output 'y'"):
             session.run_with_iobinding(binding)
         assert "relu_kernel_time" in Path(session.end_profiling()).read_text()
+
+
+def test_native_code_takes_arrays_with_a_dtype_object_of_their_own(relu_model, monkeypatch):
+    """Unpickled arrays have one; bound ones must not go the slow way at each run."""
+    session = onnxsmith.InferenceSession(relu_model)
+    out = pickle.loads(pickle.dumps(np.zeros(2, np.float32)))
+    assert out.dtype is not np.dtype(np.float32)
+    binding = session.io_binding()
+    binding.bind_cpu_input("x", pickle.loads(pickle.dumps(np.array([-1, 3], np.float32))))
+    binding.bind_ortvalue_output("y", OrtValue.ortvalue_from_numpy(out))
+    session.run_with_iobinding(binding)
+    monkeypatch.setattr(session._executor, "_run_closely", None)
+    session.run_with_iobinding(binding)
+    assert out.tolist() == [0, 3]
