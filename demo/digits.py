@@ -82,7 +82,7 @@ def compile_model(path: Path, cache: Path, console: Console) -> onnxsmith.Infere
         task = progress.add_task("compiling", total=None)
 
         def show(stage: str, done: int, total: int) -> None:
-            progress.update(task, description=f"compiling: {stage}", completed=done, total=total or None)
+            progress.update(task, description=stage, completed=done, total=total or None)
 
         session = onnxsmith.InferenceSession(path, options, on_progress=show)
     console.print(f"compiled from nothing in {time.perf_counter() - start:.1f} s")
