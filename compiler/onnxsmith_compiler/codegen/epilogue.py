@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from onnxsmith_compiler.codegen.scalar_text import literal
 from onnxsmith_compiler.codegen.source import Parameter
+from onnxsmith_compiler.ir.dtype import DType
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,44 @@ class Prologue:
 
     parameters: tuple[Parameter, ...]
     lines: Callable[[str, str, str], tuple[Sequence[str], str]]
+
+
+@dataclass(frozen=True)
+class Score:
+    """Turns a product of a query and a key into the argument of softmax: scale, mask, and what else stands
+    between.
+
+    `lines(acc, batch, head, query, key)` gives (Python lines, the expression of the compute type that is
+    the score). `acc` holds the product, the others are int64 variables. The lines stand in a loop over keys
+    that should vectorise.
+    """
+
+    parameters: tuple[Parameter, ...]
+    lines: Callable[[str, str, str, str, str], tuple[Sequence[str], str]]
+
+
+def scaled_score(dtype: DType, scale: float, mask: str | None = None, softcap: float | None = None) -> Score:
+    """scale * product, squeezed into (-softcap, softcap) where that is given, plus an additive mask.
+
+    `mask` is the name of the mask's DType. Parameters with a mask, in order: x0 (its elements), n1 (the
+    first one that is used), n2 to n5 (its strides over batch, head, query and key).
+    """
+    parameters: tuple[Parameter, ...] = ()
+    if mask is not None:
+        parameters = (Parameter("x0", f"{mask}*"), *(Parameter(f"n{i}", "int64") for i in range(1, 6)))
+    tanh = f"tanh_f{dtype.bits}"
+
+    def lines(acc: str, batch: str, head: str, query: str, key: str) -> tuple[Sequence[str], str]:
+        text = [f"v0 = {acc} * {literal(scale, dtype)}"]
+        if softcap is not None:
+            limit = literal(softcap, dtype)
+            text.append(f"v0 = {limit} * {tanh}(v0 / {limit})")
+        if mask is not None:
+            place = f"n1 + {batch} * n2 + {head} * n3 + {query} * n4 + {key} * n5"
+            text.append(f"v0 = v0 + {dtype}(load(x0, {place}))")
+        return text, "v0"
+
+    return Score(parameters, lines)
 
 
 def store_epilogue(dtype: str) -> Epilogue:

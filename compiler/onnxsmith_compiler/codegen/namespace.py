@@ -15,6 +15,7 @@ from onnxsmith_compiler.codegen.prefetch import PREFETCHES
 from onnxsmith_compiler.codegen.scalar import SCALAR_INTRINSICS
 from onnxsmith_compiler.codegen.tap_addresses import TAP_ADDRESSES
 from onnxsmith_compiler.codegen.tiles import TILES
+from onnxsmith_compiler.codegen.transpose import TRANSPOSES
 from onnxsmith_compiler.codegen.vector_math import VECTOR_MATH
 from onnxsmith_compiler.ir import dtype as dtypes
 
@@ -51,6 +52,7 @@ KERNEL_NAMESPACE: Mapping[str, Any] = MappingProxyType(
         **TILES,
         **DEPTHWISE_TILES,
         **TAP_ADDRESSES,
+        **TRANSPOSES,
         **PREFETCHES,
     }
 )
