@@ -119,9 +119,7 @@ def _write(path: Path, chunks: Iterable[bytes | memoryview]) -> dict[str, int | 
     return {"bytes": size, "sha256": sha.hexdigest()}
 
 
-def _weight_chunks(
-    weights: Iterable[tuple[int, np.ndarray[Any, Any]]], size: int
-) -> Iterator[bytes | memoryview]:
+def _weight_chunks(weights: Iterable[tuple[int, np.ndarray[Any, Any]]], size: int) -> Iterator[bytes | memoryview]:
     """The safetensors file: length of the header, header, data with zeros where no array lies."""
     entry = {"dtype": "U8", "shape": [size], "data_offsets": [0, size]}
     header = json.dumps({"weights": entry}, separators=(",", ":")).encode()
@@ -130,9 +128,7 @@ def _weight_chunks(
     end = 0
     for offset, array in weights:
         if offset < end or offset + array.nbytes > size:
-            raise ValueError(
-                f"a weight of {array.nbytes} bytes at offset {offset} overlaps another or the end"
-            )
+            raise ValueError(f"a weight of {array.nbytes} bytes at offset {offset} overlaps another or the end")
         yield bytes(offset - end)
         if array.nbytes:
             yield np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
@@ -147,16 +143,11 @@ def _read_manifest(directory: Path) -> dict[str, dict[str, Any]]:
         manifest = json.loads(text)
         known = manifest["format"] == _FORMAT
         schema = manifest["schema"]
-        files = {
-            name: {"bytes": int(e["bytes"]), "sha256": str(e["sha256"])}
-            for name, e in manifest["files"].items()
-        }
+        files = {name: {"bytes": int(e["bytes"]), "sha256": str(e["sha256"])} for name, e in manifest["files"].items()}
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ArtifactError(f"{path}: not the manifest of a compiled model: {error!r}") from error
     if not known or schema != SCHEMA_VERSION:
-        raise ArtifactError(
-            f"{path}: schema {schema}, this runtime reads {SCHEMA_VERSION}: compile the model again"
-        )
+        raise ArtifactError(f"{path}: schema {schema}, this runtime reads {SCHEMA_VERSION}: compile the model again")
     missing = [name for name in (PROGRAM, CODE, WEIGHTS) if name not in files]
     if missing:
         raise ArtifactError(f"{path}: does not list {', '.join(missing)}")

@@ -60,9 +60,7 @@ class Executor:
     ValueError where the program and the weights do not belong together.
     """
 
-    def __init__(
-        self, program: Program, library: Library, weights: Array | None = None, threads: int = 0
-    ) -> None:
+    def __init__(self, program: Program, library: Library, weights: Array | None = None, threads: int = 0) -> None:
         if not program.segments:
             raise ValueError("the program has no segment")
         if (0 if weights is None else weights.nbytes) < program.weight_bytes:
@@ -101,9 +99,8 @@ class Executor:
         lane = self._take_lane()
         try:
             outputs = list(map(np.empty, lane.shapes, self._output_dtypes))
-            if self._run_natively(lane.block, id(inputs), id(outputs)) == abi.DONE:
-                return outputs
-            return self._run_other(lane, inputs)
+            status = self._run_natively(lane.block, id(inputs), id(outputs))
+            return outputs if status == abi.DONE else self._run_other(lane, inputs, status)
         finally:
             self._give_lane_back(lane)
 
@@ -117,16 +114,10 @@ class Executor:
             return None
         if len(feed) != self._whole_feed and not self._names.issuperset(feed):
             return None
-        lane = self._take_lane()
         try:
-            outputs = list(map(np.empty, lane.shapes, self._output_dtypes))
-            if self._run_natively(lane.block, id(inputs), id(outputs)) == abi.DONE:
-                return outputs
-            return self._run_other(lane, inputs)
+            return self.run(inputs)
         except InputMismatch:
             return None
-        finally:
-            self._give_lane_back(lane)
 
     def run_into(self, inputs: Sequence[Array | None], outputs: Sequence[Array | None]) -> list[Array]:
         """As `run`, but results are written to those of `outputs` that are arrays, which are returned.
@@ -137,13 +128,18 @@ class Executor:
         if len(outputs) != len(self._output_dtypes):
             raise ValueError(f"{len(outputs)} outputs given, the program has {len(self._output_dtypes)}")
         apart = [None if out is None or _overlaps(out, (*inputs, *outputs)) else out for out in outputs]
+        inputs = list(inputs)
         lane = self._take_lane()
         try:
-            whole = [out for out in apart if out is not None]
-            inputs = list(inputs)
-            if len(whole) == len(apart) and self._run_natively(lane.block, id(inputs), id(whole)) == abi.DONE:
-                return whole
-            results = self._run_closely(lane, inputs, apart)
+            dtypes = self._output_dtypes
+            made = [
+                np.empty(shape, dtype) if out is None else out
+                for out, shape, dtype in zip(apart, lane.shapes, dtypes, strict=False)
+            ]
+            status = self._run_natively(lane.block, id(inputs), id(made))
+            if status == abi.FAULT:
+                raise _fault(lane.block)
+            results = made if status == abi.DONE else self._run_closely(lane, inputs, apart)
         finally:
             self._give_lane_back(lane)
         for number, (wanted, result) in enumerate(zip(outputs, results, strict=True)):
@@ -191,12 +187,18 @@ class Executor:
         if len(self._idle) < IDLE_LANES_KEPT:
             self._idle.append(lane)
 
-    def _run_other(self, lane: Lane, inputs: Sequence[Array | None]) -> list[Array]:
-        """Run inputs that are not as the last ones: on the plan for their shapes, or with a closer look."""
-        if lane.choose(tuple([getattr(array, "shape", ()) for array in inputs])):
+    def _run_other(self, lane: Lane, inputs: Sequence[Array | None], status: int) -> list[Array]:
+        """Run inputs that are not as the last ones: on the plan for their shapes, or with a closer look.
+
+        `status` is how a run with `lane.block` ended.
+        """
+        if status == abi.MISMATCH and lane.choose(tuple([getattr(array, "shape", ()) for array in inputs])):
             outputs = list(map(np.empty, lane.shapes, self._output_dtypes))
-            if self._run_natively(lane.block, id(inputs), id(outputs)) == abi.DONE:
+            status = self._run_natively(lane.block, id(inputs), id(outputs))
+            if status == abi.DONE:
                 return outputs
+        if status == abi.FAULT:
+            raise _fault(lane.block)
         return self._run_closely(lane, inputs, self._no_outputs)
 
     def _run_closely(
@@ -229,9 +231,7 @@ class Executor:
         if len(inputs) != len(tensors):
             raise InputMismatch(len(tensors), "count", len(inputs), len(tensors))
         arrays = []
-        for number, (array, tensor, dtype) in enumerate(
-            zip(inputs, tensors, self._input_dtypes, strict=True)
-        ):
+        for number, (array, tensor, dtype) in enumerate(zip(inputs, tensors, self._input_dtypes, strict=True)):
             if array is None and tensor.name in self.defaults:
                 array = self.defaults[tensor.name]
             if not isinstance(array, np.ndarray) or array.dtype != dtype:
@@ -287,9 +287,7 @@ class Executor:
         lane.prepare(self._library, plan, segment)
         plan.bound[segment] = values
 
-    def _element(
-        self, plan: Plan, binding: Binding, arrays: Sequence[Array], results: Sequence[Array | None]
-    ) -> int:
+    def _element(self, plan: Plan, binding: Binding, arrays: Sequence[Array], results: Sequence[Array | None]) -> int:
         """The value that a Binding of a later segment reads."""
         source = binding.source
         size = probe_size(binding.dtype)
@@ -339,13 +337,16 @@ class Executor:
             self._pool.ensure(self.threads, self._library)
             status = self._library.steps(run, first, last)
         if status == abi.FAULT:
-            words = (abi.RUN_FAULT_STEP, abi.RUN_FAULT_CODE, abi.RUN_FAULT_VALUE, abi.RUN_FAULT_LIMIT)
-            raise ExecutionFault(*(plan.run_word(segment, word) for word in words))
+            raise _fault(run)
 
 
-def _feed_picker(
-    names: Sequence[str], defaults: Mapping[str, Array]
-) -> Callable[[Mapping[str, Any]], tuple[Any, ...]]:
+def _fault(run: int) -> ExecutionFault:
+    """What stopped the run of the run block at address `run`."""
+    words = (abi.RUN_FAULT_STEP, abi.RUN_FAULT_CODE, abi.RUN_FAULT_VALUE, abi.RUN_FAULT_LIMIT)
+    return ExecutionFault(*(read_integer(run + word * abi.WORD, -abi.WORD) for word in words))
+
+
+def _feed_picker(names: Sequence[str], defaults: Mapping[str, Array]) -> Callable[[Mapping[str, Any]], tuple[Any, ...]]:
     """What takes the values of `names` out of a feed, in order; KeyError where one has no default either."""
     if defaults:
         return lambda feed: tuple([feed[name] if name in feed else defaults[name] for name in names])

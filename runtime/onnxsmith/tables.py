@@ -116,9 +116,7 @@ class _Block:
         return made
 
 
-def plan_form(
-    program: Program, segments: Sequence[SegmentTables], threads: int, pool: int, weights: int
-) -> PlanForm:
+def plan_form(program: Program, segments: Sequence[SegmentTables], threads: int, pool: int, weights: int) -> PlanForm:
     """The form of a program's plans, for up to `threads` threads; `pool` and `weights` are addresses."""
     block = _Block()
     tensors = (*program.inputs, *program.outputs)

@@ -49,9 +49,7 @@ def kernel(ctx, a, b, out, n, begin, end):
 
 KERNELS = {
     # out[i] = a[i] + b[i] (a[i] * b[i]), tiles of TILE elements.
-    "add": _source(
-        "add", _POINTWISE.format("load(a, i) + load(b, i)"), "a:float32", "b:float32", "out!float32", "n"
-    ),
+    "add": _source("add", _POINTWISE.format("load(a, i) + load(b, i)"), "a:float32", "b:float32", "out!float32", "n"),
     "multiply": _source(
         "multiply", _POINTWISE.format("load(a, i) * load(b, i)"), "a:float32", "b:float32", "out!float32", "n"
     ),

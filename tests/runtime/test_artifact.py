@@ -183,9 +183,7 @@ BROKEN = {
     "offset has no value": lambda p: _with_argument(p, 1, offset=99),
     "outside the weights": lambda p: _with_argument(p, 0, place=Place.WEIGHT, index=1),
     "no output 0 whose shape is known": lambda p: _with_argument(p, 1, place=Place.OUTPUT, index=0),
-    "buffer 0 is not alive": lambda p: replace(
-        p, buffers=(replace(p.buffers[0], first=1, last=1), *p.buffers[1:])
-    ),
+    "buffer 0 is not alive": lambda p: replace(p, buffers=(replace(p.buffers[0], first=1, last=1), *p.buffers[1:])),
     "dies before": lambda p: replace(p, buffers=(replace(p.buffers[0], first=3, last=1), *p.buffers[1:])),
     "no segment": lambda p: replace(p, segments=()),
     "do not match in number": lambda p: replace(p, input_symbols=()),

@@ -36,7 +36,6 @@ ENTRY_POINTS: dict[str, Helper] = {
 def compile_core(target: Target) -> bytes:
     """A relocatable object for `target` that exports every one of ENTRY_POINTS."""
     functions = [
-        NativeFunction(symbol, body.function, body.result, body.arguments)
-        for symbol, body in ENTRY_POINTS.items()
+        NativeFunction(symbol, body.function, body.result, body.arguments) for symbol, body in ENTRY_POINTS.items()
     ]
     return compile_functions(functions, target)

@@ -70,18 +70,14 @@ def _atomic_load(ordering: str) -> _Emit:
 
 
 def _atomic_store(ordering: str) -> _Emit:
-    def emit(
-        context: Any, builder: ir.IRBuilder, base: ir.Value, index: ir.Value, value: ir.Value
-    ) -> ir.Value:
+    def emit(context: Any, builder: ir.IRBuilder, base: ir.Value, index: ir.Value, value: ir.Value) -> ir.Value:
         builder.store_atomic(value, _word(builder, base, index), ordering, 8)
         return value
 
     return emit
 
 
-def _atomic_add(
-    context: Any, builder: ir.IRBuilder, base: ir.Value, index: ir.Value, value: ir.Value
-) -> ir.Value:
+def _atomic_add(context: Any, builder: ir.IRBuilder, base: ir.Value, index: ir.Value, value: ir.Value) -> ir.Value:
     return builder.atomic_rmw("add", _word(builder, base, index), value, "seq_cst")
 
 
@@ -181,15 +177,9 @@ add_ordered = _intrinsic("add_ordered", 3, _atomic_add, _python_add)
 compare_swap = _intrinsic("compare_swap", 4, _compare_swap, _python_compare_swap, types.boolean)
 
 # Does a + b (a - b, a * b) leave int64?
-add_overflows = _intrinsic(
-    "add_overflows", 2, _overflows("sadd"), lambda a, b: _leaves_int64(a + b), types.boolean
-)
-sub_overflows = _intrinsic(
-    "sub_overflows", 2, _overflows("ssub"), lambda a, b: _leaves_int64(a - b), types.boolean
-)
-mul_overflows = _intrinsic(
-    "mul_overflows", 2, _overflows("smul"), lambda a, b: _leaves_int64(a * b), types.boolean
-)
+add_overflows = _intrinsic("add_overflows", 2, _overflows("sadd"), lambda a, b: _leaves_int64(a + b), types.boolean)
+sub_overflows = _intrinsic("sub_overflows", 2, _overflows("ssub"), lambda a, b: _leaves_int64(a - b), types.boolean)
+mul_overflows = _intrinsic("mul_overflows", 2, _overflows("smul"), lambda a, b: _leaves_int64(a * b), types.boolean)
 
 # One turn of a spin loop's wait.
 pause = _intrinsic("pause", 0, _pause, lambda: 0)
