@@ -26,9 +26,10 @@ class IOBinding:
         self._session = session
         self._inputs: dict[str, Array] = {}
         self._outputs: dict[str, Array | None] = {}
-        self._results: list[OrtValue] = []
-        self._input_names = {tensor.name for tensor in session.program.inputs}
-        self._output_names = {tensor.name for tensor in session.program.outputs}
+        self._results: list[Array] = []  # of all outputs, in the session's order
+        self._input_names = [tensor.name for tensor in session.program.inputs]
+        self._output_names = [tensor.name for tensor in session.program.outputs]
+        self._ordered: tuple[list[Array] | None, list[Array | None]] | None = None
 
     def bind_cpu_input(self, name: str, arr_on_cpu: Any) -> None:
         """Bind an input to an array; what it holds when a run begins is used, unless it is not contiguous."""
@@ -84,35 +85,55 @@ class IOBinding:
 
     def get_outputs(self) -> list[OrtValue]:
         """The bound outputs of the last run."""
-        return list(self._results)
+        return [OrtValue(array) for array in self._bound_results()]
 
     def copy_outputs_to_cpu(self) -> list[Array]:
         """The bound outputs of the last run, copied into new arrays."""
-        return [value.numpy().copy() for value in self._results]
+        return [array.copy() for array in self._bound_results()]
 
     def clear_binding_inputs(self) -> None:
         """Forget the bound inputs."""
         self._inputs.clear()
+        self._ordered = None
 
     def clear_binding_outputs(self) -> None:
         """Forget the bound outputs."""
         self._outputs.clear()
-        self._results.clear()
+        self._results = []
+        self._ordered = None
 
     def _bind_input(self, name: str, array: Array) -> None:
         _require_name(name, self._input_names)
         self._inputs[name] = array
+        self._ordered = None
 
     def _bind_output(self, name: str, array: Array | None) -> None:
         _require_name(name, self._output_names)
         self._outputs[name] = array
+        self._ordered = None
+
+    def _bound_results(self) -> list[Array]:
+        if not self._results:
+            return []
+        return [self._results[self._output_names.index(name)] for name in self._outputs]
+
+    def _in_order(self) -> tuple[list[Array] | None, list[Array | None]]:
+        """The bound inputs and outputs in the session's order; no inputs where not all are bound.
+
+        RuntimeError where no output is bound.
+        """
+        if self._ordered is None:
+            if not self._outputs:
+                raise RuntimeError("Error in execution: At least one output should be requested.")
+            inputs = [self._inputs[name] for name in self._input_names if name in self._inputs]
+            outputs = [self._outputs.get(name) for name in self._output_names]
+            self._ordered = (inputs if len(inputs) == len(self._input_names) else None), outputs
+        return self._ordered
 
 
-def _require_name(name: str, known: set[str]) -> None:
+def _require_name(name: str, known: Sequence[str]) -> None:
     if name not in known:
-        raise RuntimeError(
-            f"Failed to find NodeArg with name: {name} in the def list, which has {', '.join(sorted(known))}"
-        )
+        raise RuntimeError(f"Failed to find NodeArg with name: {name} in the def list, which has {', '.join(known)}")
 
 
 def _require_cpu(device_type: str) -> None:

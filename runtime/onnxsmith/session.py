@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
 import warnings
@@ -90,12 +89,8 @@ class InferenceSession:
         self._distinct_symbols: tuple[str, ...] = ()
         self._distinct_executor: Executor | None = None
         program = self._executor.program
-        self._inputs = [
-            node_arg(tensor) for tensor in program.inputs if tensor.name not in program.overridable
-        ]
-        self._overridable = [
-            node_arg(tensor) for tensor in program.inputs if tensor.name in program.overridable
-        ]
+        self._inputs = [node_arg(tensor) for tensor in program.inputs if tensor.name not in program.overridable]
+        self._overridable = [node_arg(tensor) for tensor in program.inputs if tensor.name in program.overridable]
         self._outputs = [node_arg(tensor) for tensor in program.outputs]
         self._metadata = model_metadata(program)
         self._output_names = [tensor.name for tensor in program.outputs]
@@ -211,10 +206,19 @@ class InferenceSession:
             raise ValueError("IOBinding must be used with the session that created it.")
         if run_options is not None:
             _check_run_options(run_options)
-        if not iobinding._outputs:
-            raise RuntimeError("Error in execution: At least one output should be requested.")
-        results = self._run_bound(iobinding._inputs, [iobinding._outputs.get(n) for n in self._output_names])
-        iobinding._results = [OrtValue(results[self._output_index[name]]) for name in iobinding._outputs]
+        inputs, outputs = iobinding._in_order()
+        if self._profile is None and inputs is not None:
+            try:
+                iobinding._results = self._executor.run_into(inputs, outputs)
+                return
+            except RUN_FAULTS:
+                pass  # the checked way explains it, or does what onnxruntime does
+        try:
+            iobinding._results = self._run_checked(iobinding._inputs, outputs)
+        except ERRORS as problem:
+            raise RuntimeError(f"Error in execution: {sentence_of(problem)}") from None
+        except ValueError as problem:
+            raise RuntimeError(f"Error in execution: {problem}") from None
 
     def run_async(
         self,
@@ -239,19 +243,6 @@ class InferenceSession:
 
         threading.Thread(target=work, name="onnxsmith-run-async").start()
 
-    def _run_bound(self, inputs: Mapping[str, Array], given: list[Array | None]) -> list[Any]:
-        """The results, in the arrays of `given` where there are any."""
-        executor = self._executor
-        if self._profile is None and len(inputs) == len(executor.program.inputs):
-            with contextlib.suppress(*RUN_FAULTS):
-                return executor.run_into([inputs[tensor.name] for tensor in executor.program.inputs], given)
-        try:
-            return self._run_checked(inputs, given)
-        except ERRORS as problem:
-            raise RuntimeError(f"Error in execution: {sentence_of(problem)}") from None
-        except ValueError as problem:
-            raise RuntimeError(f"Error in execution: {problem}") from None
-
     def _run_checked(self, feed: Mapping[str, Any], given: list[Array | None] | None = None) -> list[Any]:
         """Convert what was fed and run it, or say what is wrong. Results go into the arrays of `given`."""
         from onnxsmith import feeds
@@ -269,9 +260,7 @@ class InferenceSession:
             except RUN_FAULTS as fault:
                 raise explain(program, fault) from None
 
-    def _run_arrays(
-        self, executor: Executor, arrays: list[Array], given: list[Array | None] | None
-    ) -> list[Any]:
+    def _run_arrays(self, executor: Executor, arrays: list[Array], given: list[Array | None] | None) -> list[Any]:
         profile = self._profile
         if profile is not None:
             begin = time.perf_counter_ns()
@@ -336,8 +325,7 @@ def _not_at_once(feed: Mapping[str, Any]) -> None:
 def _select(results: list[Any], wanted: Sequence[int]) -> list[Any]:
     """The wanted results; one that is wanted twice is copied, so that each is the caller's alone."""
     return [
-        results[index] if index not in wanted[:place] else results[index].copy()
-        for place, index in enumerate(wanted)
+        results[index] if index not in wanted[:place] else results[index].copy() for place, index in enumerate(wanted)
     ]
 
 
