@@ -1,5 +1,8 @@
 import json
+import os
 import struct
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -153,6 +156,33 @@ def test_weights_that_overlap_are_refused(tmp_path: Path) -> None:
 def test_code_that_is_none() -> None:
     with pytest.raises(LibraryError, match="cannot be loaded"):
         Library(b"no library")
+
+
+def test_systems_without_memory_files(monkeypatch) -> None:
+    monkeypatch.delattr(os, "memfd_create")
+    executors = [Executor(chain_program(), Library(code()), None, 1) for _ in range(2)]
+    x = np.arange(100, dtype=np.float32)
+    for executor in executors:
+        np.testing.assert_array_equal(executor.run([x])[0], 64 * x)
+
+
+def test_running_imports_numpy_alone(tmp_path: Path) -> None:
+    artifact.write(tmp_path, chain_program(), code())
+    script = f"""
+import sys
+from pathlib import Path
+import numpy as np
+from onnxsmith import artifact
+from onnxsmith.executor import Executor
+from onnxsmith.loader import Library
+
+package = artifact.read(Path({str(tmp_path)!r}))
+executor = Executor(package.program, Library(package.code), package.weights, 2)
+assert executor.run([np.ones(50_000, np.float32)])[0][-1] == 64
+foreign = {{"ml_dtypes", "numba", "llvmlite", "onnx", "onnxsmith_compiler"}} & set(sys.modules)
+assert not foreign, foreign
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
 
 
 def test_libraries_do_not_take_each_others_place() -> None:
