@@ -15,6 +15,7 @@ from onnxsmith_compiler.codegen.cpu import print_group
 from onnxsmith_compiler.codegen.elf_linker import link_shared_library
 from onnxsmith_compiler.codegen.kernel_key import kernel_key, kernel_symbol
 from onnxsmith_compiler.codegen.kernel_text import PrintedStep
+from onnxsmith_compiler.codegen.recurrent import recurrence_tiling
 from onnxsmith_compiler.codegen.source import KernelSource
 from onnxsmith_compiler.codegen.target import Target
 from onnxsmith_compiler.ir.graph import Graph, Value
@@ -23,12 +24,14 @@ from onnxsmith_compiler.onnx.importer import Imported, import_model
 from onnxsmith_compiler.onnx.loader import load_model
 from onnxsmith_compiler.onnx.model import ExternalFile, Model
 from onnxsmith_compiler.options import CompileOptions
+from onnxsmith_compiler.passes.attention import fuse_attention
 from onnxsmith_compiler.passes.cleanup import remove_dead_nodes
 from onnxsmith_compiler.passes.common import merge_common
 from onnxsmith_compiler.passes.fold_scales import fold_scales
 from onnxsmith_compiler.passes.layout import channels_last
 from onnxsmith_compiler.passes.outputs import separate_outputs
 from onnxsmith_compiler.passes.packing import pack_matmuls
+from onnxsmith_compiler.passes.recurrent import pack_recurrences
 from onnxsmith_compiler.passes.transposes import join_views
 from onnxsmith_compiler.schedule.fusion import Schedule, resolve, schedule
 from onnxsmith_compiler.schedule.program import Border, KernelCall, Weights, build_program
@@ -66,9 +69,11 @@ class Lowered:
 def passes(options: CompileOptions, target: Target) -> tuple[tuple[str, Pass], ...]:
     """The graph passes in the order in which they run."""
     columns = partial(tile_columns, target)
+    recurrence = partial(recurrence_tiling, target)
     needed = (
         ("remove_dead_nodes", remove_dead_nodes),
         ("channels_last", lambda graph: channels_last(graph, columns)),
+        ("pack_recurrences", lambda graph: pack_recurrences(graph, recurrence)),
         ("pack_matmuls", lambda graph: pack_matmuls(graph, columns)),
         ("separate_outputs", separate_outputs),
         ("remove_dead_nodes", remove_dead_nodes),
@@ -81,6 +86,9 @@ def passes(options: CompileOptions, target: Target) -> tuple[tuple[str, Pass], .
         ("fold_scales", fold_scales),
         ("channels_last", lambda graph: channels_last(graph, columns)),
         ("join_views", join_views),
+        *((("fuse_attention", fuse_attention), ("join_views", join_views)) if options.fuse else ()),
+        ("remove_dead_nodes", remove_dead_nodes),
+        ("pack_recurrences", lambda graph: pack_recurrences(graph, recurrence)),
         ("pack_matmuls", lambda graph: pack_matmuls(graph, columns)),
         ("merge_common", merge_common),
         ("separate_outputs", separate_outputs),

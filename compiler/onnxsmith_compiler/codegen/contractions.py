@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from onnxsmith_compiler.codegen.attention_source import AttentionForm, attention_rows_per_tile, attention_source
 from onnxsmith_compiler.codegen.conv_source import ConvForm, conv_source, conv_tiling, merges_taps
 from onnxsmith_compiler.codegen.depthwise_source import DepthwiseForm, depthwise_source, depthwise_tiling
 from onnxsmith_compiler.codegen.depthwise_tile import depthwise_shape
-from onnxsmith_compiler.codegen.epilogue import Epilogue
+from onnxsmith_compiler.codegen.epilogue import Epilogue, scaled_score
 from onnxsmith_compiler.codegen.kernel_text import KernelText, PrintedKernel, PrintedStep
 from onnxsmith_compiler.codegen.loop_shape import flatten, join_axes
 from onnxsmith_compiler.codegen.matmul_source import MatmulForm, matmul_source, matmul_tiling
+from onnxsmith_compiler.codegen.source import Parameter
 from onnxsmith_compiler.codegen.target import Target
 from onnxsmith_compiler.codegen.tiles import tile_shape
 from onnxsmith_compiler.ir import dim as dims
@@ -20,6 +22,7 @@ from onnxsmith_compiler.ir.dim import Dim, LoopIndex
 from onnxsmith_compiler.ir.dtype import DType
 from onnxsmith_compiler.ir.graph import Value
 from onnxsmith_compiler.ir.loop import Computation
+from onnxsmith_compiler.ops.attention import FusedAttention
 from onnxsmith_compiler.ops.packed import DepthwiseConv, PackedConv, PackedMatMul, Window
 from onnxsmith_compiler.ops.view import delinearize
 from onnxsmith_compiler.schedule.groups import ContractGroup
@@ -33,6 +36,8 @@ def print_contraction(group: ContractGroup, target: Target) -> Iterable[PrintedS
             yield _conv(group, kernel, target)
         case DepthwiseConv() as kernel:
             yield _depthwise(group, kernel, target)
+        case FusedAttention() as kernel:
+            yield _attention(group, kernel, target)
         case kernel:
             raise TypeError(f"no template for {kernel.name}")
 
@@ -164,6 +169,44 @@ def _depthwise(group: ContractGroup, kernel: DepthwiseConv, target: Target) -> P
         form.scratch(channels, tiling),
     )
     return PrintedStep(printed, group.outputs, "depthwise", group.origins)
+
+
+def _attention(group: ContractGroup, kernel: FusedAttention, target: Target) -> PrintedStep:
+    query, key, value, *mask = group.operands
+    dtype = group.node.output.dtype
+    form = AttentionForm(tile_shape(target, dtype.name), dtype.name)
+    score = scaled_score(dtype, kernel.scale, str(mask[0].dtype) if mask else None)
+    products = kernel.batch * kernel.heads
+    rows = attention_rows_per_tile(form, _known(products), _known(kernel.rows), target)
+    places = [size for view in (kernel.query, kernel.key, kernel.value) for size in (view.offset, *view.strides[:3])]
+    masked: tuple[Value | Dim, ...] = ()
+    if kernel.mask is not None:
+        masked = (mask[0], kernel.mask.offset, *kernel.mask.strides)
+    row = kernel.heads * kernel.width
+    output = (group.node.output, kernel.heads, kernel.rows * row, kernel.width, row)
+    shape = (kernel.heads, 1, kernel.rows, kernel.columns, kernel.depth, kernel.width)
+    printed = PrintedKernel(
+        attention_source(form, score, _heads_last(dtype)),
+        (query, key, value, *masked, *output, *shape, *places, rows),
+        form.tiles(kernel.batch, kernel.heads, kernel.rows, rows),
+        form.cost(kernel.columns, kernel.depth, kernel.width, rows, target),
+        form.scratch(kernel.columns, kernel.depth, kernel.width),
+    )
+    return PrintedStep(printed, group.outputs, "attention", group.origins)
+
+
+def _heads_last(dtype: DType) -> Epilogue:
+    """Stores element n of query m of a head to [batch, query, head, n]."""
+    names = ("y0", "y1", "y2", "y3", "y4")  # the tensor, heads, strides over batch, head and query
+    sizes = tuple(Parameter(name, "int64") for name in names[1:])
+
+    def lines(acc: str, m: str, n: str, batch: str) -> Sequence[str]:
+        return [
+            f"p0 = int_div({batch}, y1)",
+            f"store(y0, p0 * y2 + ({batch} - p0 * y1) * y3 + {m} * y4 + {n}, {acc})",
+        ]
+
+    return Epilogue((Parameter("y0", f"{dtype}*", noalias=True), *sizes), lines)
 
 
 def _geometry(window: Window, spatial: Sequence[Dim], positions: Sequence[Dim]) -> list[Dim]:

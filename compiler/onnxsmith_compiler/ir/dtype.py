@@ -48,7 +48,7 @@ class DType:
         return self.name
 
 
-def _dtype(name: str, code: int, bits: int, kind: str, storage: object) -> DType:
+def _dtype(name: str, code: int, bits: int, kind: str, storage: type) -> DType:
     return DType(name, code, bits, kind, np.dtype(storage))
 
 

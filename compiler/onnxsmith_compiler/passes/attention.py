@@ -44,7 +44,7 @@ class _Finder:
 
     def find(self, node: Node, outputs: set[Value]) -> _Attention | None:
         weights, value = node.operands()
-        scores = self._softmax_input(weights)
+        argument = scores = self._softmax_input(weights)
         if scores is None or weights in outputs or self.uses.get(weights) != 1 or weights.rank not in (3, 4):
             return None
         mask: Value | None = None
@@ -58,7 +58,7 @@ class _Finder:
                 return None
             scores, mask = candidates[0]
             product, scale = self._scaled(scores)
-        if self.uses.get(product) != 1:
+        if self.uses.get(product) != (2 if product is argument else 1):  # softmax reads its argument twice
             return None
         query, key = self.producers[product].operands()
         query, query_scale = self._scaled(query)
