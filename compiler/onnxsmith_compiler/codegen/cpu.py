@@ -9,10 +9,12 @@ from onnxsmith_compiler.codegen.contractions import print_contraction
 from onnxsmith_compiler.codegen.kernel_text import PrintedKernel, PrintedStep
 from onnxsmith_compiler.codegen.library.table import LIBRARY
 from onnxsmith_compiler.codegen.loop_printer import print_loops
+from onnxsmith_compiler.codegen.recurrent import print_recurrence
 from onnxsmith_compiler.codegen.source import KernelSource, Parameter
 from onnxsmith_compiler.codegen.target import Target
 from onnxsmith_compiler.ir.graph import Value
-from onnxsmith_compiler.ops.lowering import LibraryCall
+from onnxsmith_compiler.ops.lowering import Contract, LibraryCall
+from onnxsmith_compiler.ops.recurrent import PackedRecurrence
 from onnxsmith_compiler.schedule.groups import CallGroup, ContractGroup, Group, LoopGroup
 
 
@@ -28,6 +30,8 @@ def print_group(group: Group, kept: frozenset[Value], target: Target) -> Iterabl
             for call in calls:
                 own = tuple(value for value in call.arguments if isinstance(value, Value) and value in written)
                 yield PrintedStep(print_call(call, own), own, call.function, group.origins)
+        case ContractGroup(contract=Contract(kernel=PackedRecurrence() as op)):
+            yield from print_recurrence(group, op, target)
         case ContractGroup():
             yield from print_contraction(group, target)
 

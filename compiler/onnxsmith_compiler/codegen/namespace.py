@@ -11,6 +11,7 @@ import numpy as np
 from onnxsmith_compiler.codegen.conversions import CONVERSIONS
 from onnxsmith_compiler.codegen.depthwise_tile import DEPTHWISE_TILES
 from onnxsmith_compiler.codegen.intrinsics import INDEX_INTRINSICS, MEMORY_INTRINSICS
+from onnxsmith_compiler.codegen.native_intrinsics import SHARING_INTRINSICS
 from onnxsmith_compiler.codegen.prefetch import PREFETCHES
 from onnxsmith_compiler.codegen.scalar import SCALAR_INTRINSICS
 from onnxsmith_compiler.codegen.tap_addresses import TAP_ADDRESSES
@@ -54,6 +55,7 @@ KERNEL_NAMESPACE: Mapping[str, Any] = MappingProxyType(
         **TAP_ADDRESSES,
         **TRANSPOSES,
         **PREFETCHES,
+        **SHARING_INTRINSICS,
     }
 )
 REFERENCE_NAMESPACE: Mapping[str, Any] = KERNEL_NAMESPACE

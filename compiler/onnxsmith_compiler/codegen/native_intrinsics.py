@@ -188,3 +188,8 @@ pause = _intrinsic("pause", 0, _pause, lambda: 0)
 call_kernel = _intrinsic("call_kernel", 5, _call_kernel, _python_call_kernel)
 # call_variadic(function, number, a, b, c, d, e, f): C's `long function(long number, ...)`.
 call_variadic = _intrinsic("call_variadic", 8, _call_variadic, _python_call_variadic)
+
+# What kernels use whose tiles work together.
+SHARING_INTRINSICS: dict[str, Intrinsic] = {
+    function.name: function for function in (load_acquire, add_ordered, compare_swap, pause)
+}

@@ -68,3 +68,61 @@ def print_recurrence(group: ContractGroup, op: PackedRecurrence, target: Target)
         cost = _cost(op, steps, dims.ceildiv(batch, per_direction))
         kernel = PrintedKernel(recurrent_source(form), arguments, workers, cost)
         yield PrintedStep(kernel, node.outputs, op.cell.kind, group.origins)
+
+
+def _start(group: ContractGroup, op: PackedRecurrence, steps: Dim, batch: Dim) -> PrintedStep:
+    """The step that sets the last states to the first ones."""
+    *_, lengths, first_h, first_c = group.node.inputs
+    _, last_h, *rest = group.node.outputs
+    counters = group.node.outputs[-2]
+    assert first_h is not None
+    states = [(first_h, last_h)]
+    if first_c is not None:
+        states.append((first_c, rest[0]))
+    addresses = [] if lengths is None else [lengths]
+    strides: list[Dim] = []
+    for first, last in states:
+        addresses += [first, last]
+        strides += _state_strides(first, op.batch_first)
+    sizes = (steps, batch, op.hidden, op.directions, counters.type.size)
+    source = start_source(first_h.dtype.name, has_lengths=lengths is not None, states=len(states))
+    arguments = (*addresses, counters, *sizes, *strides, *_state_strides(last_h, op.batch_first))
+    written = (*(last for _, last in states), counters)
+    cost = 50 + dims.product(last_h.shape)
+    return PrintedStep(PrintedKernel(source, arguments, 1, cost), written, source.label, group.origins)
+
+
+def _runs(cell: Cell, directions: int) -> Iterable[tuple[int, int, Cell]]:
+    """(first direction, how many, the cell) for the directions that have the same activations."""
+    if len(set(cell.activations)) == 1:
+        yield 0, directions, replace(cell, activations=cell.activations[:1])
+        return
+    for number, activations in enumerate(cell.activations):
+        yield number, 1, replace(cell, activations=(activations,))
+
+
+def _strides(value: Value, batch_first: bool) -> list[Dim]:
+    """Elements between neighbours of the first two axes; exchanged where the batch comes first. 0 for a size of 1."""
+    sizes = value.shape
+    strides = [dims.product(sizes[axis + 1 :]) if sizes[axis] != 1 else 0 for axis in (0, 1)]
+    return strides[::-1] if batch_first else strides
+
+
+def _state_strides(value: Value, batch_first: bool) -> list[Dim]:
+    """Those of (direction, sequence) in a tensor of states."""
+    return _strides(value, batch_first)
+
+
+def _y_strides(op: PackedRecurrence, steps: Dim, batch: Dim) -> list[Dim]:
+    """Those of (step, direction, sequence) in the tensor of all states."""
+    row = op.directions * op.hidden
+    if op.batch_first:
+        return [row, op.hidden, steps * row]
+    return [batch * row, batch * op.hidden, op.hidden]
+
+
+def _cost(op: PackedRecurrence, steps: Dim, rows: Dim) -> Dim:
+    """About how many nanoseconds a worker takes."""
+    macs = op.cell.gates * op.hidden * op.hidden * rows
+    step = dims.floordiv(macs, _MACS_PER_NANOSECOND) + _CELL_NANOSECONDS * op.cell.gates * op.hidden * rows
+    return 100 + dims.floordiv(steps * step, op.tiling.parts)

@@ -10,6 +10,7 @@ from onnxsmith_compiler.onnx.importers import (
     indexing,
     linear,
     normalization,
+    recurrent,
     reduction,
     shape,
     windows,
@@ -145,8 +146,14 @@ LINEAR: Mapping[str, Versions] = {
     "MatMul": _since(linear.matmul),
 }
 
+RECURRENT: Mapping[str, Versions] = {
+    "GRU": _since(recurrent.gru),
+    "LSTM": _since(recurrent.lstm),
+    "RNN": _since(recurrent.rnn),
+}
+
 OPERATORS: Mapping[str, Mapping[str, Versions]] = {
-    "": {**ELEMENTWISE, **ACTIVATION, **REDUCTION, **SHAPE, **LINEAR, **WINDOWS, **NORMALIZATION, **INDEXING},
+    "": {**ELEMENTWISE, **ACTIVATION, **REDUCTION, **SHAPE, **LINEAR, **RECURRENT, **WINDOWS, **NORMALIZATION, **INDEXING},
     "ai.onnx.ml": {},
     "com.microsoft": {},
 }
