@@ -61,10 +61,7 @@ MODELS = (
     ZooModel("bert-base-symbolic", "transformer", {"batch": 1, "sequence": 100}),
     *(ZooModel(name, "recurrent") for name in RECURRENT_NAMES),
     *(ZooModel(name, "digits", {"batch": 1}) for name in DIGITS_NAMES),
-    *(
-        ZooModel(f"{name}, {DIGITS_ROWS} rows", "digits", {"batch": DIGITS_ROWS}, name)
-        for name in DIGITS_NAMES
-    ),
+    *(ZooModel(f"{name}, {DIGITS_ROWS} rows", "digits", {"batch": DIGITS_ROWS}, name) for name in DIGITS_NAMES),
 )
 BY_NAME = {model.name: model for model in MODELS}
 

@@ -169,9 +169,7 @@ def plot(results: Results, threads: str, path: Path) -> None:
 
 
 def _in_order(results: Results) -> Sequence[tuple[str, Mapping[str, Any]]]:
-    return [
-        (model.name, results["models"][model.name]) for model in MODELS if model.name in results["models"]
-    ]
+    return [(model.name, results["models"][model.name]) for model in MODELS if model.name in results["models"]]
 
 
 def _time(cell: Mapping[str, Any]) -> str:

@@ -42,9 +42,7 @@ def main() -> int:
     results = begin(store, options.threads)
     load = os.getloadavg()[0]
     if load > QUIET_LOAD:
-        print(
-            f"the load average is {load:.1f}: other programs run beside the benchmark, times will be unfair"
-        )
+        print(f"the load average is {load:.1f}: other programs run beside the benchmark, times will be unfair")
     with tempfile.TemporaryDirectory() as temporary:
         for model in select(options.models):
             results["models"][model.name] = measure(model, options, Path(temporary))
@@ -74,8 +72,7 @@ def begin(store: Path, threads: Sequence[int]) -> dict[str, Any]:
         known = {model.name for model in MODELS}
         models = {name: row for name, row in earlier["models"].items() if name in known}
         machine["peak"] |= {
-            count: max(peak, machine["peak"].get(count, 0.0))
-            for count, peak in earlier["machine"]["peak"].items()
+            count: max(peak, machine["peak"].get(count, 0.0)) for count, peak in earlier["machine"]["peak"].items()
         }
     versions = {engine.name: engine.version() for engine in ENGINES}
     return {"schema": SCHEMA, "machine": machine, "versions": versions, "models": models}

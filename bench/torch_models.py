@@ -70,9 +70,7 @@ def declare_torchvision_operators() -> None:
     kernels for two operators that its compiled part would have declared.
     """
     for name in ("nms", "qnms"):
-        torch.library.define(
-            f"torchvision::{name}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
-        )
+        torch.library.define(f"torchvision::{name}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
 
 
 class Outputs(nn.Module):

@@ -36,11 +36,8 @@ def multiply_adds(path: Path, feed: Feed) -> int:
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in watched)
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = onnxruntime.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     shapes.update(zip(watched, (result.shape for result in session.run(watched, feed)), strict=True))
     return sum(
-        COUNTS[node.op_type]([shapes.get(name, ()) for name in node.input], shapes[node.output[0]])
-        for node in nodes
+        COUNTS[node.op_type]([shapes.get(name, ()) for name in node.input], shapes[node.output[0]]) for node in nodes
     )

@@ -112,9 +112,7 @@ def test_table_shows_results_and_failures(ours: dict[str, object], row: str) -> 
     results = json.loads(json.dumps({"machine": {"peak": {"1": 100.0}}, "models": models}))
     assert row in report.latency_table(results, "1").splitlines()
     assert ("no such operator" in report.failures(results)) == ("failure" in ours)
-    assert report.speedups(results, "1", "onnxruntime") == (
-        {"resnet50": 2.0} if row.endswith("e-06 |") else {}
-    )
+    assert report.speedups(results, "1", "onnxruntime") == ({"resnet50": 2.0} if row.endswith("e-06 |") else {})
 
 
 def test_names_of_models_are_distinct() -> None:

@@ -64,12 +64,7 @@ def swin(
     tokens that were not neighbours before.
     """
     net = Net("swin")
-    x = (
-        net.input("image", (1, 3, size, size))
-        .conv(width, 4, 4, 0, bias=True)
-        .transpose(0, 2, 3, 1)
-        .layer_norm()
-    )
+    x = net.input("image", (1, 3, size, size)).conv(width, 4, 4, 0, bias=True).transpose(0, 2, 3, 1).layer_norm()
     for stage, (depth, count) in enumerate(zip(depths, heads, strict=True)):
         if stage:
             x = merge_patches(x)
@@ -112,9 +107,7 @@ def window_attention(x: Value, heads: int, window: int, shift: int) -> Value:
 
 def relative_places(window: int) -> NDArray[np.int64]:
     """[tokens, tokens] row of the bias table for each pair of tokens of a window."""
-    grid: NDArray[np.int64] = np.stack(np.meshgrid(range(window), range(window), indexing="ij")).reshape(
-        2, -1
-    )
+    grid: NDArray[np.int64] = np.stack(np.meshgrid(range(window), range(window), indexing="ij")).reshape(2, -1)
     distance = grid[:, :, None] - grid[:, None, :] + window - 1
     rows, columns = distance
     return np.asarray(rows * (2 * window - 1) + columns, np.int64)
@@ -171,9 +164,7 @@ def symbolic_attention(x: Value, heads: int, bias: Value) -> Value:
     value = split_heads(x.linear(width), heads)
     mixed = attend(query, key, value, bias).transpose(0, 2, 1, 3)
     joined: Shape = (batch, tokens, width)
-    return mixed.reshape_to(concat([x.extent(0), x.extent(1), x.net.ints(width)], 0), joined).linear(
-        width, 0.5
-    )
+    return mixed.reshape_to(concat([x.extent(0), x.extent(1), x.net.ints(width)], 0), joined).linear(width, 0.5)
 
 
 def split_heads(x: Value, heads: int) -> Value:

@@ -185,9 +185,7 @@ class Value:
         """A 2-D convolution of [n, c, h, w], padded by default so that stride 1 keeps the size."""
         pad = kernel // 2 if padding is None else padding
         taps = self.size(1) // groups * kernel * kernel
-        weights = self.net.matrix(
-            channels, self.size(1) // groups, kernel, kernel, fan_in=taps, gain=math.sqrt(2)
-        )
+        weights = self.net.matrix(channels, self.size(1) // groups, kernel, kernel, fan_in=taps, gain=math.sqrt(2))
         inputs = [self, weights, self.net.bias(channels)] if bias else [self, weights]
         shape = (self.shape[0], channels, *self._window(kernel, stride, pad))
         return self.net.node(

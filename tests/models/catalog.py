@@ -77,12 +77,8 @@ def make_feed(proto: onnx.ModelProto, sizes: Mapping[str, int], seed: int) -> di
     return feed
 
 
-def images(
-    rng: np.random.Generator, count: int, channels: int, height: int, width: int
-) -> NDArray[np.float32]:
+def images(rng: np.random.Generator, count: int, channels: int, height: int, width: int) -> NDArray[np.float32]:
     """Normal, with most of the variance in patches of 8x8: pooling would see the same in all white noise."""
-    patches = (
-        rng.standard_normal((count, channels, -(-height // 8), -(-width // 8))).repeat(8, 2).repeat(8, 3)
-    )
+    patches = rng.standard_normal((count, channels, -(-height // 8), -(-width // 8))).repeat(8, 2).repeat(8, 3)
     fine = rng.standard_normal((count, channels, height, width))
     return (0.8 * patches[:, :, :height, :width] + 0.6 * fine).astype(np.float32)

@@ -155,13 +155,7 @@ def densenet(
 ) -> onnx.ModelProto:
     """Huang et al. 2016. DenseNet-121: growth 32, size 224, blocks (6, 12, 24, 16)."""
     net = Net("densenet")
-    x = (
-        net.input("image", (batch, 3, size, size))
-        .conv(2 * growth, 7, stride=2)
-        .batch_norm()
-        .relu()
-        .max_pool(3, 2, 1)
-    )
+    x = net.input("image", (batch, 3, size, size)).conv(2 * growth, 7, stride=2).batch_norm().relu().max_pool(3, 2, 1)
     for block, layers in enumerate(blocks):
         for _ in range(layers):
             y = x.batch_norm().relu().conv(4 * growth, 1).batch_norm().relu().conv(growth, 3)
