@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from onnxsmith_compiler.codegen.contraction_source import (
     ADDRESS_BYTES,
     CACHE_LINE,
-    block_plan,
     ceil_div,
     ceil_to,
     indent,
@@ -132,14 +131,11 @@ class _Printer:
             *indent(self._pack_values(), 2),
             "    first_row = row_group * rows_per_tile",
             "    row_count = min(rows_per_tile, queries - first_row)",
-            *indent(block_plan(self.tile.rows)),
-            "    row = 0",
-            "    for block in range(blocks):",
-            "        rows = min(tall if block < tall_blocks else tall - 2, row_count - row)",
+            f"    for row in range(0, row_count, {self.tile.rows}):",
+            f"        rows = min({self.tile.rows}, row_count - row)",
             *indent(self._scores(), 2),
             *indent(self._softmax(), 2),
             *indent(self._values(), 2),
-            "        row += rows",
         ]
 
     def _layout(self) -> list[str]:
@@ -206,7 +202,7 @@ class _Printer:
             "for i in range(rows):",
             "    for d in range(depth):",
             "        store(staged, i * depth_pitch + d, load(q, q_start + i * q_row + d))",
-            *_point_table("staged", "depth_pitch"),
+            *_point_table(self.tile.rows, "staged", "depth_pitch"),
             f"for first_key in range(0, seen, {columns}):",
             "    panel = offset(key_panel, first_key * depth)",
             f"    {self.tile.name}(table, rows, 1, depth, panel, sums, address(panel), 0)",
@@ -240,7 +236,7 @@ class _Printer:
             "    for j in range(own, seen):",
             f"        store(out, j, {kind}(0.0))",
             f"    store(scales, i, {kind}(1.0) / total if own > 0 else {kind}(0.0))",
-            *_point_table("weights", "key_pitch"),
+            *_point_table(self.tile.rows, "weights", "key_pitch"),
         ]
 
     def _values(self) -> list[str]:
@@ -262,9 +258,9 @@ class _Printer:
         ]
 
 
-def _point_table(rows: str, pitch: str) -> list[str]:
+def _point_table(height: int, rows: str, pitch: str) -> list[str]:
     """Lines that fill the table with the addresses of a block's rows in scratch memory."""
     return [
-        "for i in range(rows + 1):",
+        f"for i in range({height}):",
         f"    store(table, i, address(offset({rows}, min(i, rows - 1) * {pitch})))",
     ]

@@ -100,22 +100,8 @@ class Sweep:
     follow: str
 
 
-def block_plan(height: int) -> list[str]:
-    """Lines that cut `row_count` rows (at least 1) into `blocks` of even heights, `height` at most.
-
-    The first `tall_blocks` have `tall` rows, the others two fewer, the last one what is left of those.
-    """
-    return [
-        f"blocks = (row_count + {height - 1}) // {height}",
-        "tall = (int_div(row_count + blocks - 1, blocks) + 1) // 2 * 2",
-        "tall_blocks = (row_count - blocks * (tall - 2) + 1) // 2",
-    ]
-
-
-def panel_sweep(
-    shape: TileShape, epilogue: Epilogue, sweep: Sweep, *, whole_panels: bool, batch: str
-) -> list[str]:
-    """Lines that run the panels [first_panel, end_panel) over a tile's rows, in `block_plan`'s blocks.
+def panel_sweep(shape: TileShape, epilogue: Epilogue, sweep: Sweep, *, whole_panels: bool, batch: str) -> list[str]:
+    """Lines that run the panels [first_panel, end_panel) over a tile's rows, in blocks of the tile's height.
 
     Reads `b_matrix` (the product's first panel), `depth` (elements of a row in one tap), `first_row`,
     `row_count`, `n_size` and `column_origin` (the epilogue's n for the product's first column). Where
@@ -124,7 +110,7 @@ def panel_sweep(
     While a tile's first panel is swept, the next block's rows are prefetched, and then the next panel, a
     share of it with each block.
     """
-    width, element = shape.columns, shape.element.itemsize
+    width, height, element = shape.columns, shape.rows, shape.element.itemsize
     whole = epilogue_loops(shape, epilogue, str(width), batch)
     part = epilogue_loops(shape, epilogue, "columns", batch)
     if not whole_panels:
@@ -137,15 +123,16 @@ def panel_sweep(
         ]
     return [
         f"panel_size = {sweep.taps} * depth * {width}",
+        f"blocks = (row_count + {height - 1}) // {height}",
         f"panel_share = int_div({width * element - 1} + blocks, blocks)",
-        f"row_share = min({CACHE_LINE}, int_div(tall * {sweep.row_bytes}, max(1, {sweep.taps} * depth)))",
+        f"row_share = min({CACHE_LINE}, int_div({height} * {sweep.row_bytes}, max(1, {sweep.taps} * depth)))",
         "for panel_index in range(first_panel, end_panel):",
         "    panel = offset(b_matrix, panel_index * panel_size)",
         "    next_panel = address(panel) + panel_size * {element}".replace("{element}", str(element)),
         f"    first_column = panel_index * {width}",
-        "    row = 0",
         "    for block in range(blocks):",
-        "        rows = min(tall if block < tall_blocks else tall - 2, row_count - row)",
+        f"        row = block * {height}",
+        f"        rows = min({height}, row_count - row)",
         f"        ahead = next_panel + block * {sweep.taps} * depth * panel_share",
         "        share = panel_share",
         "        if panel_index == first_panel:",
@@ -153,7 +140,6 @@ def panel_sweep(
         "            share = row_share",
         f"        {shape.name}({sweep.table}, rows, {sweep.taps}, depth, panel, sums, ahead, share)",
         *indent(whole, 2),
-        "        row += rows",
     ]
 
 

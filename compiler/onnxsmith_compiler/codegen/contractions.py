@@ -210,11 +210,14 @@ def _heads_last(dtype: DType) -> Epilogue:
 
 
 def _geometry(window: Window, spatial: Sequence[Dim], positions: Sequence[Dim]) -> list[Dim]:
-    """For each axis the sizes of input and output, stride, dilation and padding before it."""
+    """For each axis the sizes of input, output and window, stride, dilation and padding before it."""
     return [
         size
         for axis in range(window.rank)
-        for size in (spatial[axis], positions[axis], window.strides[axis], window.dilations[axis], window.before[axis])
+        for size in (
+            *(spatial[axis], positions[axis], window.size[axis]),
+            *(window.strides[axis], window.dilations[axis], window.before[axis]),
+        )
     ]
 
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from onnxsmith_compiler.codegen.contraction_source import (
     Sweep,
     Tiling,
-    block_plan,
     ceil_div,
     choose_tiling,
     indent,
@@ -84,8 +83,8 @@ def conv_source(form: ConvForm, epilogue: Epilogue, label: str = "conv") -> Kern
     Parameters, in order: `x` (the images, dense), `w` (panels, as `packing.pack_conv` lays them out), the
     epilogue's, m_size (output pixels of all images), n_size (output channels of a group), channels (of a
     pixel of x), group_channels (of a group), then for each spatial axis, outermost first, the sizes of
-    input and output, stride, dilation and padding before it, and rows_per_tile, panels_per_tile (a Tiling).
-    The epilogue's m counts the output pixels, n the output channels of all groups, batch the groups.
+    input, output and window, stride, dilation and padding before it, and rows_per_tile, panels_per_tile (a
+    Tiling). The epilogue's m counts the output pixels, n the output channels of all groups, batch the groups.
     """
     tile, table = form.tile, form.table
     parameters = (
@@ -95,23 +94,22 @@ def conv_source(form: ConvForm, epilogue: Epilogue, label: str = "conv") -> Kern
         *sizes("m_size", "n_size", "channels", "group_channels"),
         *sizes(*table.sizes, "rows_per_tile", "panels_per_tile"),
     )
-    last = f"load(table, block * {table.block} + {(table.taps - 1) * table.stride} + rows - 1)"
+    last = f"load(table, block * block_entries + (taps - 1) * {table.stride} + rows - 1)"
     sweep = Sweep(
-        taps=str(table.taps),
-        table=f"offset(table, block * {table.block})",
+        taps="taps",
+        table="offset(table, block * block_entries)",
         row_bytes=f"stride_x * channels * {tile.element.itemsize}",
         follow=f"{last} + depth * {tile.element.itemsize}",
     )
     per_tile = [
         *tile_position(tile.columns, True),
-        f"b_matrix = offset(w, batch * panels * {table.taps} * depth * {tile.columns})",
+        f"b_matrix = offset(w, batch * panels * taps * depth * {tile.columns})",
         "column_origin = batch * n_size",
-        *block_plan(tile.rows),
         *table.fill("batch * group_channels"),
         *panel_sweep(tile, epilogue, sweep, whole_panels=form.whole_panels, batch="batch"),
     ]
     body = [
-        f"depth = group_channels * {table.run}",
+        f"depth = group_channels * {table.run_text}",
         *table.setup(),
         f"sums = stack({tile.dtype}, {tile.rows * tile.columns})",
         *tile_counts(tile.columns),

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from onnxsmith_compiler.codegen.contraction_source import (
     Tiling,
-    block_plan,
     ceil_div,
     ceil_to,
     epilogue_loops,
@@ -67,8 +66,8 @@ def depthwise_source(form: DepthwiseForm, epilogue: Epilogue, label: str = "dept
 
     Parameters, in order: `x` (the images, dense), `w` ([window..., C], dense), the epilogue's, m_size
     (output pixels of all images), n_size (channels), then for each spatial axis, outermost first, the sizes
-    of input and output, stride, dilation and padding before it, and rows_per_tile, panels_per_tile (a
-    Tiling). The epilogue's m counts the output pixels, n the channels; batch is 0.
+    of input, output and window, stride, dilation and padding before it, and rows_per_tile, panels_per_tile
+    (a Tiling). The epilogue's m counts the output pixels, n the channels; batch is 0.
     """
     tile, table = form.tile, form.table
     parameters = (
@@ -77,21 +76,19 @@ def depthwise_source(form: DepthwiseForm, epilogue: Epilogue, label: str = "dept
         *epilogue.parameters,
         *sizes("m_size", "n_size", *table.sizes, "rows_per_tile", "panels_per_tile"),
     )
-    block_table = f"offset(table, block * {table.block})"
-    call = f"{tile.name}({block_table}, {table.taps}, first_column, columns, w, n_size, sums)"
+    block_table = "offset(table, block * block_entries)"
+    call = f"{tile.name}({block_table}, taps, first_column, columns, w, n_size, sums)"
     panel = [
         f"first_column = panel_index * {tile.columns}",
         f"columns = min({tile.columns}, n_size - first_column)",
-        "row = 0",
-        "for block in range(blocks):",
-        "    rows = min(tall if block < tall_blocks else tall - 2, row_count - row)",
+        f"for block in range((row_count + {tile.rows - 1}) // {tile.rows}):",
+        f"    row = block * {tile.rows}",
+        f"    rows = min({tile.rows}, row_count - row)",
         f"    {call}",
         *indent(epilogue_loops(tile, epilogue, "columns", "0")),
-        "    row += rows",
     ]
     per_tile = [
         *tile_position(tile.columns, False),
-        *block_plan(tile.rows),
         *table.fill("0"),
         "for panel_index in range(first_panel, end_panel):",
         *indent(panel),

@@ -9,7 +9,6 @@ from onnxsmith_compiler.codegen.contraction_source import (
     CACHE_LINE,
     Sweep,
     Tiling,
-    block_plan,
     ceil_div,
     ceil_to,
     choose_tiling,
@@ -61,8 +60,7 @@ class MatmulForm:
 
 
 def _table_bytes(rows: int) -> int:
-    # One more than there are rows: a register tile reads addresses in pairs.
-    return ceil_to((rows + 1) * ADDRESS_BYTES, CACHE_LINE)
+    return ceil_to(rows * ADDRESS_BYTES, CACHE_LINE)
 
 
 def _pitch(k: Dim, tile: TileShape) -> Dim:
@@ -104,8 +102,7 @@ def matmul_source(
     per_tile = [
         *tile_position(width, bool(axes)),
         *_batch_lines(axes, prologue is None),
-        *(_direct_rows() if prologue is None else _staged_rows(prologue, batch)),
-        *block_plan(form.tile.rows),
+        *(_direct_rows(form.tile.rows) if prologue is None else _staged_rows(prologue, batch, form.tile.rows)),
         *panel_sweep(
             form.tile,
             epilogue,
@@ -155,23 +152,23 @@ def _batch_lines(axes: str, direct: bool) -> list[str]:
     return [*lines, "a_matrix = offset(a, a_start)"] if direct else lines
 
 
-def _direct_rows() -> list[str]:
+def _direct_rows(height: int) -> list[str]:
     return [
-        "for i in range(row_count + 1):",
+        f"for i in range((row_count + {height - 1}) // {height} * {height}):",
         "    store(table, i, address(offset(a_matrix, (first_row + min(i, row_count - 1)) * a_row)))",
     ]
 
 
 def _staging(tile: TileShape) -> list[str]:
     line = CACHE_LINE // tile.element.itemsize
-    table = f"((rows_per_tile + 1) * {ADDRESS_BYTES} + {CACHE_LINE - 1}) // {CACHE_LINE}"
+    table = f"(rows_per_tile * {ADDRESS_BYTES} + {CACHE_LINE - 1}) // {CACHE_LINE}"
     return [
         f"staged = scratch(ctx, {tile.dtype}, {table} * {CACHE_LINE})",
         f"pitch = (k_size + {2 * line - 1}) // {2 * line} * {2 * line} + {line}",
     ]
 
 
-def _staged_rows(prologue: Prologue, batch: str) -> list[str]:
+def _staged_rows(prologue: Prologue, batch: str, height: int) -> list[str]:
     lines, value = prologue.lines("m_index", "k_index", batch)
     return [
         "for i in range(row_count):",
@@ -179,6 +176,6 @@ def _staged_rows(prologue: Prologue, batch: str) -> list[str]:
         "    for k_index in range(k_size):",
         *indent(lines, 2),
         f"        store(staged, i * pitch + k_index, {value})",
-        "for i in range(row_count + 1):",
+        f"for i in range((row_count + {height - 1}) // {height} * {height}):",
         "    store(table, i, address(offset(staged, min(i, row_count - 1) * pitch)))",
     ]

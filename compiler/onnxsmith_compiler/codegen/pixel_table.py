@@ -8,6 +8,7 @@ filled up with zeros.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from onnxsmith_compiler.codegen.contraction_source import ADDRESS_BYTES, CACHE_LINE, Tiling, indent
@@ -16,16 +17,18 @@ from onnxsmith_compiler.ir.dim import Dim
 from onnxsmith_compiler.ir.dtype import DType
 
 _AXES = "zyx"
+_SIZES_OF_AXIS = ("in", "out", "window", "stride", "dilation", "pad")
 # Addresses are computed in vectors of this many.
 _VECTOR = 8
 
 
 @dataclass(frozen=True)
 class PixelTable:
-    """A table for a `window` over 1 to 3 spatial axes, of images of `dtype`, for blocks of `rows` output
+    """A table for a `window` over 1 to 3 spatial axes of images of `dtype`, for blocks of `rows` output
     pixels.
 
-    `merged`: the taps of the innermost axis are one.
+    `merged`: the taps of the innermost axis are one. The kernel's text depends on the number of axes alone,
+    not on the window's extents, which are parameters.
     """
 
     window: tuple[int, ...]
@@ -41,16 +44,12 @@ class PixelTable:
     @property
     def sizes(self) -> tuple[str, ...]:
         """Names of the kernel's parameters that describe the images and how the window moves."""
-        return tuple(
-            f"{name}_{axis}" for axis in self.axes for name in ("in", "out", "stride", "dilation", "pad")
-        )
+        return tuple(f"{name}_{axis}" for axis in self.axes for name in _SIZES_OF_AXIS)
 
     @property
     def taps(self) -> int:
-        count = 1
-        for extent in self._tap_window:
-            count *= extent
-        return count
+        """How many taps there are."""
+        return math.prod(self.window[:-1] if self.merged else self.window)
 
     @property
     def run(self) -> int:
@@ -63,26 +62,28 @@ class PixelTable:
         return -(-self.rows // _VECTOR) * _VECTOR
 
     @property
-    def block(self) -> int:
-        """Entries of one block."""
-        return self.taps * self.stride
-
-    @property
-    def _tap_window(self) -> tuple[int, ...]:
-        return self.window[:-1] if self.merged else self.window
+    def run_text(self) -> str:
+        """The expression of `run` in the kernel."""
+        return "window_x" if self.merged else "1"
 
     def scratch(self, depth: Dim, tiling: Tiling) -> Dim:
         """Bytes of scratch that `setup` lays out, for taps of `depth` elements."""
-        blocks = -(-tiling.rows // self.rows)
-        copies = blocks * self.taps * self.rows if self.merged else 0
-        return blocks * self.block * ADDRESS_BYTES + (1 + copies) * (depth * self.dtype.itemsize + CACHE_LINE)
+        entries = -(-tiling.rows // self.rows) * self.taps
+        copies = entries * self.rows if self.merged else 0
+        return entries * self.stride * ADDRESS_BYTES + (1 + copies) * (depth * self.dtype.itemsize + CACHE_LINE)
 
     def setup(self) -> list[str]:
-        """Lines that lay out scratch memory; they read `depth`, the elements of a tap."""
+        """Lines that lay out scratch memory; they read `depth`, the elements of a tap.
+
+        They define `taps`, `block_entries` (of the table, for a block of rows) and the table itself, `table`.
+        """
         line = CACHE_LINE // self.dtype.itemsize
+        tapped = [f"window_{axis}" for axis in self.axes][: -1 if self.merged else None]
         blocks = f"((rows_per_tile + {self.rows - 1}) // {self.rows})"
         lines = [
-            f"table_bytes = {blocks} * {self.block * ADDRESS_BYTES}",
+            f"taps = {' * '.join(tapped) or '1'}",
+            f"block_entries = taps * {self.stride}",
+            f"table_bytes = {blocks} * block_entries * {ADDRESS_BYTES}",
             "table = scratch(ctx, int64, 0)",
             f"zeros = scratch(ctx, {self.dtype}, table_bytes)",
             "for i in range(depth):",
@@ -99,7 +100,7 @@ class PixelTable:
         return lines
 
     def fill(self, first_channel: str) -> list[str]:
-        """Lines that fill the tile's table, in the blocks of `block_plan`; taps begin at `first_channel`."""
+        """Lines that fill the tile's table, block by block; taps begin at `first_channel`."""
         position = ["image = int_div(first_row, image_pixels)", "rest = first_row - image * image_pixels"]
         for axis in reversed(self.axes[1:]):
             position += [f"pixel_{axis} = int_rem(rest, out_{axis})", f"rest = int_div(rest, out_{axis})"]
@@ -107,10 +108,8 @@ class PixelTable:
             f"origin = address(x) + {first_channel} * {self.dtype.itemsize}",
             *position,
             f"pixel_{self.axes[0]} = rest",
-            "row = 0",
-            "for block in range(blocks):",
-            "    rows = min(tall if block < tall_blocks else tall - 2, row_count - row)",
-            "    row += rows",
+            f"for block in range((row_count + {self.rows - 1}) // {self.rows}):",
+            f"    rows = min({self.rows}, row_count - block * {self.rows})",
             *indent(self._positions()),
             f"    {self._addresses()}",
             *(indent(self._edges()) if self.merged else []),
@@ -134,11 +133,11 @@ class PixelTable:
 
     def _addresses(self) -> str:
         """A call that fills a block's part of the table: all taps for all rows."""
-        call = [f"offset(table, block * {self.block})", "starts", "nowhere"]
+        call = ["offset(table, block * block_entries)", "starts", "nowhere"]
         step = "pixel_bytes"
         groups: list[str] = []
-        for axis, extent in zip(reversed(self.axes), reversed(self.window), strict=True):
-            groups.append(f"at_{axis}, in_{axis}, {extent}, dilation_{axis}, {step} * dilation_{axis}")
+        for axis in reversed(self.axes):
+            groups.append(f"at_{axis}, in_{axis}, window_{axis}, dilation_{axis}, {step} * dilation_{axis}")
             step = f"in_{axis} * {step}"
         taken = groups[1:] if self.merged else groups
         name = tap_addresses_name(len(taken), self.stride)
@@ -149,16 +148,16 @@ class PixelTable:
         return [
             f"for i in range({self.rows}):",
             "    left = load(at_x, i)",
-            f"    if left < 0 or left + {self.run} > in_x:",
-            f"        for tap in range({self.taps}):",
-            f"            slot = block * {self.block} + tap * {self.stride} + i",
+            "    if left < 0 or left + window_x > in_x:",
+            "        for tap in range(taps):",
+            f"            slot = block * block_entries + tap * {self.stride} + i",
             "            place = load(table, slot)",
             "            if place != nowhere:",
-            f"                copy = offset(copies, ((block * {self.taps} + tap) * {self.rows} + i) * pitch)",
+            f"                copy = offset(copies, ((block * taps + tap) * {self.rows} + i) * pitch)",
             f"                source = offset(x, (place - address(x)) // {self.dtype.itemsize})",
             "                for j in range(depth):",
             f"                    store(copy, j, {self.dtype}(0.0))",
-            f"                inside = min({self.run}, in_x - left) * channels",
+            "                inside = min(window_x, in_x - left) * channels",
             "                for j in range(max(0, -left) * channels, inside):",
             "                    store(copy, j, load(source, j))",
             "                store(table, slot, address(copy))",

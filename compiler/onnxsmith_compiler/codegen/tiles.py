@@ -64,8 +64,11 @@ class TileShape:
 
     @property
     def heights(self) -> tuple[int, ...]:
-        """Numbers of rows there is code for, ascending; another number takes the next higher one's."""
-        return (1, *range(2, self.rows + 1, 2))
+        """Numbers of rows there is code for, ascending; another number takes the next higher one's.
+
+        Few, because each takes time to compile, and only the last block of a matrix has fewer than `rows`.
+        """
+        return (*(height for height in (2, 4, 8) if height < self.rows), self.rows)
 
 
 def _tile_shapes() -> tuple[TileShape, ...]:
@@ -132,9 +135,7 @@ def tile_intrinsic(shape: TileShape) -> Intrinsic:
 
 
 def _tile_reference(shape: TileShape) -> Any:
-    def reference(
-        rows: Any, count: int, taps: int, depth: int, panel: Any, out: Any, ahead: int, step: int
-    ) -> None:
+    def reference(rows: Any, count: int, taps: int, depth: int, panel: Any, out: Any, ahead: int, step: int) -> None:
         table, weights, result = array_pointer(rows), array_pointer(panel), array_pointer(out)
         width = shape.columns
         b = weights.array[weights.start :][: taps * depth * width].reshape(taps * depth, width)
@@ -281,17 +282,13 @@ class _TileEmitter:
         words = [builder.load(builder.gep(rows, [builder.add(first, _I64(i))])) for i in range(self.height)]
         return [builder.inttoptr(word, self.element.as_pointer()) for word in words]
 
-    def _multiply(
-        self, addresses: list[ir.Value], k: ir.Value, panel: ir.Value, sums: Accumulators
-    ) -> Accumulators:
+    def _multiply(self, addresses: list[ir.Value], k: ir.Value, panel: ir.Value, sums: Accumulators) -> Accumulators:
         builder = self.builder
         weights = []
         for j in self._vectors:
             place = builder.gep(panel, [_I64(j * self.shape.lanes)])
             weights.append(
-                builder.load(
-                    builder.bitcast(place, self.vector.as_pointer()), align=self.shape.element.itemsize
-                )
+                builder.load(builder.bitcast(place, self.vector.as_pointer()), align=self.shape.element.itemsize)
             )
         new = []
         for address, row in zip(addresses, sums, strict=True):
@@ -324,7 +321,5 @@ def multiply_add(builder: ir.IRBuilder, target: Target, a: ir.Value, b: ir.Value
 
 
 TILE_SHAPES: tuple[TileShape, ...] = _tile_shapes()
-TILES: Mapping[str, Intrinsic] = MappingProxyType(
-    {shape.name: tile_intrinsic(shape) for shape in TILE_SHAPES}
-)
+TILES: Mapping[str, Intrinsic] = MappingProxyType({shape.name: tile_intrinsic(shape) for shape in TILE_SHAPES})
 """Every tile that printed kernels may call, by name."""

@@ -35,9 +35,7 @@ class Case:
 
     @property
     def out(self) -> tuple[int, ...]:
-        parts = zip(
-            self.size, self.window, self.strides, self.dilations, self.before, self.after, strict=True
-        )
+        parts = zip(self.size, self.window, self.strides, self.dilations, self.before, self.after, strict=True)
         return tuple((n + b + a - d * (w - 1) - 1) // s + 1 for n, w, s, d, b, a in parts)
 
 
@@ -87,19 +85,15 @@ def _expected(x: np.ndarray[Any, Any], w: np.ndarray[Any, Any], case: Case) -> n
         pixels = padded[(slice(None), *region)]
         for group in range(case.groups):
             own = slice(group * outputs, (group + 1) * outputs)
-            result[..., own] += (
-                pixels[..., group * inputs : (group + 1) * inputs] @ w[(own, slice(None), *tap)].T
-            )
+            result[..., own] += pixels[..., group * inputs : (group + 1) * inputs] @ w[(own, slice(None), *tap)].T
     return result
 
 
-def _arguments(
-    case: Case, form: ConvForm, tiling: Tiling, x: Any, w: Any, y: Any
-) -> tuple[tuple[Any, ...], int, int]:
+def _arguments(case: Case, form: ConvForm, tiling: Tiling, x: Any, w: Any, y: Any) -> tuple[tuple[Any, ...], int, int]:
     """The kernel's arguments, its tiles, its scratch."""
     pixels, outputs = case.batch * int(np.prod(case.out)), case.outputs // case.groups
     inputs = case.channels // case.groups
-    geometry = zip(case.size, case.out, case.strides, case.dilations, case.before, strict=True)
+    geometry = zip(case.size, case.out, case.window, case.strides, case.dilations, case.before, strict=True)
     arguments = (
         *(x, pack_conv(w, case.groups, form.tile.columns), y, case.outputs, 0),
         *(pixels, outputs, case.channels, inputs),

@@ -51,7 +51,7 @@ def _problem(case: Any, dtype: str, tiling: Tiling | None) -> tuple[DepthwiseFor
     form = DepthwiseForm(depthwise_shape(HOST, dtype), window)
     pixels = batch * int(np.prod(out))
     tiling = tiling or depthwise_tiling(form, pixels, channels)
-    geometry = itertools.chain.from_iterable(zip(size, out, strides, dilations, before, strict=True))
+    geometry = itertools.chain.from_iterable(zip(size, out, window, strides, dilations, before, strict=True))
     arguments = (
         x,
         pack_depthwise(w),
