@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from onnxsmith_compiler.codegen.kernel_text import KernelText
 from onnxsmith_compiler.codegen.loop_printer import print_rows
-from onnxsmith_compiler.codegen.loop_shape import FlatStage, flatten, join_axes, split_axes
+from onnxsmith_compiler.codegen.loop_shape import FlatStage, flatten, join_axes, split_own_axes
 from onnxsmith_compiler.codegen.loop_style import CUDA_BLOCK, CudaStyle, decode
 from onnxsmith_compiler.codegen.source import Parameter
 from onnxsmith_compiler.ir import dim as dims
@@ -43,7 +43,7 @@ def print_cuda(group: LoopGroup, kept: frozenset[Value]) -> CudaKernel:
     """
     if any(isinstance(node, loop.Checked) for stage in group.stages for node in loop.walk(stage.computation.body)):
         raise NotImplementedError("checked positions have no CUDA form")
-    stages = [split_axes(flatten(stage.output, stage.computation)) for stage in group.stages]
+    stages = [flatten(stage.output, stage.computation) for stage in group.stages]
     if group.vertical:
         raise NotImplementedError("reductions along outer axes have no CUDA form")
     if len(stages) == 1 and not group.stages[0].computation.reduce:
@@ -62,6 +62,7 @@ def print_cuda(group: LoopGroup, kept: frozenset[Value]) -> CudaKernel:
 
 
 def _print_map(stage: FlatStage) -> CudaKernel:
+    stage = split_own_axes(stage)
     (stage,), axes = join_axes([stage], stage.axes)
     text = KernelText()
     count = dims.product([axis.extent for axis in axes])

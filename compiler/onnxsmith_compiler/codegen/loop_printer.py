@@ -15,6 +15,7 @@ from onnxsmith_compiler.codegen.loop_shape import (
     join_axes,
     rename_rows,
     split_axes,
+    split_own_axes,
 )
 from onnxsmith_compiler.codegen.loop_style import CpuStyle, LoopStyle, serial_loop, serial_loops
 from onnxsmith_compiler.codegen.scalar_text import greatest, literal, lowest
@@ -36,7 +37,7 @@ SHORT_AXIS = 64
 
 def print_loops(group: LoopGroup, kept: frozenset[Value]) -> PrintedKernel:
     """The kernel of `group`; `kept` are those of its outputs that are read outside it."""
-    stages = [split_axes(flatten(stage.output, stage.computation)) for stage in group.stages]
+    stages = [flatten(stage.output, stage.computation) for stage in group.stages]
     if len(stages) == 1 and not stages[0].inner and not group.stages[0].computation.reduce:
         return _print_map(stages[0])
     if group.vertical:
@@ -45,6 +46,7 @@ def print_loops(group: LoopGroup, kept: frozenset[Value]) -> PrintedKernel:
 
 
 def _print_map(stage: FlatStage) -> PrintedKernel:
+    stage = split_own_axes(stage)
     (stage,), axes = join_axes([stage], stage.axes)
     text = KernelText()
     cost = max(1, _cost(stage))
@@ -112,10 +114,8 @@ def _combined(combine: str, dtype: DType, accumulator: str, element: str) -> str
 
 def print_rows(stages: list[FlatStage], group: LoopGroup, kept: frozenset[Value], style: LoopStyle) -> PrintedKernel:
     """A kernel of rows, each with the stages' loops along it one after the other."""
-    stages, rows = rename_rows(stages, len(_rows_of(stages, group)))
-    count = len(rows)
-    stages, rows = join_axes(stages, rows)
-    stages = [_join_inner(replace(stage, axes=stage.axes[count:])) for stage in stages]
+    stages, rows = _shared_rows(stages, group.rows if len(stages) > 1 else len(stages[0].axes))
+    stages = [_join_inner(split_own_axes(stage)) for stage in stages]
     text = KernelText()
     scratch = _RowMemory(text, stages, kept)
     with style.rows(text, rows):
@@ -128,11 +128,13 @@ def print_rows(stages: list[FlatStage], group: LoopGroup, kept: frozenset[Value]
     return PrintedKernel(source, tuple(text.arguments), tiles, inner // 12 + 5, scratch.bytes)
 
 
-def _rows_of(stages: list[FlatStage], group: LoopGroup) -> tuple[LoopIndex, ...]:
-    """The shared outer axes; a lone reduction's are all of its output's (after splitting, perhaps more)."""
-    if len(stages) == 1:
-        return stages[0].axes
-    return stages[0].axes[: group.rows]
+def _shared_rows(
+    stages: list[FlatStage], count: int
+) -> tuple[list[FlatStage], tuple[LoopIndex, ...]]:
+    """The stages without their `count` outermost axes, which all walk together, and those axes."""
+    stages, rows = rename_rows(stages, count)
+    stages, rows = split_axes([replace(stage, axes=stage.axes[count:]) for stage in stages], rows)
+    return join_axes(stages, rows)
 
 
 def _total(parts: Sequence[Dim]) -> Dim:
@@ -309,9 +311,10 @@ def _accumulate_position(
 
 def _print_vertical(stages: list[FlatStage], group: LoopGroup, kept: frozenset[Value]) -> PrintedKernel:
     stages, rows = rename_rows(stages, len(stages[0].axes))
+    stages, rows = split_axes([replace(stage, axes=()) for stage in stages], rows)
     outer, lane = rows[:-1], rows[-1]
     stages, outer = join_axes(stages, outer)
-    first = _join_inner(replace(stages[0], axes=()))
+    first = _join_inner(split_own_axes(stages[0]))
     blocks = dims.ceildiv(lane.extent, VERTICAL_BLOCK)
     dtype = first.body.dtype
     text = KernelText()

@@ -12,6 +12,9 @@ from onnxsmith_compiler.ir.graph import Value
 from onnxsmith_compiler.ir.loop import Computation, Expr
 
 
+_MOST_SPLITS = 16
+
+
 @dataclass(frozen=True, eq=False)
 class FlatStage:
     """A computation whose loads and store are row-major element offsets.
@@ -80,26 +83,31 @@ def _units(computation: Computation) -> dict[LoopIndex, Dim]:
     return {axis: 0 for axis in (*computation.axes, *computation.reduce) if axis.extent == 1}
 
 
-def split_axes(stage: FlatStage) -> FlatStage:
-    """Replaces an axis by an outer and an inner one where its quotient and remainder are taken."""
-    for _ in range(16):
-        found = _division(stage, (*stage.axes, *stage.inner))
+def split_axes(
+    stages: Sequence[FlatStage], axes: Sequence[LoopIndex]
+) -> tuple[list[FlatStage], tuple[LoopIndex, ...]]:
+    """Replaces each of `axes` whose quotient and remainder some stage takes by an outer and an inner one, in all."""
+    split = list(stages)
+    result = tuple(axes)
+    for _ in range(_MOST_SPLITS):
+        found = next((found for stage in split if (found := _division(stage, result)) is not None), None)
         if found is None:
-            return stage
+            break
         axis, divisor = found
         outer = LoopIndex(f"{axis.name}o", dims.floordiv(axis.extent, divisor))
         inner = LoopIndex(f"{axis.name}i", divisor)
         position = dims.from_atom(outer) * divisor + dims.from_atom(inner)
-        stage = replace(
-            stage.substitute({axis: position}),
-            axes=_put(stage.axes, axis, (outer, inner)),
-            inner=_put(stage.inner, axis, (outer, inner)),
-        )
-    return stage
+        split = [stage.substitute({axis: position}) for stage in split]
+        new = tuple(part for part in (outer, inner) if part.extent != 1)
+        result = tuple(part for old in result for part in (new if old == axis else (old,)))
+    return split, result
 
 
-def _put(axes: tuple[LoopIndex, ...], axis: LoopIndex, new: tuple[LoopIndex, ...]) -> tuple[LoopIndex, ...]:
-    return tuple(part for old in axes for part in (new if old == axis else (old,)) if part.extent != 1)
+def split_own_axes(stage: FlatStage) -> FlatStage:
+    """The stage with its output's and its reduction's axes split."""
+    (stage,), axes = split_axes([stage], stage.axes)
+    (stage,), inner = split_axes([stage], stage.inner)
+    return replace(stage, axes=axes, inner=inner)
 
 
 def _division(stage: FlatStage, axes: Sequence[LoopIndex]) -> tuple[LoopIndex, Dim] | None:
