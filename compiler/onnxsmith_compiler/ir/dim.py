@@ -159,6 +159,10 @@ class Poly:
         return modulo(other, self)
 
     def __str__(self) -> str:
+        return self._text
+
+    @cached_property
+    def _text(self) -> str:
         parts = []
         for monomial, coefficient in self.terms:
             factors = [str(atom) for atom in monomial]

@@ -30,9 +30,53 @@ class AxisMask(Op):
 
     def lower(self, node: Node) -> LibraryCall:
         (axes,) = node.operands()
-        return LibraryCall(
-            "axis_mask", (axes, node.output, axes.type.size, self.rank, int(self.all_if_none))
-        )
+        return LibraryCall("axis_mask", (axes, node.output, axes.type.size, self.rank, int(self.all_if_none)))
+
+
+@dataclass(frozen=True)
+class KeptSizes(Op):
+    """The `count` sizes of the axes whose mask is 0: inputs are the mask and all sizes, both int64 [rank]."""
+
+    count: int
+
+    def infer(self, inputs: Types) -> tuple[TensorType, ...]:
+        return (TensorType(dtypes.INT64, (self.count,)),)
+
+    def lower(self, node: Node) -> LibraryCall:
+        mask, sizes = node.operands()
+        return LibraryCall("kept_sizes", (mask, sizes, node.output, mask.type.size, self.count))
+
+
+@dataclass(frozen=True)
+class WidenedSizes(Op):
+    """1 where the mask, int64 [rank], is 1, and the second input's sizes in order where it is 0."""
+
+    def infer(self, inputs: Types) -> tuple[TensorType, ...]:
+        return (required(inputs, 0),)
+
+    def lower(self, node: Node) -> LibraryCall:
+        mask, sizes = node.operands()
+        return LibraryCall("widened_sizes", (mask, sizes, node.output, mask.type.size))
+
+
+@dataclass(frozen=True)
+class SliceBounds(Op):
+    """ONNX Slice's starts, ends, axes, steps (integer vectors of one length) and the int64 sizes of the tensor.
+
+    To int64 [rank, 3]: first position, step and number of positions along every axis.
+    A fault where an axis is out of range or a step is 0.
+    """
+
+    def infer(self, inputs: Types) -> tuple[TensorType, ...]:
+        lengths = {_vector(required(inputs, number), "a slice's input").size for number in range(4)}
+        if len(lengths) > 1:
+            raise ShapeError(f"starts, ends, axes and steps have {lengths} elements: expected as many of each")
+        return (TensorType(dtypes.INT64, (required(inputs, 4).size, 3)),)
+
+    def lower(self, node: Node) -> LibraryCall:
+        starts, *_, sizes = node.operands()
+        counts = (starts.type.size, sizes.type.size)
+        return LibraryCall("slice_bounds", (*node.operands(), node.output, *counts))
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,7 @@ class KernelCall:
         yield from (argument for argument in self.arguments if not isinstance(argument, Value))
         yield from (self.tiles, self.cost, self.scratch)
         for value in self.writes:
-            yield value.type.size
+            yield from value.shape
 
 
 @dataclass(frozen=True)
@@ -256,6 +256,7 @@ class _Builder:
         self.bound: set[str] = set(symbol_slots) - set(late)
         self.lifetimes: list[list[int]] = []
         self.assumptions = list(graph.assumptions)
+        self.output_values = graph.output_values()
 
     def segments(self) -> tuple[Segment, ...]:
         last_use = self._last_uses()
@@ -329,6 +330,9 @@ class _Builder:
         return last
 
     def _place(self, value: Value, segment: int, first: int, last: int) -> None:
+        if value in self.output_values:  # its array is made before the segment in which it is written
+            for extent in value.shape:
+                self.slots.slot(extent)
         if self.places.needs_buffer(value) and value not in self.places.buffers:
             self.places.buffers[value] = len(self.lifetimes)
             size = self.slots.slot(value.type.size * value.dtype.itemsize)

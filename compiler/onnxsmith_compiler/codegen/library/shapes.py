@@ -7,10 +7,10 @@ from typing import Any
 from numpy import int64
 
 from onnxsmith_compiler.codegen.intrinsics import load, store
-from onnxsmith_compiler.codegen.scalar import int_div, select
+from onnxsmith_compiler.codegen.scalar import int_div, maximum, minimum, select
 
 
-def axis_mask(ctx: Any, axes: Any, mask: Any, count: int, rank: int, all_if_none: int, begin: int, end: int) -> int:
+def axis_mask(ctx: Any, axes: Any, mask: Any, count: Any, rank: Any, all_if_none: Any, begin: Any, end: Any) -> int:
     """mask[d] = whether axis d is among the `count` axes; all are where there are none and `all_if_none` is 1.
 
     Fault 1: an axis out of range. Fault 3: an axis named twice.
@@ -30,7 +30,80 @@ def axis_mask(ctx: Any, axes: Any, mask: Any, count: int, rank: int, all_if_none
     return 0
 
 
-def split_sizes(ctx: Any, sizes: Any, checked: Any, count: int, extent: int, begin: int, end: int) -> int:
+def kept_sizes(ctx: Any, mask: Any, sizes: Any, kept: Any, rank: Any, count: Any, begin: Any, end: Any) -> int:
+    """kept = the sizes of the axes whose mask is 0. Fault 3: they are not `count`."""
+    place = int64(0)
+    for axis in range(rank):
+        if load(mask, axis) == 0:
+            if place < count:
+                store(kept, place, load(sizes, axis))
+            place += 1
+    store(ctx, 3, place)
+    store(ctx, 4, count)
+    return 3 if place != count else 0
+
+
+def widened_sizes(ctx: Any, mask: Any, sizes: Any, widened: Any, rank: Any, begin: Any, end: Any) -> int:
+    """widened = 1 for each of `rank` axes whose mask is 1, and `sizes` in order for the others."""
+    place = int64(0)
+    for axis in range(rank):
+        size = int64(1)
+        if load(mask, axis) == 0:
+            size = load(sizes, place)
+            place += 1
+        store(widened, axis, size)
+    return 0
+
+
+def slice_bounds(
+    ctx: Any,
+    starts: Any,
+    ends: Any,
+    axes: Any,
+    steps: Any,
+    sizes: Any,
+    bounds: Any,
+    count: Any,
+    rank: Any,
+    begin: Any,
+    end: Any,
+) -> int:
+    """bounds[axis] = (first position, step, number of positions) of ONNX Slice of a tensor of `sizes`.
+
+    Fault 1: an axis out of range. Fault 3: a step of 0.
+    """
+    for axis in range(rank):
+        store(bounds, axis * 3, 0)
+        store(bounds, axis * 3 + 1, 1)
+        store(bounds, axis * 3 + 2, load(sizes, axis))
+    for number in range(count):
+        named = int64(load(axes, number))
+        axis = named + select(named < 0, rank, int64(0))
+        if axis < 0 or axis >= rank:
+            store(ctx, 3, named)
+            store(ctx, 4, rank)
+            return 1
+        step = int64(load(steps, number))
+        if step == 0:
+            store(ctx, 3, step)
+            store(ctx, 4, number)
+            return 3
+        size = load(sizes, axis)
+        low = select(step < 0, int64(-1), int64(0))
+        first = int64(load(starts, number))
+        last = int64(load(ends, number))
+        first = minimum(maximum(first + select(first < 0, size, int64(0)), int64(0)), size + low)
+        last = minimum(maximum(last + select(last < 0, size, int64(0)), low), size + low)
+        store(bounds, axis * 3, first)
+        store(bounds, axis * 3 + 1, step)
+        # the quotient rounded up, of two numbers that have one sign
+        length = select(step > 0, last - first, first - last)
+        stride = select(step > 0, step, select(step == -9223372036854775807 - 1, 9223372036854775807, -step))
+        store(bounds, axis * 3 + 2, select(length > 0, int_div(length - 1, stride) + 1, int64(0)))
+    return 0
+
+
+def split_sizes(ctx: Any, sizes: Any, checked: Any, count: Any, extent: Any, begin: Any, end: Any) -> int:
     """checked = sizes. Fault 3: one that is negative, or a sum that is not `extent`."""
     rest = extent
     for number in range(count):
@@ -47,7 +120,7 @@ def split_sizes(ctx: Any, sizes: Any, checked: Any, count: int, extent: int, beg
 
 
 def reshape_sizes(
-    ctx: Any, wanted: Any, before: Any, resolved: Any, count: int, rank: int, allow_zero: int, begin: int, end: int
+    ctx: Any, wanted: Any, before: Any, resolved: Any, count: Any, rank: Any, allow_zero: Any, begin: Any, end: Any
 ) -> int:
     """resolved = the sizes that ONNX Reshape makes of `wanted` for a tensor of the sizes `before`.
 
@@ -57,7 +130,7 @@ def reshape_sizes(
     for axis in range(rank):
         elements *= load(before, axis)
     product = int64(1)
-    missing = int64(-1)
+    missing: Any = int64(-1)
     for number in range(count):
         size = int64(load(wanted, number))
         if size == 0 and allow_zero == 0 and number < rank:

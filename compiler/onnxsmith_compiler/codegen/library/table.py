@@ -10,6 +10,7 @@ import textwrap
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from onnxsmith_compiler.codegen.library import shapes
 from onnxsmith_compiler.codegen.library.sizes import store_sizes
 from onnxsmith_compiler.ops.lowering import LibraryCall
 
@@ -43,5 +44,11 @@ def _bare(function: Callable[..., Any]) -> str:
 
 
 LIBRARY: Mapping[str, Text] = {
+    "axis_mask": _source(shapes.axis_mask),
+    "kept_sizes": _source(shapes.kept_sizes),
+    "reshape_sizes": _source(shapes.reshape_sizes),
+    "slice_bounds": _source(shapes.slice_bounds),
+    "split_sizes": _source(shapes.split_sizes),
     "store_sizes": store_sizes,
+    "widened_sizes": _source(shapes.widened_sizes),
 }

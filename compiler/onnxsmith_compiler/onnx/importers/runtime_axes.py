@@ -1,56 +1,66 @@
-"""Axes that only a run knows: sizes of the results as arithmetic on a 0 or 1 for every axis."""
+"""Axes that only a run knows: the sizes of results are read from small tensors that kernels compute."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 
-from onnxsmith_compiler.ir import dim as dims
 from onnxsmith_compiler.ir.dim import Dim
 from onnxsmith_compiler.ir.graph import Value
 from onnxsmith_compiler.onnx.node_import import NodeImport
-from onnxsmith_compiler.ops.checked_sizes import AxisMask
-
-Mask = tuple[Dim, ...]
+from onnxsmith_compiler.ops.checked_sizes import AxisMask, KeptSizes, WidenedSizes
 
 
-def axis_mask(node: NodeImport, axes: Value, rank: int, all_if_none: bool = False) -> Mask:
-    """For each of `rank` axes 1 where the integer tensor `axes` names it, else 0."""
-    mask = node.emit(AxisMask(rank, all_if_none), axes)
-    return tuple(node.builder.late_symbol(mask, axis, stem="axis") for axis in range(rank))
+def runtime_axes(node: NodeImport, position: int = 1) -> Value | None:
+    """The axes input at `position` where only a run knows its elements."""
+    given = node.optional(position)
+    return given if given is not None and given.known is None and given.type.size != 0 else None
 
 
-def equals(a: Dim, b: Dim) -> Dim:
-    """1 where a == b, else 0."""
-    return 1 - dims.minimum(1, dims.maximum(a - b, b - a))
+def known_axes(node: NodeImport, position: int = 1) -> list[int] | None:
+    """The axes of the input at `position` or of the attribute, None where there is neither."""
+    given = node.optional(position)
+    if given is None:
+        return node.ints("axes")
+    return [] if given.type.size == 0 else node.integers(given, "axes")
 
 
-def count_of(node: NodeImport, axes: Value) -> int:
-    """The number of axes named, which a result's rank depends on."""
-    count = axes.type.size
+def checked_sizes(node: NodeImport, sizes: Value, stem: str = "size") -> tuple[Dim, ...]:
+    """The elements of an int64 tensor that a kernel computes, taken not to be negative."""
+    count = sizes.type.size
     if not isinstance(count, int):
-        raise node.unsupported("the number of axes is known only when the model runs, and so the result's rank")
-    return count
+        raise node.unsupported("the result's rank is known only when the model runs")
+    return tuple(node.builder.late_symbol(sizes, number, stem) for number in range(count))
 
 
-def without_axes(mask: Mask, sizes: Sequence[Dim], rank: int) -> tuple[Dim, ...]:
-    """The `rank` sizes of those axes whose mask is 0, in order."""
-    result: list[Dim] = [0] * rank
-    place: Dim = 0
-    for axis, (named, size) in enumerate(zip(mask, sizes, strict=True)):
-        for position in range(min(axis + 1, rank)):
-            result[position] = result[position] + (1 - named) * equals(place, position) * size
-        place = place + 1 - named
-    return tuple(result)
+@dataclass(frozen=True)
+class RuntimeAxes:
+    """Axes of a tensor of `rank` that a run names; `count` is how many (None: a run tells).
 
+    `mask` is an int64 tensor with 1 for every axis that is named, else 0.
+    """
 
-def with_axes(mask: Mask, sizes: Sequence[Dim]) -> tuple[Dim, ...]:
-    """A size of 1 for those axes whose mask is 1, the others' being `sizes` in order."""
-    result: list[Dim] = []
-    place: Dim = 0
-    for named in mask:
-        own: Dim = 0
-        for position, size in enumerate(sizes):
-            own = own + equals(place, position) * size
-        result.append(named + (1 - named) * own)
-        place = place + 1 - named
-    return tuple(result)
+    mask: Value
+    rank: int
+    count: int | None
+
+    @classmethod
+    def read(cls, node: NodeImport, axes: Value, rank: int, all_if_none: bool = False) -> RuntimeAxes:
+        count = axes.type.size
+        mask = node.emit(AxisMask(rank, all_if_none), axes)
+        return cls(mask, rank, count if isinstance(count, int) else None)
+
+    def named(self, node: NodeImport) -> tuple[Dim, ...]:
+        """For each axis 1 where it is named, else 0."""
+        return checked_sizes(node, self.mask, "axis")
+
+    def drop(self, node: NodeImport, x: Value) -> Value:
+        """`x` without the axes, which have size 1."""
+        if self.count is None:
+            raise node.unsupported("the number of axes, so the result's rank, is known only when the model runs")
+        sizes = node.emit(KeptSizes(self.rank - self.count), self.mask, node.sizes_constant(x.shape))
+        return node.reshape(x, checked_sizes(node, sizes))
+
+    def insert(self, node: NodeImport, x: Value) -> Value:
+        """`x` with the axes, which count in the result, put in with size 1."""
+        sizes = node.emit(WidenedSizes(), self.mask, node.sizes_constant(x.shape))
+        return node.reshape(x, checked_sizes(node, sizes))
