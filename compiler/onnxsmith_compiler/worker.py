@@ -6,12 +6,14 @@ Messages are those of `onnxsmith.protocol`. Requests:
   "bytes"}) or "directory", a folder to make. The answer has "directory" and, with a cache, "key".
 - "dump": members "path", "options" and "what". The answer's block is text in UTF-8.
 
-"options" are fields of CompileOptions by name, as JSON values or as text. The process serves one request
+Both have "initializers" too: entries {"name", "type", "shape"} for replaced ones, whose data the block begins
+with. "options" are fields of CompileOptions by name, as JSON values or as text. The process serves one request
 after another and leaves when its input ends, or when it has been idle for a minute.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import threading
@@ -23,9 +25,12 @@ from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+import numpy as np
+
 from onnxsmith import protocol, source
 from onnxsmith.cache import Cache
 from onnxsmith.protocol import Message
+from onnxsmith.values import numpy_dtype_from_code
 from onnxsmith_compiler.errors import CompileError
 
 if TYPE_CHECKING:
@@ -46,9 +51,34 @@ class Request:
 
     @property
     def model(self) -> Path | bytes:
-        """What is to be compiled."""
+        """The model, before initializers are replaced."""
         path = self.message["path"]
-        return self.data if path is None else Path(path)
+        return self.data[self._replacement_bytes() :] if path is None else Path(path)
+
+    def source(self) -> Any:
+        """What is to be compiled, for the compiler's loader."""
+        entries = self.message["initializers"]
+        if not entries:
+            return self.model
+        from onnxsmith_compiler.onnx.replace import replace_initializers
+
+        arrays = {}
+        start = 0
+        for entry in entries:
+            dtype = numpy_dtype_from_code(entry["type"])
+            count = math.prod(entry["shape"])
+            array = np.frombuffer(self.data, dtype, count, start)
+            arrays[entry["name"]] = array.reshape(entry["shape"])
+            start += array.nbytes
+        return replace_initializers(self.model, arrays)
+
+    def key(self, digest: str) -> str:
+        """The program's key, where `digest` is the model's."""
+        replaced = source.replacement_digests(self.message["initializers"], self.data)
+        return source.program_key(source.combined_digest(digest, replaced), self.message["options"])
+
+    def _replacement_bytes(self) -> int:
+        return sum(map(source.replacement_bytes, self.message["initializers"]))
 
     def progress(self, stage: str, done: int = 0, total: int = 0) -> None:
         """Tell the session how far this request is."""
@@ -124,7 +154,7 @@ def dump_request(request: Request) -> tuple[Message, bytes]:
     """Describe how a model is compiled."""
     from onnxsmith_compiler.inspection import inspect_model
 
-    text = inspect_model(request.model, _options(request), request.message["what"])
+    text = inspect_model(request.source(), _options(request), request.message["what"])
     return {"kind": "done"}, text.encode()
 
 
@@ -136,24 +166,29 @@ VERBS: dict[str, Callable[[Request], tuple[Message, bytes]]] = {
 
 def _compile_into(cache: Cache, request: Request) -> tuple[str, Path | None]:
     """The program's key and folder in the cache; no folder where the model's file changed meanwhile."""
-    model, options = request.model, request.message["options"]
+    model = request.model
     before = source.stamp(str(model)) if isinstance(model, Path) and model.is_file() else None
-    own = source.file_digest(before.path) if before is not None else source.bytes_digest(request.data)
+    if isinstance(model, bytes):
+        own = source.bytes_digest(model)
+    else:
+        own = source.file_digest(before.path) if before is not None else ""
     since = time.time_ns()
     with _locked(cache, own, request):
-        digest = own if before is None else _known_digest(before.path, cache)
+        # With initializers replaced, the model file stands alone: no external data is read.
+        files = None if request.message["initializers"] else before
+        digest = own if files is None else _known_digest(files.path, cache)
         if digest is not None:
-            key = source.program_key(digest, options)
+            key = request.key(digest)
             found = cache.programs.find(key)
             if found is not None:
                 return key, found
         compiled = _compile(request, cache)
-        if before is not None:
-            if source.stamp(before.path) != before:
-                return "", None
+        if before is not None and source.stamp(before.path) != before:
+            return "", None
+        if files is not None:
             external = [source.FileStamp(*astuple(file)) for file in compiled.external_files]
-            digest = source.remember(before, own, external, cache, since)
-        key = source.program_key(digest or own, options)
+            digest = source.remember(files, own, external, cache, since)
+        key = request.key(digest or own)
         return key, cache.programs.put(key, compiled.write)
 
 
@@ -183,7 +218,7 @@ def _compile(request: Request, cache: Cache | None) -> CompiledModel:
     from onnxsmith_compiler.pipeline import compile_model  # numba loads only where there is work for it
 
     directory = None if cache is None else cache.directory
-    return compile_model(request.model, _options(request), directory, request.progress)
+    return compile_model(request.source(), _options(request), directory, request.progress)
 
 
 def _options(request: Request) -> CompileOptions:

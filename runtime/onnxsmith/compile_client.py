@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import weakref
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -13,6 +13,7 @@ from onnxsmith import source
 from onnxsmith.cache import Cache, open_cache
 from onnxsmith.errors import NoSuchFile, error
 from onnxsmith.options import Settings
+from onnxsmith.values import Array, onnx_code
 
 Progress: TypeAlias = Callable[[str, int, int], None]
 """Called with a stage's name, how much of it is done, and how much there is (0 where unknown)."""
@@ -20,15 +21,31 @@ Progress: TypeAlias = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class Model:
-    """A model as the user gave it: the path of a file (absolute), or its bytes. One of the two is None."""
+    """A model as the user gave it: the path of a file (absolute), or its bytes. One of the two is None.
+
+    `initializers` are arrays that stand in for those of the model.
+    """
 
     path: str | None
     data: bytes | None
+    initializers: Mapping[str, Array] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
         """What messages call it."""
         return f"'{self.path}'" if self.path is not None else "given as bytes"
+
+    def replacements(self) -> list[dict[str, Any]]:
+        """The replaced initializers for the compile process, in order of their names, without their data."""
+        return [
+            {"name": name, "type": onnx_code(array.dtype), "shape": array.shape}
+            for name, array in sorted(self.initializers.items())
+        ]
+
+    def block(self) -> bytes:
+        """The bytes that go to the compile process: the replaced initializers' data, then the model's."""
+        data = [array.tobytes() for _, array in sorted(self.initializers.items())]
+        return b"".join([*data, self.data or b""])
 
 
 @dataclass(frozen=True)
@@ -116,7 +133,12 @@ def _remove_own(directory: str, process: int) -> None:
 
 
 def _request(kind: str, model: Model, options: Mapping[str, Any]) -> dict[str, Any]:
-    return {"kind": kind, "path": model.path, "options": dict(options)}
+    return {
+        "kind": kind,
+        "path": model.path,
+        "options": dict(options),
+        "initializers": model.replacements(),
+    }
 
 
 def _ask(
@@ -124,7 +146,7 @@ def _ask(
 ) -> tuple[dict[str, Any], bytes]:
     from onnxsmith import compile_process  # only where there is something to compile
 
-    return compile_process.call(request, model.data or b"", model.name, settings.compile_seconds, on_progress)
+    return compile_process.call(request, model.block(), model.name, settings.compile_seconds, on_progress)
 
 
 def _in_cache(model: Model, options: Mapping[str, Any], cache: Cache | None) -> ProgramFolder | None:
@@ -136,12 +158,15 @@ def _in_cache(model: Model, options: Mapping[str, Any], cache: Cache | None) -> 
         return None  # the compile process says what is wrong with the file
     if digest is None:
         return None
-    key = source.program_key(digest, options)
+    replaced = source.replacement_digests(model.replacements(), model.block())
+    key = source.program_key(source.combined_digest(digest, replaced), options)
     path = cache.programs.find(key)
     return None if path is None else ProgramFolder(path, key)
 
 
 def _digest(model: Model, cache: Cache) -> str | None:
+    if model.path is not None and model.initializers:
+        return source.file_digest(model.path)
     if model.path is not None:
         return source.known_digest(model.path, cache)
     return source.bytes_digest(model.data or b"")

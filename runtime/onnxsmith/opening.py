@@ -22,7 +22,8 @@ def open_executor(
     `distinct_symbols` are those that may have another size in each input. A damaged program is compiled anew
     once. Raises as `compile_client.find_program` does.
     """
-    model = Model(source, None) if isinstance(source, str) else Model(None, source)
+    path, data = (source, None) if isinstance(source, str) else (None, source)
+    model = Model(path, data, options._initializers)
     chosen = settings(options)
     wanted = compile_options(options)
     if distinct_symbols:

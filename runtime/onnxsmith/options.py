@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Generic, TypeVar, overload
 
+import numpy as np
+
 from onnxsmith.errors import InvalidArgument, NotImplemented, error
 
 DEFAULT_CACHE_BYTES = 4_000_000_000
@@ -150,7 +152,7 @@ class SessionOptions(_Entries):
         super().__init__()
         self._dimensions: dict[str, int] = {}
         self._denotations: dict[str, int] = {}
-        self._initializers: dict[str, Any] = {}
+        self._initializers: dict[str, np.ndarray[Any, np.dtype[Any]]] = {}
 
     def add_session_config_entry(self, key: str, value: str) -> None:
         """Set one entry, such as ("onnxsmith.cache", "off"); the module's table lists onnxsmith's keys."""
@@ -169,15 +171,18 @@ class SessionOptions(_Entries):
         self._denotations[_only(str, denotation)] = _dimension(denotation, value)
 
     def add_initializer(self, name: str, value: Any) -> None:
-        """Replace the initializer `name` by `value`, a numpy array or an OrtValue of its type and shape."""
-        self._initializers[_only(str, name)] = value
+        """Replace the initializer `name` by `value`, a numpy array or an OrtValue of its type and shape.
+
+        The array is read when a session is made. RuntimeError for a name that was added before.
+        """
+        if _only(str, name) in self._initializers:
+            raise RuntimeError(f"An OrtValue for this name has already been added: {name}")
+        self._initializers[name] = np.asarray(value)
 
     def add_external_initializers(self, names: list[str], values: list[Any]) -> None:
         """Replace several initializers, as add_initializer does for one."""
         if len(names) != len(values):
-            raise error(
-                InvalidArgument, f"{len(names)} initializer names and {len(values)} values were given"
-            )
+            raise error(InvalidArgument, f"{len(names)} initializer names and {len(values)} values were given")
         for name, value in zip(names, values, strict=True):
             self.add_initializer(name, value)
 

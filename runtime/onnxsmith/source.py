@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+import math
 import os
 import platform
 import sys
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from onnxsmith.cache import Cache
+from onnxsmith.values import numpy_dtype_from_code
 
 # Two writes this close together can leave equal modification times (Linux's clock ticks every 4 to 10 ms).
 _CLOCK_TICK_NS = 50_000_000
@@ -107,6 +109,24 @@ def remember(model: FileStamp, own: str, external: Sequence[FileStamp], cache: C
 def combined_digest(own: str, external: Sequence[str]) -> str:
     """One digest of a model and its external files, in the order in which the model names them."""
     return bytes_digest("".join([own, *external]).encode()) if external else own
+
+
+def replacement_digests(replacements: Sequence[Mapping[str, Any]], block: bytes) -> list[str]:
+    """A digest for each replaced initializer of a request, whose `block` begins with their data."""
+    digests = []
+    start = 0
+    for entry in replacements:
+        end = start + replacement_bytes(entry)
+        head = json.dumps([entry["name"], entry["type"], list(entry["shape"])])
+        digests.append(bytes_digest(head.encode() + block[start:end]))
+        start = end
+    return digests
+
+
+def replacement_bytes(entry: Mapping[str, Any]) -> int:
+    """How many bytes of a request's block belong to this replaced initializer."""
+    count: int = math.prod(entry["shape"])
+    return count * numpy_dtype_from_code(entry["type"]).itemsize
 
 
 def program_key(model_digest: str, options: Mapping[str, Any]) -> str:

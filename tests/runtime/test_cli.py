@@ -145,6 +145,19 @@ class TestInspect:
         assert printed("inspect", path)["outputs"][0]["shape"] == [None, 3]
         assert "dimension 0 of input 'x'" in call("inspect", path).stdout
 
+    def test_dumps_of_the_compiler(self, path):
+        listed = call("inspect", path, "--dump", "list").stdout.split()
+        assert "kernels" in listed
+        for what in listed:
+            done = call("inspect", path, "--dump", what)
+            assert (done.returncode, done.stderr) == (0, "")
+        assert "def kernel(" in call("inspect", path, "--dump", "kernels").stdout
+        assert "N" in call("inspect", path, "--dump", "import").stdout
+        assert "N" not in call("inspect", path, "--dump", "import", "--dim", "N=4").stdout
+        done = call("inspect", path, "--dump", "nonsense")
+        assert done.returncode == 1
+        assert "kernels" in done.stderr
+
 
 class TestVerify:
     @pytest.mark.parametrize("reference", ["onnxruntime", "onnx"])
@@ -187,9 +200,7 @@ class TestVerify:
 
 class TestBench:
     def test_beside_onnxruntime_with_cold_start(self, path):
-        rows = printed(
-            "bench", path, "--seconds", 0.05, "--engine", "onnxsmith", "--engine", "onnxruntime", "--cold"
-        )
+        rows = printed("bench", path, "--seconds", 0.05, "--engine", "onnxsmith", "--engine", "onnxruntime", "--cold")
         assert [row["runtime"] for row in rows] == ["onnxsmith", "onnxruntime"]
         for row in rows:
             assert 0 < row["min"] <= row["p50"] <= row["p90"] <= row["p99"]
@@ -215,9 +226,7 @@ class TestCache:
         printed("compile", path, **cache)
         info = {row["store"]: row for row in printed("cache", "info", **cache)}
         assert info["programs"]["entries"] == 1
-        assert info["all"]["bytes"] == sum(
-            info[store]["bytes"] for store in ("kernels", "programs", "sources")
-        )
+        assert info["all"]["bytes"] == sum(info[store]["bytes"] for store in ("kernels", "programs", "sources"))
         assert printed("cache", "prune", **cache)[0]["entries"] == 0
         assert printed("cache", "prune", "--bytes", info["all"]["bytes"] - 1, **cache)[0]["entries"] >= 1
         printed("cache", "clear", **cache)

@@ -123,9 +123,7 @@ class TestCompileProcess:
         ]
         found = []
         threads = [
-            threading.Thread(
-                target=lambda data=data: found.append(find_program(Model(None, data), {}, fresh).key)
-            )
+            threading.Thread(target=lambda data=data: found.append(find_program(Model(None, data), {}, fresh).key))
             for data in models
         ]
         for thread in threads:
@@ -225,9 +223,7 @@ class TestCache:
         path = tmp_path / "model.onnx"
         path.write_bytes(relu_model)
         assert onnxsmith.InferenceSession(path).run(None, {"x": [-1.0]})[0] == [0]
-        data = model(
-            [helper.make_node("Neg", ["x"], ["y"], name="relu")], [tensor("x", ["N"])], [tensor("y", ["N"])]
-        )
+        data = model([helper.make_node("Neg", ["x"], ["y"], name="relu")], [tensor("x", ["N"])], [tensor("y", ["N"])])
         path.write_bytes(data)
         assert onnxsmith.InferenceSession(path).run(None, {"x": [-1.0]})[0] == [1]
 
@@ -243,9 +239,7 @@ class TestExternalData:
         weight.external_data.add(key="location", value="w.bin")
         path = tmp_path / "model.onnx"
         path.write_bytes(
-            model(
-                [helper.make_node("Add", ["x", "w"], ["y"])], [tensor("x", [3])], [tensor("y", [3])], [weight]
-            )
+            model([helper.make_node("Add", ["x", "w"], ["y"])], [tensor("x", [3])], [tensor("y", [3])], [weight])
         )
         for file in tmp_path.iterdir():
             os.utime(file, (1000, 1000))
@@ -263,3 +257,64 @@ class TestExternalData:
         (path.parent / "w.bin").unlink()
         with pytest.raises(Exception, match=r"w\.bin"):
             self.run(path)
+
+
+class TestReplacedInitializers:
+    @pytest.fixture
+    def data(self) -> bytes:
+        """y = x + w."""
+        weight = helper.make_tensor("w", 1, [3], [1, 2, 3])
+        return model([helper.make_node("Add", ["x", "w"], ["y"])], [tensor("x", [3])], [tensor("y", [3])], [weight])
+
+    def run(self, source, **initializers) -> list[float]:
+        options = onnxsmith.SessionOptions()
+        for name, value in initializers.items():
+            options.add_initializer(name, value)
+        session = onnxsmith.InferenceSession(source, options)
+        return session.run(None, {"x": [0.0, 0.0, 0.0]})[0].tolist()
+
+    @pytest.mark.parametrize("as_file", [False, True])
+    def test_each_value_makes_its_own_program(self, data, as_file, tmp_path):
+        source = tmp_path / "model.onnx" if as_file else data
+        if as_file:
+            source.write_bytes(data)
+        values = [np.array([4, 5, 6], np.float32), np.array([7, 8, 9], np.float32)]
+        for value in [*values, *values]:
+            assert self.run(source, w=value) == value.tolist()
+            assert self.run(source, w=onnxsmith.OrtValue.ortvalue_from_numpy(value)) == value.tolist()
+        assert self.run(source) == [1, 2, 3]
+
+    def test_second_time_nothing_is_compiled(self, data, monkeypatch):
+        value = np.array([2, 4, 8], np.float32)
+        self.run(data, w=value)
+        monkeypatch.setattr(compile_process, "call", lambda *call: pytest.fail("was compiled"))
+        assert self.run(data, w=value) == [2, 4, 8]
+
+    def test_external_file_is_not_needed(self, tmp_path):
+        weight = helper.make_tensor("w", 1, [3], [0, 0, 0])
+        weight.ClearField("float_data")
+        weight.data_location = 1
+        weight.external_data.add(key="location", value="gone.bin")
+        path = tmp_path / "model.onnx"
+        path.write_bytes(
+            model([helper.make_node("Add", ["x", "w"], ["y"])], [tensor("x", [3])], [tensor("y", [3])], [weight])
+        )
+        assert self.run(path, w=np.array([1, 0, 1], np.float32)) == [1, 0, 1]
+        with pytest.raises(Exception, match=r"gone\.bin"):
+            self.run(path)
+
+    @pytest.mark.parametrize(
+        "name, value, sentence",
+        [
+            ("q", np.zeros(3, np.float32), "no initializer 'q'"),
+            ("w", np.zeros(2, np.float32), r"'w' is FLOAT\[3\]; its replacement is FLOAT\[2\]"),
+            ("w", np.zeros(3), r"'w' is FLOAT\[3\]; its replacement is DOUBLE\[3\]"),
+        ],
+    )
+    def test_what_does_not_fit_is_refused(self, data, name, value, sentence):
+        with pytest.raises(InvalidArgument, match=sentence):
+            self.run(data, **{name: value})
+        options = onnxsmith.SessionOptions()
+        options.add_external_initializers(["w"], [np.zeros(3, np.float32)])
+        with pytest.raises(RuntimeError, match="already been added: w"):
+            options.add_initializer("w", np.zeros(3, np.float32))

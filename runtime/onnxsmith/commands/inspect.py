@@ -33,14 +33,14 @@ def inspect(
 ) -> None:
     """Show inputs, outputs, symbols, steps and memory of the compiled MODEL.
 
-    Sizes that depend on a symbol are shown where --dim gives every symbol of their segment a size.
+    Sizes that depend on a symbol are shown where --dim gives it a size; a --dump fixes the symbol to it.
     """
     options = common.session_options(level, compiler=option)
     if dump_what is not None:
-        text = dump(
-            Model(os.path.abspath(model), None), compile_options(options), dump_what, settings(options)
-        )
-        typer.echo(text)
+        for name, size in common.dimensions(dim).items():
+            options.add_free_dimension_override_by_name(name, size)
+        text = dump(Model(os.path.abspath(model), None), compile_options(options), dump_what, settings(options))
+        typer.echo(text.rstrip("\n"))
         return
     program = common.open_session(model, options).program
     described = describe(program, common.dimensions(dim))
