@@ -135,7 +135,7 @@ def panel_sweep(shape: TileShape, epilogue: Epilogue, sweep: Sweep, *, whole_pan
         f"        rows = min({height}, row_count - row)",
         f"        ahead = next_panel + block * {sweep.taps} * depth * panel_share",
         "        share = panel_share",
-        "        if panel_index == first_panel:",
+        f"        if panel_index == first_panel and m_size > {height}:",
         f"            ahead = {sweep.follow}",
         "            share = row_share",
         f"        {shape.name}({sweep.table}, rows, {sweep.taps}, depth, panel, sums, ahead, share)",

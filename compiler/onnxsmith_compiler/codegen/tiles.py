@@ -167,11 +167,7 @@ def _tile_function(module: ir.Module, shape: TileShape, target: Target) -> ir.Fu
     function = ir.Function(module, kind, name)
     function.attributes.add("noinline")
     builder = ir.IRBuilder(function.append_basic_block("entry"))
-    _, count, taps, depth, _, out, _, _ = function.args
-    with builder.if_then(builder.icmp_signed("<=", builder.mul(taps, depth), _I64(0)), likely=False):
-        zero = ir.Constant(ir.ArrayType(FLOATS[shape.dtype], shape.rows * shape.columns), None)
-        builder.store(zero, builder.bitcast(out, zero.type.as_pointer()), align=_ALIGNMENT)
-        builder.ret_void()
+    count = function.args[1]
     largest = function.append_basic_block(f"rows.{shape.rows}")
     choice = builder.switch(count, largest)
     below = 0
@@ -220,7 +216,7 @@ class _TileEmitter:
         done = self.function.append_basic_block("done")
         zero = ir.Constant(self.vector, [0.0] * self.shape.lanes)
         ahead = builder.inttoptr(ahead, _I8.as_pointer())
-        builder.branch(each_tap)
+        builder.cbranch(builder.icmp_signed(">", builder.mul(taps, depth), _I64(0)), each_tap, done)
 
         builder.position_at_end(each_tap)
         tap = self._phi(_I64, _I64(0), entry)
@@ -256,7 +252,9 @@ class _TileEmitter:
         builder.cbranch(builder.icmp_signed("<", next_tap, taps), each_tap, done)
 
         builder.position_at_end(done)
-        for i, row in enumerate(new):
+        totals = [[self._phi(self.vector, zero, entry) for _ in row] for row in new]
+        self._carry(totals, new, tap_done)
+        for i, row in enumerate(totals):
             for j, value in enumerate(row):
                 place = builder.gep(out, [_I64(i * self.shape.columns + j * self.shape.lanes)])
                 builder.store(value, builder.bitcast(place, self.vector.as_pointer()), align=_ALIGNMENT)
