@@ -18,6 +18,7 @@ from onnxsmith.options import (
 )
 from onnxsmith.ort_value import OrtValue
 from onnxsmith.providers import get_all_providers, get_available_providers, get_device
+from onnxsmith.seeds import set_seed
 from onnxsmith.session import InferenceSession
 from onnxsmith.values import ModelMetadata, NodeArg
 from onnxsmith.version import __version__
@@ -42,4 +43,5 @@ __all__ = [
     "print_debug_info",
     "set_default_logger_severity",
     "set_default_logger_verbosity",
+    "set_seed",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -144,9 +145,12 @@ def _request(kind: str, model: Model, options: Mapping[str, Any]) -> dict[str, A
 def _ask(
     request: dict[str, Any], model: Model, settings: Settings, on_progress: Progress | None
 ) -> tuple[dict[str, Any], bytes]:
-    from onnxsmith import compile_process  # only where there is something to compile
+    from onnxsmith import compile_process, logs  # only where there is something to compile
 
-    return compile_process.call(request, model.block(), model.name, settings.compile_seconds, on_progress)
+    start = time.perf_counter()
+    answer = compile_process.call(request, model.block(), model.name, settings.compile_seconds, on_progress)
+    logs.logger().info("Compiled the model %s in %.2f s", model.name, time.perf_counter() - start)
+    return answer
 
 
 def _in_cache(model: Model, options: Mapping[str, Any], cache: Cache | None) -> ProgramFolder | None:

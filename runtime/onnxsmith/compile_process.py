@@ -13,7 +13,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -172,8 +171,6 @@ def _converse(process: _Process, call: _Call) -> tuple[protocol.Message, bytes]:
                 return message, block
             case "error":
                 raise _Refused(named_error(message["code"], message["message"]))
-            case "warning":
-                warnings.warn(message["message"], RuntimeWarning, stacklevel=5)
             case "progress" if call.on_progress is not None:
                 call.on_progress(message["stage"], message["done"], message["total"])
 
@@ -218,9 +215,7 @@ def _died(process: _Process, call: _Call, limit: _Limit) -> Exception:
 def _interpreter() -> str:
     if sys.executable:
         return sys.executable
-    raise error(
-        EngineError, "No Python interpreter is known (sys.executable is empty) to compile models with."
-    )
+    raise error(EngineError, "No Python interpreter is known (sys.executable is empty) to compile models with.")
 
 
 def _environment() -> dict[str, str]:

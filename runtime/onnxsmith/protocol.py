@@ -7,7 +7,6 @@ then the bytes. Nothing is pickled. The two ends exchange:
 |---------|-------------------|-----------------------------------------------------------|
 | session | "compile", "dump" | see `onnxsmith_compiler.worker`; a model in memory is the block |
 | worker  | "progress"        | "stage", "done", "total" (0 where unknown)                |
-| worker  | "warning"         | "message"                                                 |
 | worker  | "done"            | the verb's answer                                         |
 | worker  | "error"           | "code" (a class name of onnxsmith.errors), "message"      |
 """

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 
 import numpy as np
 import pytest
@@ -132,6 +133,32 @@ class TestCompileProcess:
             thread.join()
         assert len(found) == 4
         assert len(set(found)) == 3
+
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+    def test_a_forked_child_starts_its_own(self, relu_model, fresh):
+        find_program(Model(None, relu_model), {}, fresh)
+        first = compile_process_id()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            child = os.fork()
+        if child == 0:
+            status = 1
+            try:
+                find_program(Model(None, relu_model), {"optimization_level": 0}, fresh)
+                status = int(compile_process_id() == first)
+                compile_process._SERVICE.close()
+            finally:
+                os._exit(status)
+        assert os.waitpid(child, 0)[1] == 0
+        find_program(Model(None, relu_model), {"optimization_level": 1}, fresh)
+        assert compile_process_id() == first
+
+    def test_compiling_is_logged(self, relu_model, fresh, caplog):
+        with caplog.at_level("INFO", "onnxsmith"):
+            find_program(Model(None, relu_model), {}, fresh)
+            find_program(Model(None, relu_model), {}, fresh)
+        assert len(caplog.records) == 1
+        assert "Compiled the model given as bytes in" in caplog.text
 
     @pytest.mark.parametrize(
         "options, sentence",
