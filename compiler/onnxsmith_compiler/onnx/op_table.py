@@ -9,6 +9,7 @@ from onnxsmith_compiler.onnx.importers import (
     elementwise,
     indexing,
     linear,
+    ml,
     normalization,
     recurrent,
     reduction,
@@ -152,9 +153,20 @@ RECURRENT: Mapping[str, Versions] = {
     "RNN": _since(recurrent.rnn),
 }
 
+CLASSICAL: Mapping[str, Versions] = {
+    "ArrayFeatureExtractor": _since(ml.array_feature_extractor),
+    "Binarizer": _since(ml.binarizer),
+    "FeatureVectorizer": _since(ml.feature_vectorizer),
+    "Imputer": _since(ml.imputer),
+    "LinearClassifier": _since(ml.linear_classifier),
+    "LinearRegressor": _since(ml.linear_regressor),
+    "Normalizer": _since(ml.normalizer),
+    "Scaler": _since(ml.scaler),
+}
+
 OPERATORS: Mapping[str, Mapping[str, Versions]] = {
     "": {**ELEMENTWISE, **ACTIVATION, **REDUCTION, **SHAPE, **LINEAR, **RECURRENT, **WINDOWS, **NORMALIZATION, **INDEXING},
-    "ai.onnx.ml": {},
+    "ai.onnx.ml": CLASSICAL,
     "com.microsoft": {},
 }
 
