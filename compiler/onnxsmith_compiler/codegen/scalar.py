@@ -171,7 +171,10 @@ def _emit_ipow(builder: ir.IRBuilder, operand: Type, base: ir.Value, exponent: i
 def _emit_shift(left: bool) -> Emit:
     def emit(builder: ir.IRBuilder, operand: Type, a: ir.Value, count: ir.Value) -> ir.Value:
         inside = builder.icmp_unsigned("<", count, ir.Constant(count.type, operand.bitwidth))
-        shift = builder.shl if left else builder.ashr if _kind(operand) == "i" else builder.lshr
+        if not left and _kind(operand) == "i":
+            last = ir.Constant(count.type, operand.bitwidth - 1)
+            return builder.ashr(a, builder.select(inside, count, last))
+        shift = builder.shl if left else builder.lshr
         return builder.select(inside, shift(a, count), _zero(a))
 
     return emit
@@ -247,9 +250,7 @@ def _define_ldexp(_context: Any, x: Type, exponent: Type) -> Any:
         if context.kernel_target.has("avx512f"):  # one instruction; a library call elsewhere
             types_of_call = [values[0].type, values[1].type]
             function_type = ir.FunctionType(values[0].type, types_of_call)
-            return builder.call(
-                builder.module.declare_intrinsic("llvm.ldexp", types_of_call, function_type), values
-            )
+            return builder.call(builder.module.declare_intrinsic("llvm.ldexp", types_of_call, function_type), values)
         return _scale_in_two_steps(builder, *values)
 
     return x(x, exponent), codegen

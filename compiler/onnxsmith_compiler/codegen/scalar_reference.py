@@ -228,9 +228,10 @@ def shift_left(a: Scalar, count: Scalar) -> Scalar:
 
 
 def shift_right(a: Scalar, count: Scalar) -> Scalar:
-    """a >> count, of signed types with the sign; 0 where the count is negative or not below the width."""
+    """a >> count, of signed types with the sign; its limit where the count is negative or not below the width."""
     inside, safe = _shift_count(a, count)
-    return _convert(np.where(inside, np.right_shift(a, safe), 0), _dtype(a))
+    limit = np.where(np.less(a, 0), -1, 0).astype(_dtype(a))
+    return _convert(np.where(inside, np.right_shift(a, safe), limit), _dtype(a))
 
 
 def popcount(a: Scalar) -> Scalar:

@@ -54,7 +54,7 @@ def scalar_text(function: str, dtype: DType, operand: DType, arguments: list[str
     joined = ", ".join(arguments)
     if function == "cast":
         # numpy's integer types leave floats out of their range undefined once compiled.
-        truncates = operand.is_float and dtype.is_integer
+        truncates = operand.is_float and dtype.is_integer and dtype.bits >= 8
         return f"trunc_to_{dtype}({joined})" if truncates else f"{dtype}({joined})"
     if function.startswith(("round_to_", "wrap_")):
         return f"{function}({joined})"

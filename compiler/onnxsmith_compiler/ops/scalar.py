@@ -99,8 +99,9 @@ def _shift(name: str) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
     ufunc = getattr(np, name)
 
     def shift(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        bits = a.dtype.itemsize * 8
-        return np.where(b >= bits, 0, ufunc(a, np.where(b >= bits, 0, b)))
+        inside = (b >= 0) & (b < a.dtype.itemsize * 8)
+        beyond = np.where((a < 0) & (name == "right_shift"), -1, 0).astype(a.dtype)
+        return np.where(inside, ufunc(a, np.where(inside, b, 0).astype(a.dtype)), beyond)
 
     return shift
 

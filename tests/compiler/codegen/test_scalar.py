@@ -220,7 +220,8 @@ def exact_integer(name: str, a: int, b: int, dtype: str) -> int:
     elif name == "ipow":
         value = pow(a, b, 1 << bits) if b >= 0 else (a ** (b % 2) if a in (1, -1) else 0)
     else:
-        value = 0 if not 0 <= b < bits else a << b if name == "shift_left" else a >> b
+        inside = 0 <= b < bits
+        value = (a << b if inside else 0) if name == "shift_left" else a >> (b if inside else bits)
     return int(np.array([int(value) % (1 << bits)], f"u{bits // 8}").view(dtype)[0])
 
 
