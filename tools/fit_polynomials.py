@@ -156,6 +156,8 @@ LOG_LOW, LOG_HIGH = -0.2930, 0.4143  # sqrt(1/2) - 1 and sqrt(2) - 1
 F32, F64 = np.float32, np.float64
 FITS: dict[str, Fit] = {
     "exp_f32": _exp(5, F32),
+    # exp(r) = 1 + r g(r)
+    "exp_small_f32": Fit(lambda r: mp.expm1(r) / r, lambda r: abs(r) / mp.exp(r), -HALF_LN2, HALF_LN2, 5, F32),
     # 2^r = 1 + r g(r)
     "exp2_f32": Fit(lambda r: (mp.mpf(2) ** r - 1) / r, lambda r: abs(r) / mp.mpf(2) ** r, -0.5, 0.5, 6, F32),
     "expm1_f32": _expm1(5, F32),
@@ -170,7 +172,7 @@ FITS: dict[str, Fit] = {
     ),
     "log2_f32": _log_quotient(1 / LN2, LOG_LOW, LOG_HIGH, 9, F32),
     "log10_f32": _log_quotient(1 / mp.log(10), LOG_LOW, LOG_HIGH, 9, F32),
-    "tanh_f32": _odd(mp.tanh, 0.63, 5, F32),
+    "tanh_f32": _odd(mp.tanh, 0.555, 4, F32),
     "erf_small_f32": _erf_small(1.0, 7, F32),
     "erf_large_f32": _erf_large(0.92, 4.0, 7, F32),
     "sin_f32": _odd(mp.sin, WIDE_QUARTER_PI, 3, F32),

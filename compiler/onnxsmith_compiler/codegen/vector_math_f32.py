@@ -34,12 +34,14 @@ Float = Any  # a float32; numpy arrays of them also pass through the uncompiled 
 INF = float("inf")
 NAN = float("nan")
 LOG2_E = 1.4426950408889634
+LN2 = 0.6931471805599453
 # ln 2 in two parts: the first has few enough bits that its multiples by exponents are exact.
 LN2_HIGH = 0.693145751953125
 LN2_LOW = 1.428606820309417e-06
 # 1.5 * 2^23: adding it to a small float rounds that to an integer, which the low bits of the sum then hold.
 ROUNDER = 12582912.0
 ROUNDER_BITS = 0x4B400000
+BIASED_ROUNDER = 12583039.0  # the same with the bias of exponents: what the low bits hold is 2^n's exponent
 LOG10_2_HIGH = 0.301025390625
 LOG10_2_LOW = 4.605038981195214e-06
 HALF_PI = 1.5707963705062866
@@ -49,9 +51,8 @@ SMALLEST_NORMAL = 1.1754943508222875e-38
 
 
 @helper("float32", "float32", "int32")
-def exp_scaled_f32(x: Float, exponent: Any) -> Float:
-    """e^x * 2^exponent for an exponent of 0 or -1: no overflow before the result's own."""
-    x = select(x > float32(91.0), float32(91.0), x)
+def exp_bounded_f32(x: Float, exponent: Any) -> Float:
+    """e^x * 2^exponent for x up to 91 and an exponent of 0 or -1."""
     x = select(x < float32(-104.0), float32(-104.0), x)
     rounded = muladd(x, float32(LOG2_E), float32(ROUNDER))
     n = rounded - float32(ROUNDER)
@@ -68,6 +69,29 @@ def exp_scaled_f32(x: Float, exponent: Any) -> Float:
         0.0013823540648445487,
     )
     return ldexp(p, int32(float_to_bits(rounded) - int32(ROUNDER_BITS) + exponent))
+
+
+@helper("float32", "float32", "int32")
+def exp_scaled_f32(x: Float, exponent: Any) -> Float:
+    """e^x * 2^exponent for an exponent of 0 or -1: no overflow before the result's own."""
+    return exp_bounded_f32(select(x > float32(91.0), float32(91.0), x), exponent)
+
+
+@helper("float32", "float32")
+def exp_rough_f32(x: Float) -> Float:
+    """e^x for x between -20 and 0, to 2^-22 of itself: for results that it is a small part of."""
+    rounded = muladd(x, float32(LOG2_E), float32(BIASED_ROUNDER))
+    r = muladd(rounded - float32(BIASED_ROUNDER), float32(-LN2), x)
+    p = polynomial(
+        r,
+        1.0,
+        0.9999997019767761,
+        0.49999141693115234,
+        0.16667644679546356,
+        0.04189884662628174,
+        0.008290166035294533,
+    )
+    return p * bits_to_float(shift_left(float_to_bits(rounded), int32(23)))
 
 
 @helper("float32", "float32")
@@ -230,7 +254,7 @@ def log10_f32(x: Float) -> Float:
 @helper("float32", "float32")
 def sigmoid_f32(x: Float) -> Float:
     """1 / (1 + e^-x), within 2 ulp."""
-    e = exp_f32(-absolute(x))
+    e = exp_bounded_f32(-absolute(x), int32(0))
     q = e / (e + float32(1.0))
     # e / (1 + e) = e - e q, where the error of q counts less.
     return select(x < float32(0.0), muladd(-e, q, e), float32(1.0) - q)
@@ -239,26 +263,26 @@ def sigmoid_f32(x: Float) -> Float:
 @helper("float32", "float32")
 def softplus_f32(x: Float) -> Float:
     """log(1 + e^x), within 2 ulp."""
-    return select(x > float32(0.0), x, float32(0.0)) + log1p_f32(exp_f32(-absolute(x)))
+    return select(x > float32(0.0), x, float32(0.0)) + log1p_f32(exp_bounded_f32(-absolute(x), int32(0)))
 
 
 @helper("float32", "float32")
 def tanh_f32(x: Float) -> Float:
     """The hyperbolic tangent, within 2 ulp."""
-    a = absolute(x)
     z = x * x
     p = polynomial(
         z,
-        -0.33333277702331543,
-        0.13331323862075806,
-        -0.05372953042387962,
-        0.020604867488145828,
-        -0.005665704142302275,
+        -0.3333292007446289,
+        0.13320088386535645,
+        -0.05262983217835426,
+        0.016355831176042557,
     )
-    small = muladd(a * z, p, a)
-    e = exp_f32(a * float32(-2.0))
+    small = muladd(x * z, p, x)
+    # (1 - e^-2a) / (1 + e^-2a); it rounds to 1 from 9.01 on.
+    doubled = absolute(x) * float32(-2.0)
+    e = exp_rough_f32(select(doubled < float32(-18.5), float32(-18.5), doubled))
     large = (float32(1.0) - e) / (float32(1.0) + e)
-    return copysign(select(a < float32(0.625), small, large), x)
+    return copysign(select(doubled > float32(-1.1), small, large), x)
 
 
 @helper("float32", "float32")
@@ -300,7 +324,7 @@ def erf_f32(x: Float) -> Float:
         -0.0008004633127711713,
         7.834699499653652e-05,
     )
-    small = muladd(a, p, a)
+    small = muladd(x, p, x)
     # erf(a) = 1 - exp(-a - a g(a)); it rounds to 1 from 3.92 on.
     bounded = select(a > float32(4.0), float32(4.0), a)
     g = polynomial(
@@ -313,7 +337,7 @@ def erf_f32(x: Float) -> Float:
         -0.00032290874514728785,
         1.1242796063015703e-05,
     )
-    large = float32(1.0) - exp_f32(-muladd(bounded, g, bounded))
+    large = float32(1.0) - exp_rough_f32(-muladd(bounded, g, bounded))
     return copysign(select(a < float32(0.9375), small, large), x)
 
 

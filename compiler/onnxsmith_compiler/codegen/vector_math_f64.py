@@ -232,12 +232,8 @@ def tanh_f64(x: Float) -> Float:
     """The hyperbolic tangent, within 2 ulp."""
     a = absolute(x)
     z = x * x
-    numerator = polynomial(
-        z, -1.61468768441708447952e3, -9.92877231001918586564e1, -9.64399179425052238628e-1
-    )
-    denominator = polynomial(
-        z, 4.84406305325125486048e3, 2.23548839060100448583e3, 1.12811678491632931402e2, 1.0
-    )
+    numerator = polynomial(z, -1.61468768441708447952e3, -9.92877231001918586564e1, -9.64399179425052238628e-1)
+    denominator = polynomial(z, 4.84406305325125486048e3, 2.23548839060100448583e3, 1.12811678491632931402e2, 1.0)
     e = exp_f64(a * float64(-2.0))
     # One division serves both ranges: a + a z P / Q, and (1 - e) / (1 + e).
     is_small = a < float64(0.625)
@@ -425,9 +421,7 @@ def atan_f64(x: Float) -> Float:
     numerator = select(is_large, float64(-1.0), select(is_middle, a - float64(1.0), a))
     denominator = select(is_large, a, select(is_middle, a + float64(1.0), float64(1.0)))
     turn = select(is_large, float64(HALF_PI), select(is_middle, float64(0.5 * HALF_PI), float64(0.0)))
-    turn_low = select(
-        is_large, float64(HALF_PI_LOW), select(is_middle, float64(0.5 * HALF_PI_LOW), float64(0.0))
-    )
+    turn_low = select(is_large, float64(HALF_PI_LOW), select(is_middle, float64(0.5 * HALF_PI_LOW), float64(0.0)))
     t = numerator / denominator
     z = t * t
     p = polynomial(

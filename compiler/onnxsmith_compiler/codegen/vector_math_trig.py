@@ -355,9 +355,7 @@ def sin_f64(x: Float) -> Float:
     """The sine of radians, within 1 ulp; NaN of infinities."""
     a = absolute(x)
     quadrant = quadrant_f64(a)
-    return odd_f64(
-        x, sin_of_quadrant_f64(quadrant_angle_f64(a, int64(0)), quadrant_angle_f64(a, int64(1)), quadrant)
-    )
+    return odd_f64(x, sin_of_quadrant_f64(quadrant_angle_f64(a, int64(0)), quadrant_angle_f64(a, int64(1)), quadrant))
 
 
 @helper("float64", "float64")

@@ -25,9 +25,7 @@ def elementwise_source(expression: str, arguments: tuple[str, ...], result: str)
 class Elementwise:
     """The compiled expression; called on arrays of one length."""
 
-    def __init__(
-        self, expression: str, arguments: tuple[str, ...], result: str, target: Target | None = None
-    ) -> None:
+    def __init__(self, expression: str, arguments: tuple[str, ...], result: str, target: Target | None = None) -> None:
         self.result = np.dtype(result)
         self.loaded = Loaded(elementwise_source(expression, arguments, result), target or host())
 

@@ -226,9 +226,7 @@ def exact_integer(name: str, a: int, b: int, dtype: str) -> int:
 
 
 @pytest.mark.parametrize("dtype", INTEGERS)
-@pytest.mark.parametrize(
-    "name", ["int_div", "int_floordiv", "int_mod", "int_rem", "ipow", "shift_left", "shift_right"]
-)
+@pytest.mark.parametrize("name", ["int_div", "int_floordiv", "int_mod", "int_rem", "ipow", "shift_left", "shift_right"])
 def test_integers_follow_their_rules(name: str, dtype: str) -> None:
     a, b = pairs(dtype, 2)
     expected = [exact_integer(name, int(x), int(y), dtype) for x, y in zip(a, b, strict=True)]
@@ -241,9 +239,7 @@ def rounded(value: Fraction, dtype: str) -> float:
         return float(value)
     near = np.float32(float(value))
     candidates = [near, np.nextafter(near, np.float32(-np.inf)), np.nextafter(near, np.float32(np.inf))]
-    return min(
-        candidates, key=lambda x: (abs(Fraction(float(x)) - value), int(np.float32(x).view(np.uint32)) & 1)
-    )
+    return min(candidates, key=lambda x: (abs(Fraction(float(x)) - value), int(np.float32(x).view(np.uint32)) & 1))
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
@@ -378,16 +374,12 @@ def test_no_library_is_called(target: Target) -> None:
         stores = "\n".join(f"    store(y, {len(calls)} * i + {k}, {text})" for k, text in enumerate(calls))
         pointers = [f"{kind}* {name}_" for kind, name in zip(arguments, "abc", strict=False)]
         source = kernel(f"for i in range(n):\n{loads}\n{stores}", *pointers, f"{result}* y!", "int64 n")
-        called = re.findall(
-            r"^\s+(?:callq?|bl|jmp|b)\s+([A-Za-z_]\w*)", assembly(source, target), re.MULTILINE
-        )
+        called = re.findall(r"^\s+(?:callq?|bl|jmp|b)\s+([A-Za-z_]\w*)", assembly(source, target), re.MULTILINE)
         assert not called, calls
 
 
 @pytest.mark.parametrize("dtype", ["float32", "int32"])
-@pytest.mark.parametrize(
-    "name", ["maximum", "minimum", "abs", "sign", "floor", "rint", "muladd", "shift_left"]
-)
+@pytest.mark.parametrize("name", ["maximum", "minimum", "abs", "sign", "floor", "rint", "muladd", "shift_left"])
 def test_vectorises(name: str, dtype: str) -> None:
     call = next((c for c in SAME_TYPE if c[0] == name and c[2] == dtype), None)
     if call is None:

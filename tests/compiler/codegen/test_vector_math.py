@@ -88,7 +88,7 @@ def assert_within_bound(name: str, target: Target, exact: Array, *arguments: Arr
 
 
 def assert_float32_patterns(name: str, target: Target, patterns: Array) -> None:
-    x = patterns.astype(np.uint32).view(np.float32)
+    x = np.concatenate([patterns.astype(np.uint32).view(np.float32), special_values(np.float32)])
     with np.errstate(all="ignore"):
         exact = EXACT[name](x.astype(np.float64))
     assert_within_bound(f"{name}_f32", target, exact, x)
