@@ -8,7 +8,6 @@ from dataclasses import replace
 from onnxsmith_compiler.codegen.kernel_text import PrintedKernel, PrintedStep
 from onnxsmith_compiler.codegen.recurrent_source import RecurrentForm, recurrent_source
 from onnxsmith_compiler.codegen.recurrent_start import start_source
-from onnxsmith_compiler.codegen.source import KernelSource
 from onnxsmith_compiler.codegen.target import Target
 from onnxsmith_compiler.codegen.tiles import tile_shape
 from onnxsmith_compiler.ir import dim as dims

@@ -47,8 +47,8 @@ class _Writer:
         start = number * self.tile.rows * self.tile.columns
         return f"load(products, {start} + j)" if start else "load(products, j)"
 
-    def _activate(self, function: int, argument: str) -> str:
-        if self.cell.clip is not None:
+    def _activate(self, function: int, argument: str, *, clip: bool = True) -> str:
+        if clip and self.cell.clip is not None:
             low, high = (literal(sign * self.cell.clip, self.dtype) for sign in (-1, 1))
             argument = f"minimum(maximum({argument}, {low}), {high})"
         return activation_text(self.activations[function], argument, self.dtype)
@@ -91,7 +91,7 @@ class _Writer:
                     "new_c = forget_gate * old_c + input_gate * candidate",
                     f"output_sum = {self._gate(1)}{self._peephole(1, 'new_c')}",
                     f"output_gate = {self._activate(0, 'output_sum')}",
-                    f"shown = {self._activate(2, 'new_c')}",
+                    f"shown = {self._activate(2, 'new_c', clip=False)}",
                     "store(fresh, j, output_gate * shown)",
                     f"store(fresh, {self.tile.columns} + j, new_c)",
                 ]

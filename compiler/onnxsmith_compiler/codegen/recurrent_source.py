@@ -75,7 +75,7 @@ def recurrent_source(form: RecurrentForm) -> KernelSource:
     tile = form.tile
     most_gates = max(form.cell.phase_gates)
     body = [
-        f"table = stack(int64, {ceil_to(tile.rows + 1, 8)})",
+        f"table = stack(int64, {ceil_to(tile.rows, 8)})",
         f"sums = stack({tile.dtype}, {most_gates * tile.rows * tile.columns})",
         f"fresh = stack({tile.dtype}, {2 * tile.columns})",
         f"blocks = (hidden + {tile.columns - 1}) // {tile.columns}",
@@ -103,7 +103,7 @@ def _worker(form: RecurrentForm) -> list[str]:
             "if phase % 2 == 0:",
             *indent([*_table_of_states(form), *_claims(form, 0)]),
             "else:",
-            *indent([*_table_of_reset_states(), *_claims(form, 1)]),
+            *indent([*_table_of_reset_states(form), *_claims(form, 1)]),
         ]
     if not form.shared:
         return [f"for phase in range(steps * {form.phases}):", *indent(phases)]
@@ -132,9 +132,9 @@ def _claims(form: RecurrentForm, phase: int) -> list[str]:
 
 
 def _table_of_states(form: RecurrentForm) -> list[str]:
-    """Lines that write the addresses of the states before `step` to the table."""
+    """Lines that write the addresses of the states before `step` to the table, which is filled up with the last."""
     return [
-        "for i in range(row_count + 1):",
+        f"for i in range({form.tile.rows}):",
         "    row = first_row + min(i, row_count - 1)",
         *indent(_position(form, "step - 1")),
         "    state = offset(first_h, direction * first_h_direction + row * first_h_row)",
@@ -144,9 +144,9 @@ def _table_of_states(form: RecurrentForm) -> list[str]:
     ]
 
 
-def _table_of_reset_states() -> list[str]:
+def _table_of_reset_states(form: RecurrentForm) -> list[str]:
     return [
-        "for i in range(row_count + 1):",
+        f"for i in range({form.tile.rows}):",
         "    row = first_row + min(i, row_count - 1)",
         "    store(table, i, address(offset(kept, ((direction * batch + row) * 2 + 1) * hidden)))",
     ]

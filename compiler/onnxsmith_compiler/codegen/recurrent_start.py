@@ -7,7 +7,9 @@ from onnxsmith_compiler.codegen.source import KernelSource, Parameter
 
 
 def start_source(dtype: str, *, has_lengths: bool, states: int) -> KernelSource:
-    """last = first for every state. Fault 3: a length that is negative or above the number of steps.
+    """last = first for every state, zero for a sequence of length 0.
+
+    Fault 3: a length that is negative or above the number of steps.
 
     Parameters: lengths (if there are any), then for each of `states` states first and last; counters; steps, batch,
     hidden, directions, counter_count; for each state the strides of first (direction, sequence); those of last.
@@ -26,11 +28,9 @@ def start_source(dtype: str, *, has_lengths: bool, states: int) -> KernelSource:
         "for direction in range(directions):",
         "    for row in range(batch):",
         "        place = direction * last_direction + row * last_row",
-        *(line for name in names for line in indent(_copy(name), 2)),
+        *(line for name in names for line in indent(_copy(name, dtype, has_lengths), 2)),
     ]
-    return kernel_source(
-        "recurrent_start", (*pointers, *sizes(*counts, *strides, "last_direction", "last_row")), body
-    )
+    return kernel_source("recurrent_start", (*pointers, *sizes(*counts, *strides, "last_direction", "last_row")), body)
 
 
 def _check_lengths() -> list[str]:
@@ -44,9 +44,12 @@ def _check_lengths() -> list[str]:
     ]
 
 
-def _copy(name: str) -> list[str]:
+def _copy(name: str, dtype: str, has_lengths: bool) -> list[str]:
+    element = f"load(first_{name}, origin + j)"
+    if has_lengths:
+        element = f"select(load(lengths, row) == 0, {dtype}(0.0), {element})"
     return [
         f"origin = direction * first_{name}_direction + row * first_{name}_row",
         "for j in range(hidden):",
-        f"    store(last_{name}, place + j, load(first_{name}, origin + j))",
+        f"    store(last_{name}, place + j, {element})",
     ]

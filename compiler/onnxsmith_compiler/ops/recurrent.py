@@ -9,8 +9,8 @@ from typing import Literal
 from onnxsmith_compiler.ir import dim as dims
 from onnxsmith_compiler.ir import dtype as dtypes
 from onnxsmith_compiler.ir.dim import Dim
-from onnxsmith_compiler.ir.graph import GraphBuilder, Node, TensorType, Value
-from onnxsmith_compiler.ops.base import Op, Shape, ShapeError, Types, required
+from onnxsmith_compiler.ir.graph import GraphBuilder, Node, Relation, TensorType, Value
+from onnxsmith_compiler.ops.base import Op, Shape, ShapeError, SizePair, Types, required
 from onnxsmith_compiler.ops.lowering import Contract
 from onnxsmith_compiler.ops.view import Pad, Reshape, Slice, Transpose
 
@@ -31,8 +31,8 @@ class Cell:
     """What a layer computes in one step.
 
     `activations` are those of each direction: (f, g, h) of an LSTM, (f, g) of a GRU, (f,) of an RNN. `clip` bounds
-    their arguments. `couples` (LSTM): the forget gate is 1 minus the input gate. `resets_late` (GRU): the
-    reset gate multiplies the recurrent product of the candidate, not the state before that product.
+    the gates before their activations. `couples` (LSTM): the forget gate is 1 minus the input gate. `resets_late`
+    (GRU): the reset gate multiplies the recurrent product of the candidate, not the state before that product.
     """
 
     kind: Kind
@@ -65,8 +65,9 @@ class Recurrence(Op):
     (int32), first state [directions, batch, hidden], first cell state (LSTM).
 
     Outputs: all states [steps, directions, batch, hidden], zero from a sequence's length on, the last states
-    [directions, batch, hidden], the last cell states (LSTM). With `batch_first` gates are [batch, steps, ...], all
-    states [batch, steps, directions, hidden], first and last states [batch, directions, hidden].
+    [directions, batch, hidden], the last cell states (LSTM); the last of a sequence of length 0 are zero.
+    With `batch_first` gates are [batch, steps, ...], all states [batch, steps, directions, hidden], first and
+    last states [batch, directions, hidden].
     """
 
     cell: Cell
@@ -89,15 +90,15 @@ class Recurrence(Op):
 
     def infer(self, inputs: Types) -> tuple[TensorType, ...]:
         gates, weights = required(inputs, 0), required(inputs, 1)
-        expected = (self.directions, self.cell.gates * self.hidden, self.hidden)
-        if weights.rank != 3 or any(_differ(a, b) for a, b in zip(weights.shape, expected, strict=True)):
-            raise ShapeError(f"R is {weights}: expected the shape {list(map(str, expected))}")
+        if weights.rank != 3:
+            raise ShapeError(f"R is {weights}: expected rank 3")
         return self._outputs(gates)
 
-    def assumes(self, inputs: Types) -> Iterable[tuple[Dim, Dim, bool]]:
+    def assumes(self, inputs: Types) -> Iterable[SizePair]:
         weights = required(inputs, 1).shape
-        yield weights[1], self.cell.gates * self.hidden, False
-        yield weights[2], self.hidden, False
+        yield weights[0], self.directions, Relation.EQUAL
+        yield weights[1], self.cell.gates * self.hidden, Relation.EQUAL
+        yield weights[2], self.hidden, Relation.EQUAL
 
     def _outputs(self, gates: TensorType) -> tuple[TensorType, ...]:
         steps, batch = self.steps_and_batch(gates)
@@ -142,24 +143,23 @@ class PackedRecurrence(Recurrence):
         workspace = TensorType(gates.dtype, (self.directions, batch, kept))
         return (*self._outputs(gates), TensorType(dtypes.INT64, (counters,)), workspace)
 
-    def assumes(self, inputs: Types) -> Iterable[tuple[Dim, Dim, bool]]:
+    def assumes(self, inputs: Types) -> Iterable[SizePair]:
         return ()
 
     def lower(self, node: Node) -> Contract:
         return Contract(self, takes_epilogue=False)
 
 
-def pack_recurrent(builder: GraphBuilder, weights: Value, cell: Cell, columns: int) -> list[Value]:
+def pack_recurrent(builder: GraphBuilder, weights: Value, op: Recurrence, columns: int) -> list[Value]:
     """[directions, gates * hidden, hidden] as panels of `columns` units, one tensor for each phase."""
-    directions, rows, depth = weights.shape
-    hidden = dims.floordiv(rows, cell.gates)
+    cell, directions, hidden = op.cell, op.directions, op.hidden
     blocks = dims.ceildiv(hidden, columns)
-    split = builder.emit(Reshape((directions, cell.gates, hidden, depth)), weights)
+    split = builder.emit(Reshape((directions, cell.gates, hidden, hidden)), weights)
     missing = blocks * columns - hidden
     if missing != 0:
         fill = builder.constant(weights.dtype.storage.type(0), weights.dtype)
         split = builder.emit(Pad((0, 0, 0, 0), (0, 0, missing, 0)), split, fill)
-    panels = builder.emit(Reshape((directions, cell.gates, blocks, columns, depth)), split)
+    panels = builder.emit(Reshape((directions, cell.gates, blocks, columns, hidden)), split)
     turned = builder.emit(Transpose((0, 2, 1, 4, 3)), panels)
     result = []
     first = 0
@@ -174,7 +174,3 @@ def _take_gates(builder: GraphBuilder, panels: Value, first: int, count: int) ->
         return panels
     shape = (*panels.shape[:2], count, *panels.shape[3:])
     return builder.emit(Slice((0, 0, first, 0, 0), (1,) * 5, shape), panels)
-
-
-def _differ(a: Dim, b: Dim) -> bool:
-    return isinstance(a, int) and isinstance(b, int) and a != b

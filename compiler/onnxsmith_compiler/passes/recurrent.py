@@ -29,7 +29,7 @@ def _pack(rewriter: Rewriter, node: Node, op: Recurrence, choose: ChooseTiling) 
     gates, weights, *rest = (None if value is None else rewriter.new(value) for value in node.inputs)
     assert gates is not None and weights is not None
     tiling = choose(gates.dtype, op.cell, op.hidden)
-    panels = [*pack_recurrent(rewriter.builder, weights, op.cell, tiling.columns), None][:2]
+    panels = [*pack_recurrent(rewriter.builder, weights, op, tiling.columns), None][:2]
     packed = PackedRecurrence(op.cell, op.hidden, op.directions, op.backward_from, op.batch_first, tiling)
     outputs = rewriter.builder.emit_all(packed, gates, *panels, *rest, names=[v.name for v in node.outputs])
     rewriter.replaced.update(zip(node.outputs, outputs, strict=False))

@@ -31,9 +31,7 @@ _ACTIVATIONS: dict[str, tuple[float | None, float | None]] = {
 
 def lstm(node: NodeImport) -> list[Value | None]:
     """The gates' rows are in the order input, output, forget, cell."""
-    cell = Cell(
-        "lstm", _activations(node, ["Sigmoid", "Tanh", "Tanh"]), _clip(node), couples=node.flag("input_forget")
-    )
+    cell = Cell("lstm", _activations(node, ["Sigmoid", "Tanh", "Tanh"]), _clip(node), couples=node.flag("input_forget"))
     return _layer(node, cell)
 
 
@@ -66,7 +64,7 @@ def _layer(node: NodeImport, cell: Cell) -> list[Value | None]:
     first = [_first_state(node, number, op, x, compute) for number in ((5, 6) if cell.has_cell_state else (5,))]
     outputs = node.emit_all(
         op,
-        _gates(node, x, weights, bias),
+        _gates(node, op, x, weights, bias),
         recurrent,
         candidate_bias,
         None if peepholes is None else node.cast(peepholes, compute),
@@ -76,10 +74,9 @@ def _layer(node: NodeImport, cell: Cell) -> list[Value | None]:
     return [node.cast(value, given) for value in outputs]
 
 
-def _gates(node: NodeImport, x: Value, weights: Value, bias: Value | None) -> Value:
+def _gates(node: NodeImport, op: Recurrence, x: Value, weights: Value, bias: Value | None) -> Value:
     """The inputs of all steps times the weights of all directions: one product."""
-    directions, rows, features = weights.shape
-    joined = node.reshape(weights, (directions * rows, features))
+    joined = node.reshape(weights, (op.directions * op.cell.gates * op.hidden, weights.shape[2]))
     product = node.emit(MatMul(), x, node.transpose(joined, [1, 0]))
     return product if bias is None else node.add(product, bias)
 
@@ -120,10 +117,6 @@ def _first_state(node: NodeImport, number: int, op: Recurrence, x: Value, comput
         raise node.invalid(f"input {number} has rank {given.rank}: expected 3")
     for size, wanted in zip(given.shape, op.state_shape(batch), strict=True):
         node.builder.assume(size, wanted)
-        if isinstance(size, int) and isinstance(wanted, int) and size != wanted:
-            raise node.invalid(
-                f"input {number} has the shape {list(given.shape)}: expected {list(op.state_shape(batch))}"
-            )
     return node.cast(given, compute)
 
 
