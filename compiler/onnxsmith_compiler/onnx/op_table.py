@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from onnxsmith_compiler.onnx.importers import (
     activation,
     elementwise,
+    filling,
     indexing,
     linear,
     ml,
@@ -153,6 +154,12 @@ RECURRENT: Mapping[str, Versions] = {
     "RNN": _since(recurrent.rnn),
 }
 
+FILLING: Mapping[str, Versions] = {
+    "Pad": _since(filling.pad),
+    "Range": _since(filling.range_),
+    "Tile": _since(filling.tile),
+}
+
 CLASSICAL: Mapping[str, Versions] = {
     "ArrayFeatureExtractor": _since(ml.array_feature_extractor),
     "Binarizer": _since(ml.binarizer),
@@ -165,7 +172,7 @@ CLASSICAL: Mapping[str, Versions] = {
 }
 
 OPERATORS: Mapping[str, Mapping[str, Versions]] = {
-    "": {**ELEMENTWISE, **ACTIVATION, **REDUCTION, **SHAPE, **LINEAR, **RECURRENT, **WINDOWS, **NORMALIZATION, **INDEXING},
+    "": {**ELEMENTWISE, **ACTIVATION, **REDUCTION, **SHAPE, **LINEAR, **RECURRENT, **WINDOWS, **NORMALIZATION, **INDEXING, **FILLING},
     "ai.onnx.ml": CLASSICAL,
     "com.microsoft": {},
 }
