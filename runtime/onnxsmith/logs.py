@@ -23,9 +23,7 @@ def logger() -> logging.Logger:
 def level_of(severity: int) -> int:
     """The standard library's level of an onnxruntime severity. RuntimeError where there is none, as in onnxruntime."""
     if not 0 <= operator.index(severity) < len(_LEVELS):
-        raise RuntimeError(
-            f"Invalid logging severity {severity}. 0:Verbose, 1:Info, 2:Warning, 3:Error, 4:Fatal"
-        )
+        raise RuntimeError(f"Invalid logging severity {severity}. 0:Verbose, 1:Info, 2:Warning, 3:Error, 4:Fatal")
     return _LEVELS[severity]
 
 

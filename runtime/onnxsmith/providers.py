@@ -49,9 +49,7 @@ def choose_providers(
         return usable
     if not usable and fallback:
         usable = {CPU: {}}
-    problem = (
-        f"Provider {', '.join(map(repr, missing))} is not available here (available: {', '.join(available)})."
-    )
+    problem = f"Provider {', '.join(map(repr, missing))} is not available here (available: {', '.join(available)})."
     if not usable:
         raise error(
             EPFail,
@@ -61,9 +59,7 @@ def choose_providers(
     return usable
 
 
-def _normalized(
-    providers: Providers | None, provider_options: ProviderOptions | None
-) -> dict[str, dict[str, str]]:
+def _normalized(providers: Providers | None, provider_options: ProviderOptions | None) -> dict[str, dict[str, str]]:
     if providers is None:
         return {}
     if isinstance(providers, str) or not isinstance(providers, Sequence):

@@ -37,9 +37,7 @@ def add_model() -> bytes:
 @pytest.fixture(scope="session")
 def relu_model() -> bytes:
     """y = relu(x), [N]."""
-    return model(
-        [helper.make_node("Relu", ["x"], ["y"], name="relu")], [tensor("x", ["N"])], [tensor("y", ["N"])]
-    )
+    return model([helper.make_node("Relu", ["x"], ["y"], name="relu")], [tensor("x", ["N"])], [tensor("y", ["N"])])
 
 
 @pytest.fixture(scope="session")

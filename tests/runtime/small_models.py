@@ -24,8 +24,6 @@ def model(
     opset: int = 20,
     **metadata: object,
 ) -> bytes:
-    graph = helper.make_graph(
-        nodes, "graph", inputs, outputs, initializer=initializers, doc_string="of a test"
-    )
+    graph = helper.make_graph(nodes, "graph", inputs, outputs, initializer=initializers, doc_string="of a test")
     imports = [helper.make_opsetid("", opset)]
     return helper.make_model(graph, opset_imports=imports, ir_version=ir, **metadata).SerializeToString()

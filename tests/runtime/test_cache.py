@@ -41,9 +41,7 @@ def test_store_returns_what_was_put(cache):
     assert cache.kernels.get(key("a")) == b"two"
 
 
-@pytest.mark.parametrize(
-    "damage", [lambda raw: raw[:-1], lambda raw: raw[:40] + b"x" + raw[41:], lambda raw: b""]
-)
+@pytest.mark.parametrize("damage", [lambda raw: raw[:-1], lambda raw: raw[:40] + b"x" + raw[41:], lambda raw: b""])
 def test_damaged_entry_is_nothing_and_is_removed(cache, damage):
     cache.kernels.put(key("a"), b"0123456789")
     (entry,) = cache.kernels.entries()

@@ -20,9 +20,7 @@ def attributes(instance) -> dict:
     }
 
 
-@pytest.mark.parametrize(
-    "ours, theirs", [(SessionOptions, peer.SessionOptions), (RunOptions, peer.RunOptions)]
-)
+@pytest.mark.parametrize("ours, theirs", [(SessionOptions, peer.SessionOptions), (RunOptions, peer.RunOptions)])
 def test_attributes_and_defaults_are_onnxruntimes(ours, theirs):
     expected = {name: plain(value) for name, value in attributes(theirs()).items()}
     assert {name: plain(value) for name, value in attributes(ours()).items()} == expected

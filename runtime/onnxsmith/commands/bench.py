@@ -26,9 +26,7 @@ def bench(
     model: common.ModelArgument,
     engine: Annotated[
         list[str] | None,
-        typer.Option(
-            "--engine", help="onnxsmith, onnxruntime or openvino; by default all that are installed."
-        ),
+        typer.Option("--engine", help="onnxsmith, onnxruntime or openvino; by default all that are installed."),
     ] = None,
     seconds: Annotated[float, typer.Option("--seconds", min=0.0, help="Time spent on each runtime.")] = 2.0,
     cold: Annotated[bool, typer.Option("--cold", help="Also time the start of a new process.")] = False,

@@ -93,8 +93,7 @@ def random_feed(inputs: Sequence[NodeArg], sizes: Mapping[str, int], seed: int) 
 
 def _random_array(argument: NodeArg, sizes: Mapping[str, int], generator: np.random.Generator) -> Array:
     shape = [
-        size if isinstance(size, int) else sizes.get(size, 1) if size is not None else 1
-        for size in argument.shape
+        size if isinstance(size, int) else sizes.get(size, 1) if size is not None else 1 for size in argument.shape
     ]
     dtype = numpy_dtype_of(argument.type)
     if dtype.kind == "O":

@@ -26,9 +26,7 @@ def compile(
         options.add_free_dimension_override_by_name(name, size)
     chosen = settings(options)
     if chosen.cache_dir is None:
-        raise common.usage_error(
-            "the cache is off (ONNXSMITH_CACHE=off), so there is no place for the program"
-        )
+        raise common.usage_error("the cache is off (ONNXSMITH_CACHE=off), so there is no place for the program")
     start = time.perf_counter()
     with common.progress_bar(f"Compiling {model}") as progress:
         found = find_program(Model(os.path.abspath(model), None), compile_options(options), chosen, progress)

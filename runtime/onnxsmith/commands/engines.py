@@ -36,7 +36,7 @@ def _onnxruntime(model: str, threads: int, options: SessionOptions | None) -> Ru
     chosen = onnxruntime.SessionOptions()
     chosen.intra_op_num_threads = threads
     session = onnxruntime.InferenceSession(model, chosen, providers=["CPUExecutionProvider"])
-    return lambda feed: session.run(None, feed)  # type: ignore[no-any-return]
+    return lambda feed: list(session.run(None, feed))
 
 
 def _openvino(model: str, threads: int, options: SessionOptions | None) -> Run:

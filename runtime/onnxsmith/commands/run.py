@@ -23,9 +23,7 @@ def run(
     random: Annotated[bool, typer.Option("--random", help="Random arrays for inputs not given.")] = False,
     seed: common.SeedOption = 0,
     dim: common.DimensionOption = None,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Write the outputs to this .npz file.")
-    ] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write the outputs to this .npz file.")] = None,
     threads: common.ThreadsOption = 0,
     level: common.LevelOption = 99,
     option: common.CompilerOption = None,
@@ -73,7 +71,7 @@ def _load(file: str, kind: type) -> Any:
 
 
 def _summary(name: str, result: Any) -> dict[str, Any]:
-    row = {"output": name, "type": type(result).__name__, "shape": "", "min": "", "mean": "", "max": ""}
+    row: dict[str, Any] = {"output": name, "type": type(result).__name__, "shape": "", "min": "", "mean": "", "max": ""}
     if not isinstance(result, np.ndarray):
         return row
     row |= {"type": str(result.dtype), "shape": str(list(result.shape))}

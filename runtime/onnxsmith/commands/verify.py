@@ -92,14 +92,14 @@ def _onnxruntime(model: Path) -> Runner:
     except ImportError:
         raise common.usage_error("onnxruntime is not installed; --against onnx needs only onnx") from None
     session = onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
-    return lambda feed: session.run(None, feed)  # type: ignore[no-any-return]
+    return lambda feed: list(session.run(None, feed))
 
 
 def _onnx(model: Path) -> Runner:
     from onnx.reference import ReferenceEvaluator
 
     evaluator = ReferenceEvaluator(str(model))
-    return lambda feed: evaluator.run(None, feed)  # type: ignore[no-any-return]
+    return lambda feed: list(evaluator.run(None, feed))
 
 
 REFERENCES: dict[Reference, Callable[[Path], Runner]] = {
