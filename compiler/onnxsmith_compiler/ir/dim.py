@@ -303,23 +303,39 @@ def _extreme(kind: str, left: Dim, right: Dim) -> Dim:
     difference = left - right
     if isinstance(difference, int):
         return left if (difference >= 0) == (kind == "max") else right
-    bounds = bounds_of(difference)
-    if bounds[0] is not None and isinstance(bounds[0], int) and bounds[0] >= 0:
+    if is_nonnegative(difference):
         return left if kind == "max" else right
-    if bounds[1] is not None and isinstance(bounds[1], int) and bounds[1] <= 0:
+    if is_nonnegative(-difference):
         return right if kind == "max" else left
     return from_atom(Extreme(kind, left, right))
 
 
 def broadcast(left: Dim, right: Dim) -> Dim:
     """The size that two sizes broadcast to: the other one where one is 1, else both, which are the same."""
-    if left == 1 or left == right:
+    if left == 1 or left == right or is_cut(left, right):
         return right
-    if right == 1 or isinstance(left, int):
+    if right == 1 or isinstance(left, int) or is_cut(right, left):
         return left
     if isinstance(right, int):
         return right
     return from_atom(Extreme("broadcast", left, right))
+
+
+def is_cut(part: Dim, whole: Dim) -> bool:
+    """Whether `part` is min(whole, n) with a constant n above 1: where the two broadcast, they are equal."""
+    if not isinstance(part, Poly) or len(part.terms) != 1:
+        return False
+    ((monomial, coefficient),) = part.terms
+    if coefficient != 1 or len(monomial) != 1:
+        return False
+    match monomial[0]:
+        case Extreme(kind="min", left=a, right=b):
+            return (a == whole and _above_one(b)) or (b == whole and _above_one(a))
+    return False
+
+
+def _above_one(dim: Dim) -> bool:
+    return isinstance(dim, int) and dim > 1
 
 
 def bounds_of(dim: Dim) -> tuple[Dim | None, Dim | None]:
@@ -338,8 +354,7 @@ def bounds_of(dim: Dim) -> tuple[Dim | None, Dim | None]:
 def _monomial_bounds(monomial: Monomial) -> tuple[Dim | None, Dim | None]:
     low: Dim = 1
     high: Dim | None = 1
-    signed = any(isinstance(atom, Symbol) and atom.signed for atom in monomial)
-    if signed and not all(isinstance(atom, Symbol) for atom in monomial):
+    if any(map(_varies, monomial)) and not all(map(_is_nonnegative_atom, monomial)):
         return None, None
     for atom in monomial:
         least, greatest = _atom_bounds(atom)
@@ -363,7 +378,15 @@ def _atom_bounds(atom: Atom) -> tuple[Dim | None, Dim | None]:
             low, high = bounds_of(numerator)
             if isinstance(low, int) and low >= 0:
                 return 0, high
+    if not _varies(atom):
+        value = from_atom(atom)
+        return value, value
     return None, None
+
+
+def _varies(atom: Atom) -> bool:
+    """Whether a loop index or a computed value is part of the atom."""
+    return any(isinstance(part, LoopIndex | Computed) for part in all_atoms(from_atom(atom)))
 
 
 def is_nonnegative(dim: Dim) -> bool:
@@ -375,9 +398,22 @@ def is_nonnegative(dim: Dim) -> bool:
 
 
 def _plain(monomial: Monomial) -> bool:
-    return all(
-        (isinstance(atom, Symbol) and not atom.signed) or isinstance(atom, LoopIndex | Remainder) for atom in monomial
-    )
+    return all(map(_is_nonnegative_atom, monomial))
+
+
+def _is_nonnegative_atom(atom: Atom) -> bool:
+    match atom:
+        case Symbol(signed=signed):
+            return not signed
+        case LoopIndex() | Remainder():
+            return True
+        case Quotient(numerator=a, denominator=b):
+            return is_nonnegative(a) and is_nonnegative(b)
+        case Extreme(kind="max", left=a, right=b):
+            return is_nonnegative(a) or is_nonnegative(b)
+        case Extreme(left=a, right=b):
+            return is_nonnegative(a) and is_nonnegative(b)
+    return False
 
 
 def is_within(dim: Dim, limit: Dim) -> bool:

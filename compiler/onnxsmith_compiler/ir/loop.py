@@ -234,7 +234,7 @@ def broadcast_index(shape: tuple[Dim, ...], index: Index, target: tuple[Dim, ...
 def _broadcast_position(extent: Dim, position: Dim, target: Dim) -> Dim:
     if extent == 1:
         return 0
-    if extent == target:
+    if extent == target or dims.is_cut(extent, target) or dims.is_cut(target, extent):
         return position
     return position * dims.minimum(1, extent - 1)  # whether it is 1 shows when it runs
 

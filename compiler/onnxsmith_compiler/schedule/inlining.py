@@ -37,8 +37,8 @@ class Lowered:
 
     @property
     def is_view(self) -> bool:
-        """Whether every output element is one input element, moved."""
-        return self.is_map and isinstance(self.lowering.body, loop.Load)  # type: ignore[union-attr]
+        """Whether every output element is one input element, moved, or follows from its position alone."""
+        return self.is_map and isinstance(self.lowering.body, loop.Load | loop.IndexValue)  # type: ignore[union-attr]
 
 
 def lower_nodes(graph: Graph) -> tuple[Lowered, ...]:
@@ -92,7 +92,8 @@ def _stays_simple(item: Lowered, readers: list[Node], by_output: Mapping[Value, 
     """A reshape is better left an alias where inlining it would put divisions into a reduction's loads."""
     computation = item.computations()[0]
     body = computation.body
-    assert isinstance(body, loop.Load)
+    if not isinstance(body, loop.Load):
+        return False
     divided = any(
         isinstance(atom, dims.Quotient | dims.Remainder) for dim in body.index for atom in dims.all_atoms(dim)
     )
