@@ -20,6 +20,7 @@ from onnxsmith_compiler.ir.dim import Dim
 ADDRESS_BYTES = 8
 CACHE_LINE = 64
 _TYPICAL_DEPTH = 512
+_SHORT_SUM = 32
 _FEW_BLOCKS = 2
 _MANY_BLOCKS = 16
 
@@ -104,13 +105,10 @@ def panel_sweep(shape: TileShape, epilogue: Epilogue, sweep: Sweep, *, whole_pan
     """Lines that run the panels [first_panel, end_panel) over a tile's rows, in blocks of the tile's height.
 
     Reads `b_matrix` (the product's first panel), `depth` (elements of a row in one tap), `first_row`,
-    `row_count`, `n_size` and `column_origin` (the epilogue's n for the product's first column). Where
-    `whole_panels` is set, n_size is a multiple of the panel's width.
-
-    While a tile's first panel is swept, the next block's rows are prefetched, and then the next panel, a
-    share of it with each block.
+    `row_count`, `n_size`, `panels` and `column_origin` (the epilogue's n for the product's first column).
+    Where `whole_panels` is set, n_size is a multiple of the panel's width.
     """
-    width, height, element = shape.columns, shape.rows, shape.element.itemsize
+    width, height = shape.columns, shape.rows
     whole = epilogue_loops(shape, epilogue, str(width), batch)
     part = epilogue_loops(shape, epilogue, "columns", batch)
     if not whole_panels:
@@ -121,25 +119,69 @@ def panel_sweep(shape: TileShape, epilogue: Epilogue, sweep: Sweep, *, whole_pan
             "else:",
             *indent(part),
         ]
+    setup, choice = _prefetching(shape, epilogue, sweep, batch)
     return [
-        f"panel_size = {sweep.taps} * depth * {width}",
         f"blocks = (row_count + {height - 1}) // {height}",
-        f"panel_share = int_div({width * element - 1} + blocks, blocks)",
-        f"row_share = min({CACHE_LINE}, int_div({height} * {sweep.row_bytes}, max(1, {sweep.taps} * depth)))",
+        f"steps = {sweep.taps} * depth",
+        *setup,
         "for panel_index in range(first_panel, end_panel):",
-        "    panel = offset(b_matrix, panel_index * panel_size)",
-        "    next_panel = address(panel) + panel_size * {element}".replace("{element}", str(element)),
+        f"    panel = offset(b_matrix, panel_index * steps * {width})",
         f"    first_column = panel_index * {width}",
         "    for block in range(blocks):",
         f"        row = block * {height}",
         f"        rows = min({height}, row_count - row)",
-        f"        ahead = next_panel + block * {sweep.taps} * depth * panel_share",
-        "        share = panel_share",
-        f"        if panel_index == first_panel and m_size > {height}:",
-        f"            ahead = {sweep.follow}",
-        "            share = row_share",
+        *indent(choice, 2),
         f"        {shape.name}({sweep.table}, rows, {sweep.taps}, depth, panel, sums, ahead, share)",
         *indent(whole, 2),
+    ]
+
+
+def _prefetching(shape: TileShape, epilogue: Epilogue, sweep: Sweep, batch: str) -> tuple[list[str], list[str]]:
+    """Lines that choose what a block prefetches while it is computed: those before the sweep, and those in
+    it.
+
+    With a tile's first panel it is the rows of the next block. With the others, the next panel, a share of
+    it with each block; but where the tile has all panels, these are at hand, and it is the place of the
+    next block's results (with the first panel too where sums are so short that the results are more than
+    the rows).
+    """
+    width, height, element = shape.columns, shape.rows, shape.element.itemsize
+    setup = [
+        f"panel_share = int_div({width * element - 1} + blocks, blocks)",
+        f"row_share = min({CACHE_LINE}, int_div({height} * {sweep.row_bytes}, max(1, steps)))",
+    ]
+    rows = [f"    ahead = {sweep.follow}", "    share = row_share"]
+    panel = [
+        f"    ahead = address(panel) + steps * ({width * element} + block * panel_share)",
+        "    share = panel_share",
+    ]
+    if epilogue.destination is None:
+        return setup, [
+            "if panel_index == first_panel and m_size > rows_per_tile:",
+            *rows,
+            "else:",
+            *panel,
+        ]
+    here = epilogue.destination("first_row", "column_origin", batch)
+    below = epilogue.destination(f"(first_row + {height})", "column_origin", batch)
+    setup += [
+        f"results = {below}",
+        f"block_bytes = results - ({here})",
+        f"row_panels = 1 if m_size > rows_per_tile and steps >= {_SHORT_SUM} else 0",
+        "result_panels = max(1, (panels - row_panels) * steps)",
+        f"result_share = min({2 * CACHE_LINE}, int_div(block_bytes, result_panels))",
+    ]
+    results = [
+        "    ahead = results + block * block_bytes + (panel_index - row_panels) * steps * result_share",
+        "    share = result_share",
+    ]
+    return setup, [
+        "if panel_index - first_panel < row_panels:",
+        *rows,
+        "elif end_panel - first_panel == panels:",
+        *results,
+        "else:",
+        *panel,
     ]
 
 

@@ -81,7 +81,13 @@ def bind_epilogue(group: ContractGroup, rows: Dim, columns: Dim, batched: bool) 
         text = _print_epilogue(flat, m, n, batch, (acc, row, column, product))
         return [line[4:] for line in text.lines]
 
-    return BoundEpilogue(Epilogue(tuple(probe.parameters), lines), tuple(probe.arguments))
+    def destination(row: str, column: str, product: str) -> str:
+        text = _print_epilogue(flat, m, n, batch, ("acc", row, column, product))
+        return f"address({text.written(flat.output)}) + ({text.dim(flat.store)}) * {flat.output.dtype.itemsize}"
+
+    is_dense = dims.coefficient_of(flat.store, n) == 1 and dims.coefficient_of(flat.store, m) == columns
+    epilogue = Epilogue(tuple(probe.parameters), lines, destination if is_dense else None)
+    return BoundEpilogue(epilogue, tuple(probe.arguments))
 
 
 def _print_epilogue(

@@ -23,10 +23,14 @@ class Epilogue:
     variable of the compute type that holds it; `m` (row, or output pixel counted through the images),
     `n` (column, or output channel) and `batch` (index of the product, or 0) are int64 variables. The lines
     stand in a loop over n that should vectorise: no `return`, no loop.
+
+    `destination(m, n, batch)` is an int64 expression: the address that the element is stored at. It is given
+    only where rows are dense and follow each other in memory; kernels prefetch by it what they will write.
     """
 
     parameters: tuple[Parameter, ...]
     lines: Callable[[str, str, str, str], Sequence[str]]
+    destination: Callable[[str, str, str], str] | None = None
 
 
 @dataclass(frozen=True)
@@ -79,11 +83,24 @@ def scaled_score(dtype: DType, scale: float, mask: str | None = None, softcap: f
     return Score(parameters, lines)
 
 
-def store_epilogue(dtype: str) -> Epilogue:
-    """Stores the result to a tensor of `dtype`; parameters: (y0, its row stride, its batch stride)."""
+def store_epilogue(dtype: DType, *, dense: bool = False) -> Epilogue:
+    """Stores the result to a tensor of `dtype`; parameters: (y0, its row stride, its batch stride).
+
+    `dense`: the row stride is the number of columns.
+    """
     parameters = (
         Parameter("y0", f"{dtype}*", noalias=True),
         Parameter("y1", "int64"),
         Parameter("y2", "int64"),
     )
-    return Epilogue(parameters, lambda acc, m, n, batch: [f"store(y0, {batch} * y2 + {m} * y1 + {n}, {acc})"])
+
+    def place(m: str, n: str, batch: str) -> str:
+        return f"{batch} * y2 + {m} * y1 + {n}"
+
+    def lines(acc: str, m: str, n: str, batch: str) -> Sequence[str]:
+        return [f"store(y0, {place(m, n, batch)}, {acc})"]
+
+    def destination(m: str, n: str, batch: str) -> str:
+        return f"address(y0) + ({place(m, n, batch)}) * {dtype.itemsize}"
+
+    return Epilogue(parameters, lines, destination if dense else None)

@@ -13,6 +13,7 @@ from onnxsmith_compiler.codegen.conv_source import ConvForm, conv_source, conv_t
 from onnxsmith_compiler.codegen.epilogue import store_epilogue
 from onnxsmith_compiler.codegen.packing import pack_conv
 from onnxsmith_compiler.codegen.tiles import tile_shape
+from onnxsmith_compiler.ir.dtype import FLOAT32, FLOAT64
 
 RNG = np.random.default_rng(11)
 COMPILED: dict[ConvForm, CompiledKernel] = {}
@@ -120,7 +121,7 @@ def _form(case: Case, dtype: str = "float32") -> ConvForm:
 def test_convolution(case: Case) -> None:
     form = _form(case)
     if form not in COMPILED:
-        COMPILED[form] = CompiledKernel(conv_source(form, store_epilogue("float32")))
+        COMPILED[form] = CompiledKernel(conv_source(form, store_epilogue(FLOAT32, dense=True)))
     x, w, y = _operands(case, "float32")
     expected = _expected(x, w, case)
     pixels, outputs = case.batch * int(np.prod(case.out)), case.outputs // case.groups
@@ -135,7 +136,7 @@ def test_convolution(case: Case) -> None:
 def test_float64() -> None:
     case = _square(1, 6, 5, 9, 3, pad=1)
     form = _form(case, "float64")
-    kernel = CompiledKernel(conv_source(form, store_epilogue("float64")))
+    kernel = CompiledKernel(conv_source(form, store_epilogue(FLOAT64)))
     x, w, y = _operands(case, "float64")
     arguments, tiles, scratch = _arguments(case, form, Tiling(form.tile.rows, 1), x, w, y)
     assert kernel(arguments, tiles, scratch) == 0
@@ -148,7 +149,7 @@ def test_text_runs_uncompiled(index: int) -> None:
     form = _form(case)
     x, w, y = _operands(case, "float32")
     arguments, tiles, scratch = _arguments(case, form, Tiling(2 * form.tile.rows, 1), x, w, y)
-    assert run_uncompiled(conv_source(form, store_epilogue("float32")), arguments, tiles, scratch) == 0
+    assert run_uncompiled(conv_source(form, store_epilogue(FLOAT32)), arguments, tiles, scratch) == 0
     np.testing.assert_allclose(y, _expected(x, w, case), rtol=1e-4, atol=1e-4)
 
 
@@ -156,7 +157,7 @@ def test_images_do_not_change_each_other_s_bits() -> None:
     case = CASES[1]
     form = _form(case)
     x, w, y = _operands(case, "float32")
-    kernel = CompiledKernel(conv_source(form, store_epilogue("float32")))
+    kernel = CompiledKernel(conv_source(form, store_epilogue(FLOAT32)))
     kernel(*_arguments(case, form, Tiling(3 * form.tile.rows, 2), x, w, y))
     one = Case(**{**case.__dict__, "batch": 1})
     alone = aligned((1, *case.out, case.outputs))

@@ -12,6 +12,7 @@ from onnxsmith_compiler.codegen.depthwise_source import DepthwiseForm, depthwise
 from onnxsmith_compiler.codegen.depthwise_tile import DEPTHWISE_SHAPES, DEPTHWISE_TILES, depthwise_shape
 from onnxsmith_compiler.codegen.epilogue import store_epilogue
 from onnxsmith_compiler.codegen.packing import pack_depthwise
+from onnxsmith_compiler.ir.dtype import BY_NAME, FLOAT32
 
 RNG = np.random.default_rng(5)
 COMPILED: dict[Any, CompiledKernel] = {}
@@ -74,14 +75,14 @@ def test_depthwise_convolution(case: Any, dtype: str) -> None:
     for tiling in (None, Tiling(6, 1), Tiling(18, 2)):
         form, arguments, tiles, scratch, y, expected = _problem(case, dtype, tiling)
         if form not in COMPILED:
-            COMPILED[form] = CompiledKernel(depthwise_source(form, store_epilogue(dtype)))
+            COMPILED[form] = CompiledKernel(depthwise_source(form, store_epilogue(BY_NAME[dtype])))
         assert COMPILED[form](arguments, tiles, scratch, cuts=[tiles // 3]) == 0
         np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_text_runs_uncompiled() -> None:
     form, arguments, tiles, scratch, y, expected = _problem(CASES[3], "float32", None)
-    assert run_uncompiled(depthwise_source(form, store_epilogue("float32")), arguments, tiles, scratch) == 0
+    assert run_uncompiled(depthwise_source(form, store_epilogue(FLOAT32)), arguments, tiles, scratch) == 0
     np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-5)
 
 
@@ -101,7 +102,7 @@ def test_nothing_past_the_last_channel_is_read() -> None:
     count = source.size
     at_end = np.frombuffer(memory, np.float32, count, page - 4 * count).reshape(source.shape)
     at_end[...] = source
-    kernel = CompiledKernel(depthwise_source(form, store_epilogue("float32")))
+    kernel = CompiledKernel(depthwise_source(form, store_epilogue(FLOAT32)))
     assert kernel((at_end, *arguments[1:]), tiles, scratch) == 0
     np.testing.assert_array_equal(y[0, 1, 1], at_end[0, 1, 1] * arguments[1].reshape(-1))
 

@@ -12,6 +12,7 @@ from onnxsmith_compiler.codegen.matmul_source import MatmulForm, matmul_source, 
 from onnxsmith_compiler.codegen.packing import pack_matmul
 from onnxsmith_compiler.codegen.source import Parameter
 from onnxsmith_compiler.codegen.tiles import tile_shape
+from onnxsmith_compiler.ir.dtype import BY_NAME, FLOAT32
 
 RNG = np.random.default_rng(7)
 COMPILED: dict[Any, CompiledKernel] = {}
@@ -52,7 +53,7 @@ SIZES = [
 @pytest.mark.parametrize(("m", "n", "k"), SIZES)
 def test_product_of_odd_sizes(m: int, n: int, k: int, dtype: str) -> None:
     form = MatmulForm(tile_shape(HOST, dtype), whole_panels=False)
-    kernel = _kernel(form, matmul_source(form, store_epilogue(dtype)))
+    kernel = _kernel(form, matmul_source(form, store_epilogue(BY_NAME[dtype])))
     a, b = _random((m, k), dtype), _random((k, n), dtype)
     packed = pack_matmul(b, form.tile.columns)
     for tiling in (matmul_tiling(form, m, n, k, HOST), Tiling(form.tile.rows, 1)):
@@ -65,7 +66,7 @@ def test_product_of_odd_sizes(m: int, n: int, k: int, dtype: str) -> None:
 
 def test_rows_keep_their_bits_whatever_surrounds_them() -> None:
     form = MatmulForm(tile_shape(HOST, "float32"), whole_panels=False)
-    kernel = _kernel(form, matmul_source(form, store_epilogue("float32")))
+    kernel = _kernel(form, matmul_source(form, store_epilogue(FLOAT32)))
     m, n, k = 43, 70, 301
     a, b = _random((m, k), "float32"), _random((k, n), "float32")
     packed = pack_matmul(b, form.tile.columns)
@@ -84,7 +85,7 @@ def test_rows_keep_their_bits_whatever_surrounds_them() -> None:
 
 def test_columns_past_the_last_are_not_stored() -> None:
     form = MatmulForm(tile_shape(HOST, "float32"), whole_panels=False)
-    kernel = _kernel(form, matmul_source(form, store_epilogue("float32")))
+    kernel = _kernel(form, matmul_source(form, store_epilogue(FLOAT32)))
     m, n, k, row = 5, 35, 4, 48
     a, b = _random((m, k), "float32"), _random((k, n), "float32")
     c = np.full((m + 1, row), 7, np.float32)
@@ -97,14 +98,11 @@ def test_columns_past_the_last_are_not_stored() -> None:
 
 def test_empty_sums_are_zero_and_empty_results_have_no_tiles() -> None:
     form = MatmulForm(tile_shape(HOST, "float32"), whole_panels=False)
-    kernel = _kernel(form, matmul_source(form, store_epilogue("float32")))
+    kernel = _kernel(form, matmul_source(form, store_epilogue(FLOAT32)))
     tiling = matmul_tiling(form, 3, 5, 0, HOST)
     c = np.full((3, 5), np.nan, np.float32)
     nothing = np.zeros(1, np.float32)
-    assert (
-        kernel((nothing, nothing, c, 5, 0, 3, 5, 0, 0, *_pair(tiling)), form.tiles(3, 5, 1, tiling), 4096)
-        == 0
-    )
+    assert kernel((nothing, nothing, c, 5, 0, 3, 5, 0, 0, *_pair(tiling)), form.tiles(3, 5, 1, tiling), 4096) == 0
     np.testing.assert_array_equal(c, 0)
     assert form.tiles(0, 5, 1, tiling) == 0
     assert form.tiles(3, 0, 1, tiling) == 0
@@ -115,10 +113,28 @@ def _pair(tiling: Tiling) -> tuple[int, int]:
     return tiling.rows, tiling.panels
 
 
+def test_prefetching_of_results_changes_none() -> None:
+    tile = tile_shape(HOST, "float32")
+    form = MatmulForm(tile, whole_panels=False)
+    plain = _kernel(form, matmul_source(form, store_epilogue(FLOAT32)))
+    ahead = CompiledKernel(matmul_source(form, store_epilogue(FLOAT32, dense=True)))
+    for m, n, k in ((57, 3 * tile.columns + 1, 40), (31, 2 * tile.columns, 3)):
+        a, b = _random((m, k), "float32"), _random((k, n), "float32")
+        results = []
+        for kernel in (plain, ahead):
+            c = aligned((m, n))
+            tiling = Tiling(tile.rows, 4)
+            arguments = (a, pack_matmul(b, tile.columns), c, n, 0, m, n, k, k, *_pair(tiling))
+            assert kernel(arguments, form.tiles(m, n, 1, tiling), form.scratch(k, tiling)) == 0
+            results.append(c)
+        np.testing.assert_array_equal(*results)
+        _close(results[0], a @ b, k)
+
+
 def test_strided_rows_and_whole_panels() -> None:
     tile = tile_shape(HOST, "float32")
     form = MatmulForm(tile, whole_panels=True)
-    kernel = _kernel(form, matmul_source(form, store_epilogue("float32")))
+    kernel = _kernel(form, matmul_source(form, store_epilogue(FLOAT32)))
     m, n, k = 20, 2 * tile.columns, 11
     wide = _random((m, 29), "float32")
     b, c = _random((k, n), "float32"), aligned((m, n))
@@ -131,7 +147,7 @@ def test_strided_rows_and_whole_panels() -> None:
 def test_batch_axes_have_strides_of_their_own() -> None:
     tile = tile_shape(HOST, "float32")
     form = MatmulForm(tile, whole_panels=False, batch_axes=2)
-    kernel = _kernel(form, matmul_source(form, store_epilogue("float32")))
+    kernel = _kernel(form, matmul_source(form, store_epilogue(FLOAT32)))
     m, n, k = 5, 37, 6
     a, b = _random((3, 1, m, k), "float32"), _random((2, k, n), "float32")
     packed = pack_matmul(b, tile.columns)
@@ -184,7 +200,7 @@ def test_text_runs_uncompiled(staged: bool) -> None:
     tile = tile_shape(HOST, "float32")
     form = MatmulForm(tile, whole_panels=False)
     prologue = _half_prologue() if staged else None
-    source = matmul_source(form, store_epilogue("float32"), prologue)
+    source = matmul_source(form, store_epilogue(FLOAT32), prologue)
     m, n, k = 16, 34, 3
     a, b, c = _random((m, k), "float32"), _random((k, n), "float32"), aligned((m, n))
     tiling = Tiling(tile.rows, 1)
@@ -199,6 +215,6 @@ def test_text_runs_uncompiled(staged: bool) -> None:
 
 def test_text_says_nothing_of_sizes() -> None:
     form = MatmulForm(tile_shape(HOST, "float32"), whole_panels=True)
-    one = matmul_source(form, store_epilogue("float32"))
-    assert one == matmul_source(form, store_epilogue("float32"))
+    one = matmul_source(form, store_epilogue(FLOAT32))
+    assert one == matmul_source(form, store_epilogue(FLOAT32))
     assert {parameter.name for parameter in one.parameters} >= {"m_size", "n_size", "k_size", "a_row"}
