@@ -139,18 +139,26 @@ def lower_model(
     imported = import_model(
         model, options.dimensions, options.denotations, options.distinct_symbols, fold=options.optimize
     )
-    graph = imported.graph
-    verify(graph, "import")
-    seen("import", graph)
+    verify(imported.graph, "import")
+    seen("import", imported.graph)
+    graph = run_passes(imported.graph, options, target, seen)
+    scheduled = schedule(graph, options.fuse)
+    return Lowered(model, imported, graph, scheduled, tuple(print_steps(graph, scheduled, target)))
+
+
+def run_passes(
+    graph: Graph, options: CompileOptions, target: Target, seen: Callable[[str, Graph], None] = lambda name, graph: None
+) -> Graph:
+    """`graph` after all passes, each verified; `seen(name, graph)` gets what each leaves."""
     for name, run in passes(options, target):
         graph = run(graph)
         verify(graph, name)
         seen(name, graph)
-    scheduled = schedule(graph, options.fuse)
-    return Lowered(model, imported, graph, scheduled, tuple(_print(graph, scheduled, target)))
+    return graph
 
 
-def _print(graph: Graph, scheduled: Schedule, target: Target) -> Sequence[PrintedStep]:
+def print_steps(graph: Graph, scheduled: Schedule, target: Target) -> Sequence[PrintedStep]:
+    """The kernels of a schedule in order."""
     readers: dict[Value, set[int]] = {}
     for number, group in enumerate(scheduled.groups):
         for value in group.reads():
