@@ -11,7 +11,7 @@ PATH = Path(__file__).with_name("not_passed.txt")
 def read() -> dict[str, str]:
     """Reasons by name."""
     lines = PATH.read_text(encoding="utf-8").splitlines() if PATH.exists() else []
-    return dict(line.split(": ", 1) for line in lines)  # type: ignore[misc]
+    return dict(line.split(": ", 1) for line in lines)
 
 
 def write(reasons: Mapping[str, str]) -> None:

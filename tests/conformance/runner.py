@@ -9,24 +9,17 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
-import onnx
 
-from onnxsmith.cache import Store, open_cache
 from onnxsmith.executor import Executor
-from onnxsmith.faults import ExecutionFault
-from onnxsmith.loader import Library
 from onnxsmith.run_errors import RUN_FAULTS, explain
 from onnxsmith_compiler.codegen.compile_errors import KernelCompileError
-from onnxsmith_compiler.codegen.target import Target
 from onnxsmith_compiler.errors import CompileError
-from onnxsmith_compiler.onnx.loader import load_model
 from onnxsmith_compiler.options import CompileOptions
-from onnxsmith_compiler.pipeline import CompiledModel, Lowered, link_model, lower_model
-from onnxsmith_compiler.workers import CompilePool
+from onnxsmith_compiler.pipeline import Lowered
+from tests.compiling import Compiler, executor_of
 from tests.conformance.cases import DataSet, OfficialCase
 from tests.conformance.compare import differences
 
-_ALIGNMENT = 64
 _SHOWN = 240
 
 
@@ -48,27 +41,23 @@ class CaseRunner:
     def __init__(self, cache_dir: Path, workers: int, options: CompileOptions | None = None, threads: int = 2) -> None:
         self._options = options or CompileOptions()
         self._threads = threads
-        self._target = Target.host()
-        cache = open_cache(cache_dir)
-        store: Store | None = None if cache is None else cache.kernels
-        self._pool = CompilePool(workers, self._target, store)
+        self._compiler = Compiler(cache_dir, workers)
 
     def __enter__(self) -> CaseRunner:
-        self._pool.start()
-        self._core = self._pool.compile_core()
+        self._compiler.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._pool.close()
+        self._compiler.__exit__(kind, value, trace)
 
     def run(self, cases: Iterable[OfficialCase], begin: Callable[[str], None] | None = None) -> Iterable[Outcome]:
         """An outcome a case, in any order. `begin(name)` is called before compiled code of a case runs."""
         lowered: dict[OfficialCase, Lowered] = {}
         for case in cases:
             try:
-                lowered[case] = lower_model(load_model(case.model().SerializeToString()), self._options, self._target)
+                lowered[case] = self._compiler.lower(case.model(), self._options)
             except Exception as error:
                 yield Outcome(case.name, _describe(error))
         objects, failures = self._compile(lowered.values())
@@ -86,20 +75,19 @@ class CaseRunner:
         sources = list(dict.fromkeys(step.kernel.source for model in models for step in model.steps))
         failures: dict[str, str] = {}
         try:
-            objects = self._pool.compile(sources)
+            objects = self._compiler.pool.compile(sources)
         except KernelCompileError:
             objects = {}
             for source in sources:
                 try:
-                    objects |= self._pool.compile([source])
+                    objects |= self._compiler.pool.compile([source])
                 except KernelCompileError as error:
                     failures[source.text] = _describe(error)
-        objects["core"] = self._core.result()
         return objects, failures
 
     def _run(self, case: OfficialCase, lowered: Lowered, objects: dict[str, bytes]) -> Outcome:
         try:
-            compiled = link_model(lowered, objects, self._target)
+            compiled = self._compiler.link(lowered, objects)
             run = executor_of(compiled, self._threads)
             for data in case.data_sets():
                 found = _feed(run, data)
@@ -107,22 +95,10 @@ class CaseRunner:
                 if wrong:
                     return Outcome(case.name, one_line("; ".join(wrong)))
         except RUN_FAULTS as fault:
-            known = isinstance(fault, ExecutionFault) or not isinstance(fault, MemoryError)
-            return Outcome(case.name, _describe(explain(compiled.program, fault) if known else fault))
+            return Outcome(case.name, _describe(explain(compiled.program, fault)))
         except Exception as error:
             return Outcome(case.name, _describe(error))
         return Outcome(case.name)
-
-
-def executor_of(compiled: CompiledModel, threads: int) -> Executor:
-    """An executor for a model that is in memory."""
-    room = np.zeros(compiled.weights.size + _ALIGNMENT, np.uint8)
-    start = -room.ctypes.data % _ALIGNMENT
-    weights = room[start : start + compiled.weights.size]
-    for offset, array in compiled.weights.pieces:
-        data = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-        weights[offset : offset + data.size] = data
-    return Executor(compiled.program, Library(compiled.code), weights, threads)
 
 
 def _feed(executor: Executor, data: DataSet) -> list[Any]:
