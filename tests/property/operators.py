@@ -1,0 +1,341 @@
+"""The operators that random graphs are made of: each draws its operands and attributes, and appends its nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+from hypothesis import strategies as st
+
+from tests.property.graphs import REAL, Draft, Shape, Tensor
+
+Rule = Callable[[Draft], None]
+
+_MOST_AXES = 4
+_MOVES_NOTHING = ("Abs", "Ceil", "Floor", "Identity", "Neg", "Relu", "Round", "Sign")
+_ROUNDS = (
+    "Atan", "Cos", "Elu", "Erf", "Exp", "Gelu", "HardSigmoid", "HardSwish", "LeakyRelu", "Mish", "Reciprocal", "Selu",
+    "Sigmoid", "Sin", "Softplus", "Softsign", "Tanh", "ThresholdedRelu",
+)  # fmt: skip
+_NEEDS_EXACT = ("Ceil", "Floor", "Round", "Sign", "ThresholdedRelu")
+
+
+def _is_real(value: Tensor) -> bool:
+    return value.dtype == REAL
+
+
+def _unary(op_type: str) -> Rule:
+    def rule(draft: Draft) -> None:
+        x = draft.pick(lambda value: _is_real(value) and (value.exact or op_type not in _NEEDS_EXACT))
+        if x is not None:
+            draft.node(op_type, [x], REAL, x.shape, x.exact and op_type in _MOVES_NOTHING)
+
+    return rule
+
+
+def _partner(draft: Draft, x: Tensor, exact: bool = False) -> tuple[str, Shape, bool] | None:
+    """Another operand that broadcasts with x: its name, the shape of both together, and whether it is exact."""
+    choice = draft.draw(st.sampled_from(("value", "value", "constant", "scalar")))
+    if choice == "scalar":
+        return draft.constant(np.asarray(draft.draw(st.integers(-16, 16)) / 8), x.dtype), x.shape, True
+    if choice == "constant":
+        sizes = [size if isinstance(size, int) and draft.draw(st.booleans()) else 1 for size in x.shape]
+        if x.dtype == REAL:
+            return draft.weights(*sizes), x.shape, True
+        return draft.constant(np.full(sizes, 3), x.dtype), x.shape, True
+    y = draft.pick(
+        lambda value: (
+            value.dtype == x.dtype and (value.exact or not exact) and _together(x.shape, value.shape, draft) is not None
+        )
+    )
+    shape = None if y is None else _together(x.shape, y.shape, draft)
+    return None if y is None or shape is None else (y.name, shape, y.exact)
+
+
+def _together(a: Shape, b: Shape, draft: Draft) -> Shape | None:
+    """The shape that both broadcast to, None where they do not whatever the sizes, or where rows would mix."""
+    if draft.batch and len(a) != len(b):
+        return None
+    rank = max(len(a), len(b))
+    wide_a, wide_b = (1,) * (rank - len(a)) + a, (1,) * (rank - len(b)) + b
+    if any(x != y and 1 not in (x, y) for x, y in zip(wide_a, wide_b, strict=True)):
+        return None
+    return tuple(y if x == 1 else x for x, y in zip(wide_a, wide_b, strict=True))
+
+
+def _binary(op_type: str, *, dtypes: Sequence[str] = (REAL,), keeps_exact: bool = False) -> Rule:
+    def rule(draft: Draft) -> None:
+        x = draft.pick(lambda value: value.dtype in dtypes)
+        if x is None:
+            return
+        partner = _partner(draft, x)
+        if partner is None:
+            return
+        other, shape, exact = partner
+        operands = [x.name, other] if draft.draw(st.booleans()) else [other, x.name]
+        draft.node(op_type, operands, x.dtype, shape, x.exact and exact and keeps_exact)
+
+    return rule
+
+
+def _compare(op_type: str) -> Rule:
+    def rule(draft: Draft) -> None:
+        x = draft.pick(lambda value: value.dtype in (REAL, "int64", "int32") and value.exact)
+        partner = None if x is None else _partner(draft, x, exact=True)
+        if x is not None and partner is not None:
+            draft.node(op_type, [x.name, partner[0]], "bool", partner[1], True)
+
+    return rule
+
+
+def _where(draft: Draft) -> None:
+    condition = draft.pick(lambda value: value.dtype == "bool")
+    if condition is None:
+        return
+    x = draft.pick(lambda value: _is_real(value) and _together(condition.shape, value.shape, draft) in (value.shape,))
+    if x is not None:
+        other = draft.constant(np.asarray(draft.draw(st.integers(-8, 8)) / 4), REAL)
+        draft.node("Where", [condition, x, other], REAL, x.shape, x.exact)
+
+
+def _reduce(op_type: str) -> Rule:
+    def rule(draft: Draft) -> None:
+        selects = op_type in ("ReduceMax", "ReduceMin")
+        x = draft.pick(lambda value: _is_real(value) and value.rank > draft.first_axis)
+        if x is None:
+            return
+        axes = _axes(draft, x)
+        keep = draft.draw(st.booleans())
+        shape = tuple(1 if axis in axes else size for axis, size in enumerate(x.shape) if keep or axis not in axes)
+        given = draft.integers(*axes)
+        draft.node(op_type, [x.name, given], REAL, shape, x.exact and selects, keepdims=int(keep))
+
+    return rule
+
+
+def _axes(draft: Draft, x: Tensor) -> list[int]:
+    """Some axes, at least one."""
+    candidates = list(range(draft.first_axis, x.rank))
+    count = draft.draw(st.integers(1, len(candidates)))
+    return sorted(draft.draw(st.permutations(candidates))[:count])
+
+
+def _arg(op_type: str) -> Rule:
+    def rule(draft: Draft) -> None:
+        x = draft.pick(lambda value: _is_real(value) and value.exact and _fixed_axes(draft, value) != [])
+        if x is None:
+            return
+        axis = draft.draw(st.sampled_from(_fixed_axes(draft, x)))
+        shape = tuple(1 if number == axis else size for number, size in enumerate(x.shape))
+        last = int(draft.draw(st.booleans()))
+        draft.node(op_type, [x], "int64", shape, True, axis=axis, keepdims=1, select_last_index=last)
+
+    return rule
+
+
+def _fixed_axes(draft: Draft, x: Tensor) -> list[int]:
+    """Axes whose size is a constant, and which may be mixed."""
+    return [axis for axis in range(draft.first_axis, x.rank) if isinstance(x.shape[axis], int)]
+
+
+def _softmax(op_type: str) -> Rule:
+    def rule(draft: Draft) -> None:
+        x = draft.pick(lambda value: _is_real(value) and value.rank > draft.first_axis)
+        if x is not None:
+            axis = draft.draw(st.integers(draft.first_axis, x.rank - 1))
+            draft.node(op_type, [x], REAL, x.shape, False, axis=axis)
+
+    return rule
+
+
+def _layer_normalization(draft: Draft) -> None:
+    x = draft.pick(lambda value: _is_real(value) and value.rank > draft.first_axis and isinstance(value.shape[-1], int))
+    if x is not None:
+        width = x.shape[-1]
+        assert isinstance(width, int)
+        draft.node("LayerNormalization", [x.name, draft.weights(width), draft.weights(width)], REAL, x.shape, False)
+
+
+def _matmul(draft: Draft) -> None:
+    x = draft.pick(lambda value: _is_real(value) and value.rank >= 2 and isinstance(value.shape[-1], int))
+    if x is None:
+        return
+    depth, width = x.shape[-1], draft.draw(st.sampled_from((1, 3, 16, 33)))
+    assert isinstance(depth, int)
+    draft.node("MatMul", [x.name, draft.weights(depth, width)], REAL, (*x.shape[:-1], width), False)
+
+
+def _matmul_of_values(draft: Draft) -> None:
+    x = draft.pick(lambda value: _is_real(value) and value.rank >= draft.first_axis + 2)
+    if x is None:
+        return
+    order = [*range(x.rank - 2), x.rank - 1, x.rank - 2]
+    turned = draft.node("Transpose", [x], REAL, tuple(x.shape[axis] for axis in order), x.exact, perm=order)
+    draft.node("MatMul", [x, turned], REAL, (*x.shape[:-1], x.shape[-2]), False)
+
+
+def _transpose(draft: Draft) -> None:
+    x = draft.pick(lambda value: value.rank > draft.first_axis)
+    if x is not None:
+        order = [*range(draft.first_axis), *draft.draw(st.permutations(range(draft.first_axis, x.rank)))]
+        draft.node("Transpose", [x], x.dtype, tuple(x.shape[axis] for axis in order), x.exact, perm=order)
+
+
+def _flatten(draft: Draft) -> None:
+    """Joins constant axes at the end, so that the shape of the result can be written down."""
+    x = draft.pick(lambda value: value.rank >= 2 and all(isinstance(size, int) for size in value.shape[-2:]))
+    if x is not None:
+        a, b = x.shape[-2:]
+        assert isinstance(a, int)
+        assert isinstance(b, int)
+        target = draft.integers(*(0 for _ in x.shape[:-2]), a * b)
+        draft.node("Reshape", [x.name, target], x.dtype, (*x.shape[:-2], a * b), x.exact)
+
+
+def _split_axis(draft: Draft) -> None:
+    x = draft.pick(lambda value: 0 < value.rank < _MOST_AXES and value.shape[-1] in (6, 8, 12, 16))
+    if x is not None:
+        width = x.shape[-1]
+        assert isinstance(width, int)
+        target = draft.integers(*(0 for _ in x.shape[:-1]), 2, -1)
+        draft.node("Reshape", [x.name, target], x.dtype, (*x.shape[:-1], 2, width // 2), x.exact)
+
+
+def _unsqueeze(draft: Draft) -> None:
+    x = draft.pick(lambda value: value.rank < _MOST_AXES)
+    if x is not None:
+        axis = draft.draw(st.integers(draft.first_axis, x.rank))
+        draft.node("Unsqueeze", [x.name, draft.integers(axis)], x.dtype, (*x.shape[:axis], 1, *x.shape[axis:]), x.exact)
+
+
+def _concat(draft: Draft) -> None:
+    x = draft.pick(lambda value: bool(_fixed_axes(draft, value)))
+    if x is None:
+        return
+    axis = draft.draw(st.sampled_from(_fixed_axes(draft, x)))
+
+    def fits(value: Tensor) -> bool:
+        rest = (*value.shape[:axis], *value.shape[axis + 1 :])
+        return (
+            value.dtype == x.dtype
+            and value.rank == x.rank
+            and isinstance(value.shape[axis], int)
+            and rest == (*x.shape[:axis], *x.shape[axis + 1 :])
+        )
+
+    y = draft.pick(fits)
+    if y is not None:
+        a, b = x.shape[axis], y.shape[axis]
+        assert isinstance(a, int)
+        assert isinstance(b, int)
+        shape = (*x.shape[:axis], a + b, *x.shape[axis + 1 :])
+        draft.node("Concat", [x, y], x.dtype, shape, x.exact and y.exact, axis=axis)
+
+
+def _slice(draft: Draft) -> None:
+    x = draft.pick(lambda value: bool(_fixed_axes(draft, value)))
+    if x is None:
+        return
+    axis = draft.draw(st.sampled_from(_fixed_axes(draft, x)))
+    size = x.shape[axis]
+    assert isinstance(size, int)
+    start, end = draft.draw(st.integers(-size - 1, size)), draft.draw(st.integers(-size - 1, size + 1))
+    step = draft.draw(st.sampled_from((1, 1, 2, -1)))
+    count = len(range(size)[start:end:step])
+    names = [draft.integers(start), draft.integers(end), draft.integers(axis), draft.integers(step)]
+    draft.node("Slice", [x.name, *names], x.dtype, (*x.shape[:axis], count, *x.shape[axis + 1 :]), x.exact)
+
+
+def _gather(draft: Draft) -> None:
+    x = draft.pick(lambda value: any(value.shape[axis] != 0 for axis in _fixed_axes(draft, value)))
+    if x is None:
+        return
+    axis = draft.draw(st.sampled_from([a for a in _fixed_axes(draft, x) if x.shape[a] != 0]))
+    size = x.shape[axis]
+    assert isinstance(size, int)
+    indices = draft.draw(st.lists(st.integers(-size, size - 1), max_size=4))
+    shape = (*x.shape[:axis], len(indices), *x.shape[axis + 1 :])
+    draft.node("Gather", [x.name, draft.integers(*indices)], x.dtype, shape, x.exact, axis=axis)
+
+
+def _expand(draft: Draft) -> None:
+    x = draft.pick(lambda value: any(value.shape[axis] == 1 for axis in _fixed_axes(draft, value)))
+    if x is None:
+        return
+    axis = draft.draw(st.sampled_from([a for a in _fixed_axes(draft, x) if x.shape[a] == 1]))
+    target = draft.integers(*(3 if number == axis else 1 for number in range(x.rank)))
+    draft.node("Expand", [x.name, target], x.dtype, (*x.shape[:axis], 3, *x.shape[axis + 1 :]), x.exact)
+
+
+def _clip(draft: Draft) -> None:
+    x = draft.pick(_is_real)
+    if x is not None:
+        low = draft.draw(st.integers(-8, 4))
+        bounds = [draft.constant(np.asarray(bound / 4), REAL) for bound in (low, low + 6)]
+        draft.node("Clip", [x.name, *bounds], REAL, x.shape, x.exact)
+
+
+def _cast_to_real(draft: Draft) -> None:
+    x = draft.pick(lambda value: value.dtype in ("bool", "int32", "int64"))
+    if x is not None:
+        draft.node("Cast", [x], REAL, x.shape, True, to=REAL)
+
+
+def _cast_to_integer(draft: Draft) -> None:
+    """Of exact floats that are finite: what others become is not defined."""
+    x = draft.pick(lambda value: value.dtype == "bool")
+    if x is not None:
+        to = draft.draw(st.sampled_from(("int32", "int64")))
+        draft.node("Cast", [x], to, x.shape, True, to=to)
+
+
+RULES: Mapping[str, Rule] = {
+    **{name: _unary(name) for name in (*_MOVES_NOTHING, *_ROUNDS)},
+    **{name: _binary(name) for name in ("Mul", "Div")},
+    **{name: _binary(name, keeps_exact=True) for name in ("Max", "Min")},
+    **{name: _binary(name, dtypes=(REAL, "int32", "int64")) for name in ("Add", "Sub")},
+    **{name: _compare(name) for name in ("Less", "GreaterOrEqual", "Equal")},
+    **{name: _reduce(name) for name in ("ReduceMax", "ReduceMin", "ReduceSum", "ReduceMean", "ReduceL2")},
+    **{name: _softmax(name) for name in ("Softmax", "LogSoftmax")},
+    **{name: _arg(name) for name in ("ArgMax", "ArgMin")},
+    "Where": _where,
+    "LayerNormalization": _layer_normalization,
+    "MatMul": _matmul,
+    "MatMul of values": _matmul_of_values,
+    "Transpose": _transpose,
+    "Reshape to fewer": _flatten,
+    "Reshape to more": _split_axis,
+    "Unsqueeze": _unsqueeze,
+    "Concat": _concat,
+    "Slice": _slice,
+    "Gather": _gather,
+    "Expand": _expand,
+    "Clip": _clip,
+    "Cast to float": _cast_to_real,
+    "Cast to integer": _cast_to_integer,
+}
+"""What a node of a random graph may be; a rule that finds no operand adds nothing."""
+
+
+def draw_graph(draft: Draft, nodes: int) -> None:
+    """Draws inputs, then up to `nodes` operators, then outputs: what nobody reads, and perhaps one more."""
+    count = draft.draw(st.integers(1, 3))
+    for _ in range(count):
+        dtype = draft.draw(st.sampled_from((REAL, REAL, REAL, "int64", "bool")))
+        draft.input(dtype if draft.values else REAL, _shape(draft))
+    names = sorted(RULES)
+    for _ in range(draft.draw(st.integers(1, nodes))):
+        RULES[draft.draw(st.sampled_from(names))](draft)
+    read = {name for node in draft.nodes for name in node.inputs}
+    computed = [value for value in draft.values if value not in draft.inputs]
+    ends = [value for value in computed if value.name not in read]
+    inner = [value for value in computed if value.name in read]
+    also = [draft.draw(st.sampled_from(inner))] if inner and draft.draw(st.booleans()) else []
+    draft.outputs = [*ends, *also]
+
+
+def _shape(draft: Draft) -> Shape:
+    rank = draft.draw(st.integers(draft.first_axis, 3))
+    sizes = st.sampled_from((*draft.symbols, *draft.symbols, 1, 2, 6, 16, 33))
+    free = tuple(draft.draw(sizes) for _ in range(rank - draft.first_axis))
+    return (draft.batch, *free) if draft.batch else free
