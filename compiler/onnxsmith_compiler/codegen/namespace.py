@@ -12,6 +12,7 @@ from onnxsmith_compiler.codegen.conversions import CONVERSIONS
 from onnxsmith_compiler.codegen.depthwise_tile import DEPTHWISE_TILES
 from onnxsmith_compiler.codegen.intrinsics import INDEX_INTRINSICS, MEMORY_INTRINSICS
 from onnxsmith_compiler.codegen.native_intrinsics import SHARING_INTRINSICS
+from onnxsmith_compiler.codegen.order_keys import ORDER_KEYS
 from onnxsmith_compiler.codegen.prefetch import PREFETCHES
 from onnxsmith_compiler.codegen.scalar import SCALAR_INTRINSICS
 from onnxsmith_compiler.codegen.tap_addresses import TAP_ADDRESSES
@@ -50,6 +51,7 @@ KERNEL_NAMESPACE: Mapping[str, Any] = MappingProxyType(
         **CONVERSIONS,
         **SCALAR_INTRINSICS,
         **VECTOR_MATH,
+        **ORDER_KEYS,
         **TILES,
         **DEPTHWISE_TILES,
         **TAP_ADDRESSES,

@@ -376,7 +376,7 @@ def _atom_bounds(atom: Atom) -> tuple[Dim | None, Dim | None]:
             return 0, denominator - 1
         case Quotient(numerator=numerator, denominator=denominator):
             low, high = bounds_of(numerator)
-            if isinstance(low, int) and low >= 0:
+            if isinstance(low, int) and low >= 0 and is_nonnegative(denominator):
                 return 0, high
     if not _varies(atom):
         value = from_atom(atom)

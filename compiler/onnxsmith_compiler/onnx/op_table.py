@@ -6,15 +6,20 @@ from collections.abc import Mapping
 
 from onnxsmith_compiler.onnx.importers import (
     activation,
+    attention,
     elementwise,
-    filling,
+    generate,
     indexing,
     linear,
     ml,
     normalization,
+    rearrange,
+    quantization,
     recurrent,
     reduction,
+    resize,
     shape,
+    sorting,
     windows,
 )
 from onnxsmith_compiler.onnx.node_import import Importer
@@ -116,9 +121,22 @@ SHAPE: Mapping[str, Versions] = {
 }
 
 INDEXING: Mapping[str, Versions] = {
+    "Compress": _since(indexing.compress),
     "Gather": _since(indexing.gather),
     "GatherElements": _since(indexing.gather_elements),
     "GatherND": _since(indexing.gather_nd),
+    "NonZero": _since(indexing.nonzero),
+    "Scatter": _since(indexing.scatter_elements),
+    "ScatterElements": _since(indexing.scatter_elements),
+    "ScatterND": _since(indexing.scatter_nd),
+}
+
+SORTING: Mapping[str, Versions] = {
+    "CumProd": _since(sorting.cumulative("mul")),
+    "CumSum": _since(sorting.cumulative("add")),
+    "NonMaxSuppression": _since(sorting.non_max_suppression),
+    "TopK": _since(sorting.top_k),
+    "Unique": _since(sorting.unique),
 }
 
 WINDOWS: Mapping[str, Versions] = {
@@ -130,6 +148,11 @@ WINDOWS: Mapping[str, Versions] = {
     "GlobalMaxPool": _since(windows.global_pool("max")),
     "LpPool": _since(windows.lp_pool),
     "MaxPool": _since(windows.max_pool),
+}
+
+VISION: Mapping[str, Versions] = {
+    "Resize": _since(resize.resize),
+    "Upsample": _since(resize.upsample),
 }
 
 NORMALIZATION: Mapping[str, Versions] = {
@@ -148,16 +171,40 @@ LINEAR: Mapping[str, Versions] = {
     "MatMul": _since(linear.matmul),
 }
 
+ATTENTION: Mapping[str, Versions] = {
+    "Attention": _since(attention.attention, 23),
+    "RotaryEmbedding": _since(attention.rotary_embedding, 23),
+}
+
 RECURRENT: Mapping[str, Versions] = {
     "GRU": _since(recurrent.gru),
     "LSTM": _since(recurrent.lstm),
     "RNN": _since(recurrent.rnn),
 }
 
-FILLING: Mapping[str, Versions] = {
-    "Pad": _since(filling.pad),
-    "Range": _since(filling.range_),
-    "Tile": _since(filling.tile),
+REARRANGING: Mapping[str, Versions] = {
+    "DepthToSpace": _since(rearrange.depth_to_space),
+    "Pad": _since(rearrange.pad),
+    "ReverseSequence": _since(rearrange.reverse_sequence),
+    "SpaceToDepth": _since(rearrange.space_to_depth),
+    "Tile": _since(rearrange.tile),
+}
+
+GENERATING: Mapping[str, Versions] = {
+    "EyeLike": _since(generate.eye_like),
+    "OneHot": _since(generate.one_hot),
+    "Range": _since(generate.range_),
+    "Trilu": _since(generate.trilu),
+}
+
+QUANTIZATION: Mapping[str, Versions] = {
+    "ConvInteger": _since(quantization.conv_integer),
+    "DequantizeLinear": _since(quantization.dequantize_linear),
+    "DynamicQuantizeLinear": _since(quantization.dynamic_quantize_linear),
+    "MatMulInteger": _since(quantization.matmul_integer),
+    "QLinearConv": _since(quantization.qlinear_conv),
+    "QLinearMatMul": _since(quantization.qlinear_matmul),
+    "QuantizeLinear": _since(quantization.quantize_linear),
 }
 
 CLASSICAL: Mapping[str, Versions] = {
@@ -172,7 +219,23 @@ CLASSICAL: Mapping[str, Versions] = {
 }
 
 OPERATORS: Mapping[str, Mapping[str, Versions]] = {
-    "": {**ELEMENTWISE, **ACTIVATION, **REDUCTION, **SHAPE, **LINEAR, **RECURRENT, **WINDOWS, **NORMALIZATION, **INDEXING, **FILLING},
+    "": {
+        **ELEMENTWISE,
+        **ACTIVATION,
+        **REDUCTION,
+        **SHAPE,
+        **LINEAR,
+        **ATTENTION,
+        **RECURRENT,
+        **WINDOWS,
+        **VISION,
+        **NORMALIZATION,
+        **INDEXING,
+        **SORTING,
+        **REARRANGING,
+        **GENERATING,
+        **QUANTIZATION,
+    },
     "ai.onnx.ml": CLASSICAL,
     "com.microsoft": {},
 }

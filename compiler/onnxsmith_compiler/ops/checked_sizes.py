@@ -80,6 +80,42 @@ class SliceBounds(Op):
 
 
 @dataclass(frozen=True)
+class AxisSizes(Op):
+    """The numbers of elements before, along and after an axis, int64 [3].
+
+    Inputs are the axis, an integer tensor of one element, and the int64 sizes. A fault where it is out of range.
+    """
+
+    def infer(self, inputs: Types) -> tuple[TensorType, ...]:
+        return (TensorType(dtypes.INT64, (3,)),)
+
+    def lower(self, node: Node) -> LibraryCall:
+        axis, sizes = node.operands()
+        return LibraryCall("axis_sizes", (axis, sizes, node.output, sizes.type.size))
+
+
+@dataclass(frozen=True)
+class PadAmounts(Op):
+    """ONNX Pad's pads [2 * count] of some axes [count] as those of all, int64 [2 * rank].
+
+    A fault where an axis is out of range or named twice.
+    """
+
+    rank: int
+
+    def infer(self, inputs: Types) -> tuple[TensorType, ...]:
+        pads, axes = _vector(required(inputs, 0), "pads"), _vector(required(inputs, 1), "axes")
+        if pads.size != 2 * axes.size:
+            raise ShapeError(f"there are {pads.size} pads for {axes.size} axes: expected two for each")
+        return (TensorType(dtypes.INT64, (2 * self.rank,)),)
+
+    def lower(self, node: Node) -> LibraryCall:
+        pads, axes = node.operands()
+        arguments = (pads, axes, node.output, axes.type.size, self.rank)
+        return LibraryCall("pad_amounts", arguments, scratch=self.rank * 8)
+
+
+@dataclass(frozen=True)
 class SplitSizes(Op):
     """[count] lengths as int64; a fault where one is negative or they do not add up to `extent`."""
 

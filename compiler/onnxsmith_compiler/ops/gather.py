@@ -110,3 +110,36 @@ class GatherND(Op):
         )
         origin = (*outer[: self.batch_dims], *positions, *index[indices.rank - 1 :])
         return loop.Computation(axes, loop.load(data, origin))
+
+
+@dataclass(frozen=True)
+class ReverseSequence(Op):
+    """Data with the first lengths[b] elements along `time_axis` in reverse order, b counting along `batch_axis`."""
+
+    time_axis: int
+    batch_axis: int
+
+    def infer(self, inputs: Types) -> tuple[TensorType, ...]:
+        data, lengths = required(inputs, 0), required(inputs, 1)
+        if lengths.rank != 1 or self.time_axis == self.batch_axis:
+            raise ShapeError(
+                f"lengths {lengths}, axes {self.time_axis} and {self.batch_axis}: expected a vector and two axes"
+            )
+        return (data,)
+
+    def assumes(self, inputs: Types) -> Iterable[SizePair]:
+        yield required(inputs, 0).shape[self.batch_axis], required(inputs, 1).shape[0], Relation.EQUAL
+
+    def lower(self, node: Node) -> loop.Computation:
+        data, lengths = node.operands()
+        axes = loop.axes_for(data.shape)
+        index = loop.index_of(axes)
+        time = loop.IndexValue(dtypes.INT64, index[self.time_axis])
+        length = convert(loop.load(lengths, (index[self.batch_axis],)), lengths.dtype, dtypes.INT64)
+        one = loop.const(1, dtypes.INT64)
+        turned = loop.apply("sub", loop.apply("sub", length, one), time)
+        is_within = loop.apply("lt", time, length, dtype=dtypes.BOOL)
+        place = loop.apply("select", is_within, turned, time, dtype=dtypes.INT64)
+        origin = list(index)
+        origin[self.time_axis] = loop.computed(loop.Checked(dtypes.INT64, place, data.shape[self.time_axis]))
+        return loop.Computation(axes, loop.load(data, tuple(origin)))

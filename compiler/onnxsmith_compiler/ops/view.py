@@ -12,7 +12,7 @@ from onnxsmith_compiler.ir import dim as dims
 from onnxsmith_compiler.ir import dtype as dtypes
 from onnxsmith_compiler.ir import loop
 from onnxsmith_compiler.ir.dim import Dim
-from onnxsmith_compiler.ir.graph import Node, Relation, TensorType
+from onnxsmith_compiler.ir.graph import Node, Relation, TensorType, Value
 from onnxsmith_compiler.ops.base import Op, Shape, ShapeError, SizePair, Types, required
 from onnxsmith_compiler.ops.lowering import Pieces
 
@@ -231,7 +231,9 @@ class Concat(Op):
                 raise ShapeError(f"cannot concatenate {first} and {type_}")
             for axis, (a, b) in enumerate(zip(first.shape, type_.shape, strict=True)):
                 if axis != self.axis and isinstance(a, int) and isinstance(b, int) and a != b:
-                    raise ShapeError(f"cannot concatenate {first} and {type_} along axis {self.axis}: axis {axis} differs")
+                    raise ShapeError(
+                        f"cannot concatenate {first} and {type_} along axis {self.axis}: axis {axis} differs"
+                    )
         size: Dim = 0
         for type_ in types:
             size = size + type_.shape[self.axis]
@@ -263,9 +265,10 @@ class Concat(Op):
 
 @dataclass(frozen=True)
 class Pad(Op):
-    """`before` and `after` elements added (or, negative, removed) a side of each axis.
+    """`before` and `after` elements added a side of each axis.
 
-    `mode`: "constant" (input 1 is the 0-d value), "reflect", "edge" or "wrap", as numpy.pad.
+    `mode`: "constant" (input 1 is the 0-d value; negative amounts remove elements), "reflect", "edge" or "wrap", as
+    numpy.pad.
     """
 
     before: tuple[Dim, ...]
@@ -281,19 +284,19 @@ class Pad(Op):
         sizes = zip(source.shape, self.before, self.after, strict=True)
         return (TensorType(source.dtype, tuple(size + low + high for size, low, high in sizes)),)
 
+    def assumes(self, inputs: Types) -> Iterable[SizePair]:
+        if self.mode == "constant":
+            return
+        for size, low, high in zip(required(inputs, 0).shape, self.before, self.after, strict=True):
+            yield dims.minimum(1, low + high), size, Relation.AT_MOST  # there is something to repeat
+
     def lower(self, node: Node) -> loop.Computation:
         source = node.inputs[0]
         assert source is not None
         axes = loop.axes_for(node.output.shape)
-        index = [
-            position - low for position, low in zip(loop.index_of(axes), self.before, strict=True)
-        ]
+        index = [position - low for position, low in zip(loop.index_of(axes), self.before, strict=True)]
         if self.mode != "constant":
-            origin = tuple(
-                position if low == 0 and high == 0 else _outside(self.mode, position, extent)
-                for position, extent, low, high in zip(index, source.shape, self.before, self.after, strict=True)
-            )
-            return loop.Computation(axes, loop.load(source, origin))
+            return loop.Computation(axes, self._mirrored(source, index))
         fill = node.inputs[1]
         assert fill is not None
         inside = loop.load(source, tuple(index))
@@ -301,6 +304,35 @@ class Pad(Op):
         if condition is None:
             return loop.Computation(axes, inside)
         return loop.Computation(axes, loop.Guarded(inside.dtype, condition, inside, loop.load(fill, (0,) * fill.rank)))
+
+    def _mirrored(self, source: Value, index: Sequence[Dim]) -> loop.Expr:
+        """The element of `source` that stands for `index`, which may lie outside it."""
+        sides = list(zip(index, source.shape, self.before, self.after, strict=True))
+        if self.mode == "edge":
+            return loop.load(source, tuple(_nearest(position, extent) for position, extent, *_ in sides))
+        if all(self._turns_once(extent, low, high) for _, extent, low, high in sides):
+            return loop.load(
+                source,
+                tuple(
+                    position if low == 0 and high == 0 else _outside_once(self.mode, position, extent)
+                    for position, extent, low, high in sides
+                ),
+            )
+        mirrored = loop.load(source, tuple(_outside(self.mode, position, extent) for position, extent, *_ in sides))
+        inside = loop.all_in_range(tuple(index), source.shape)
+        if inside is None:
+            return loop.load(source, tuple(index))
+        # the divisions are left to the few elements that need them
+        nearest = loop.load(source, tuple(_nearest(position, extent) for position, extent, *_ in sides))
+        return loop.Guarded(mirrored.dtype, loop.apply("not", inside, dtype=dtypes.BOOL), mirrored, nearest)
+
+    def _turns_once(self, extent: Dim, low: Dim, high: Dim) -> bool:
+        """Whether no position lies further outside than the axis is long."""
+        if low == 0 and high == 0:
+            return True
+        if not (isinstance(extent, int) and isinstance(low, int) and isinstance(high, int)):
+            return False
+        return max(low, high) <= (extent - 1 if self.mode == "reflect" else extent)
 
     def evaluate(
         self, inputs: Sequence[np.ndarray | None], types: Sequence[TensorType]
@@ -314,15 +346,29 @@ class Pad(Op):
         return (np.pad(data, amounts, constant_values=rest[0].reshape(())),)  # type: ignore[arg-type]
 
 
+def _nearest(position: Dim, extent: Dim) -> Dim:
+    return dims.maximum(0, dims.minimum(position, extent - 1))
+
+
 def _outside(mode: str, position: Dim, extent: Dim) -> Dim:
     """The element that stands for `position`, which may lie outside [0, extent)."""
     if mode == "edge":
-        return dims.maximum(0, dims.minimum(position, extent - 1))
+        return _nearest(position, extent)
     if mode == "wrap":
         return dims.modulo(position, extent)
     period = dims.maximum(1, 2 * (extent - 1))
     folded = dims.modulo(position, period)
     return dims.minimum(folded, period - folded)
+
+
+def _outside_once(mode: str, position: Dim, extent: Dim) -> Dim:
+    """As `_outside`, for positions that one reflection or turn brings back, which takes no division."""
+    if mode == "reflect":
+        distance = dims.maximum(position, -position)
+        return dims.minimum(distance, 2 * (extent - 1) - distance)
+    below = dims.maximum(0, dims.minimum(1, -position))
+    above = dims.maximum(0, dims.minimum(1, position - extent + 1))
+    return position + extent * (below - above)
 
 
 @dataclass(frozen=True)

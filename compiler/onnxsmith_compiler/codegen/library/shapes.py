@@ -6,7 +6,7 @@ from typing import Any
 
 from numpy import int64
 
-from onnxsmith_compiler.codegen.intrinsics import load, store
+from onnxsmith_compiler.codegen.intrinsics import load, scratch, store
 from onnxsmith_compiler.codegen.scalar import int_div, maximum, minimum, select
 
 
@@ -151,3 +151,51 @@ def reshape_sizes(
     store(ctx, 3, product)
     store(ctx, 4, elements)
     return 3 if product != elements else 0
+
+
+def axis_sizes(ctx: Any, axis: Any, sizes: Any, parts: Any, rank: Any, begin: Any, end: Any) -> Any:
+    """parts = the numbers of elements before, along and after the axis that element 0 of `axis` names.
+
+    Fault 1: an axis out of range.
+    """
+    named = int64(load(axis, 0))
+    place = named + select(named < 0, rank, int64(0))
+    if place < 0 or place >= rank:
+        store(ctx, 3, named)
+        store(ctx, 4, rank)
+        return 1
+    before = int64(1)
+    for number in range(place):
+        before *= load(sizes, number)
+    after = int64(1)
+    for number in range(place + 1, rank):
+        after *= load(sizes, number)
+    store(parts, 0, before)
+    store(parts, 1, load(sizes, place))
+    store(parts, 2, after)
+    return 0
+
+
+def pad_amounts(ctx: Any, pads: Any, axes: Any, amounts: Any, count: Any, rank: Any, begin: Any, end: Any) -> Any:
+    """amounts = the `rank` paddings before and then the `rank` after, 0 for axes that are not among the `count`.
+
+    Fault 1: an axis out of range. Fault 3: an axis named twice.
+    """
+    named = scratch(ctx, int64, 0)
+    for number in range(rank):
+        store(named, number, 0)
+        store(amounts, number, 0)
+        store(amounts, rank + number, 0)
+    for number in range(count):
+        axis = int64(load(axes, number))
+        place = axis + select(axis < 0, rank, int64(0))
+        store(ctx, 3, axis)
+        store(ctx, 4, rank)
+        if place < 0 or place >= rank:
+            return 1
+        if load(named, place) != 0:
+            return 3
+        store(named, place, 1)
+        store(amounts, place, load(pads, number))
+        store(amounts, rank + place, load(pads, count + number))
+    return 0

@@ -10,7 +10,7 @@ import textwrap
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from onnxsmith_compiler.codegen.library import shapes
+from onnxsmith_compiler.codegen.library import scatter, selection, shapes, sorting
 from onnxsmith_compiler.codegen.library.sizes import store_sizes
 from onnxsmith_compiler.ops.lowering import LibraryCall
 
@@ -45,10 +45,24 @@ def _bare(function: Callable[..., Any]) -> str:
 
 LIBRARY: Mapping[str, Text] = {
     "axis_mask": _source(shapes.axis_mask),
+    "axis_sizes": _source(shapes.axis_sizes),
+    "copy_elements": _source(scatter.copy_elements),
+    "count_nonzero": _source(selection.count_nonzero),
+    "cumulate": _source(sorting.cumulate),
+    "exclusive_sums": _source(selection.exclusive_sums),
+    "find_nonzero": _source(selection.find_nonzero),
     "kept_sizes": _source(shapes.kept_sizes),
+    "list_boxes": _source(selection.list_boxes),
+    "pad_amounts": _source(shapes.pad_amounts),
     "reshape_sizes": _source(shapes.reshape_sizes),
+    "scatter_elements": _source(scatter.scatter_elements),
+    "scatter_slices": _source(scatter.scatter_slices),
     "slice_bounds": _source(shapes.slice_bounds),
     "split_sizes": _source(shapes.split_sizes),
     "store_sizes": store_sizes,
+    "suppress_boxes": _source(selection.suppress_boxes),
+    "top_k": _source(sorting.top_k),
+    "unique_items": _source(sorting.unique_items),
     "widened_sizes": _source(shapes.widened_sizes),
 }
+"""Text of each kernel for a call."""
