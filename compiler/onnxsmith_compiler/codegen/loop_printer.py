@@ -128,9 +128,7 @@ def print_rows(stages: list[FlatStage], group: LoopGroup, kept: frozenset[Value]
     return PrintedKernel(source, tuple(text.arguments), tiles, inner // 12 + 5, scratch.bytes)
 
 
-def _shared_rows(
-    stages: list[FlatStage], count: int
-) -> tuple[list[FlatStage], tuple[LoopIndex, ...]]:
+def _shared_rows(stages: list[FlatStage], count: int) -> tuple[list[FlatStage], tuple[LoopIndex, ...]]:
     """The stages without their `count` outermost axes, which all walk together, and those axes."""
     stages, rows = rename_rows(stages, count)
     stages, rows = split_axes([replace(stage, axes=stage.axes[count:]) for stage in stages], rows)
@@ -301,9 +299,10 @@ def _accumulate_position(
     text: KernelText, stage: FlatStage, total: str, element: str, axes: Sequence[LoopIndex]
 ) -> None:
     sign = ">" if stage.combine.startswith("argmax") else "<"
-    better = f"{element} {sign}{'=' if stage.combine.endswith('last') else ''} best_{total}"
+    last = stage.combine.endswith("last")
+    better = f"{element} {sign}{'=' if last else ''} best_{total}"
     if stage.body.dtype.is_float:
-        better = f"{better} or (isnan({element}) and not isnan(best_{total}))"
+        better += f" or isnan({element})" if last else f" or (isnan({element}) and not isnan(best_{total}))"
     with text.block(f"if {better}:"):
         text.line(f"best_{total} = {element}")
         text.line(f"{total} = {text.dim(_row_offset(axes)) if axes else 'int64(0)'}")
