@@ -60,7 +60,8 @@ class Op:
     def permute_axes(self, order: Sequence[int]) -> Op | None:
         """The same operator for inputs and outputs whose axes all stand in `order`, None where there is none.
 
-        `order` is a permutation as of numpy.transpose, of the rank of the outputs.
+        `order` is a permutation as of numpy.transpose, of the rank of the outputs; inputs of another rank are left
+        as they are.
         """
         return None
 

@@ -122,8 +122,6 @@ class _Layout:
         return True
 
     def _worthwhile(self, node: Node, rank: int) -> bool:
-        if any(value.rank != rank for value in node.operands()) and not isinstance(node.op, Pointwise):
-            return all(value.rank in (rank, 0) for value in node.operands())
         large = [
             v for v in node.operands() if v.rank == rank and v.data is None and v.type.size == node.output.type.size
         ]
