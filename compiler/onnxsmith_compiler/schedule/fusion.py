@@ -125,7 +125,7 @@ def join_epilogues(graph: Graph, groups: list[Group], aliases: dict[Value, Value
 def _as_epilogue(stage: Stage, result: Value, aliases: dict[Value, Value]) -> Stage | None:
     """`stage` with `result` read as the accumulator, where it is a map that reads element i of it for its element i."""
     computation = stage.computation
-    if computation.reduce or computation.store is not None:
+    if computation.reduce or computation.store is not None or stage.output.type.size != result.type.size:
         return None
     here = loop.linear_offset(stage.output.shape, loop.index_of(computation.axes))
     for load in loop.loads(computation.body):
