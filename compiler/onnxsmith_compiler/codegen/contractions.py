@@ -247,8 +247,8 @@ def _batch_axes(a: Sequence[Dim], b: Sequence[Dim]) -> list[_BatchAxis]:
     a_stride: Dim = 1
     b_stride: Dim = 1
     for size_a, size_b in zip(reversed(wide_a), reversed(wide_b), strict=True):
-        size = size_a if size_b == 1 else size_b
-        axis = _BatchAxis(size, 0 if size_a == 1 else a_stride, 0 if size_b == 1 else b_stride)
+        size = dims.broadcast(size_a, size_b)
+        axis = _BatchAxis(size, a_stride * _varies(size_a, size), b_stride * _varies(size_b, size))
         a_stride, b_stride = a_stride * size_a, b_stride * size_b
         if size == 1:
             continue
@@ -262,3 +262,10 @@ def _batch_axes(a: Sequence[Dim], b: Sequence[Dim]) -> list[_BatchAxis]:
         else:
             axes.insert(0, axis)
     return axes or [_BatchAxis(1, 0, 0)]
+
+
+def _varies(size: Dim, wide: Dim) -> Dim:
+    """0 where an axis of `size` is used for all of an axis of `wide`, else 1."""
+    if size == 1:
+        return 0
+    return 1 if size == wide else dims.minimum(1, size - 1)  # whether it is 1 shows when it runs
