@@ -23,6 +23,7 @@ _TYPICAL_DEPTH = 512
 _SHORT_SUM = 32
 _FEW_BLOCKS = 2
 _MANY_BLOCKS = 16
+_TILES_PER_CORE = 4
 
 
 @dataclass(frozen=True)
@@ -39,22 +40,37 @@ def choose_tiling(
     """A Tiling for a product of m rows and n columns with sums of `depth` terms; None for what is unknown.
 
     `row` is about how many elements of memory a further row takes. Where all of B fits into half of the
-    second-level cache, a tile is few rows by all panels; otherwise as many rows share a panel as fit beside
-    it.
+    second-level cache, a tile is few rows by all panels; otherwise as many rows share a panel as fit beside it.
+    Tiles are made smaller where there would be too few of them for all cores.
     """
     element, height = tile.element.itemsize, tile.rows
     depth = max(1, depth or _TYPICAL_DEPTH)
-    panel = depth * tile.columns * element
-    panels = max(1, target.l2 // 2 // panel)
-    if n is not None and -(-n // tile.columns) <= panels:
+    most_panels = max(2, target.l2 // 2 // (depth * tile.columns * element))
+    if n is not None and _parts(n, tile.columns) <= most_panels:
         rows = _FEW_BLOCKS * height
-        panels = max(1, -(-n // tile.columns))
-    else:
-        rows = max(height, min(_MANY_BLOCKS * height, target.l2 // 4 // (max(1, row or depth) * element)))
+        if m is not None and _parts(m, rows) < _TILES_PER_CORE * target.cores:
+            rows = height
+        return Tiling(rows, _even_panels(tile, m, n, rows, most_panels, target))
+    room = 3 * target.l2 // 4 // (max(1, row or depth) * element)
+    rows = max(height, min(_MANY_BLOCKS * height, room))
     if m is not None:
-        groups = max(1, round(m / rows))
-        rows = -(-m // groups)
-    return Tiling(ceil_to(max(1, rows), height), panels)
+        rows = _parts(m, max(1, round(m / rows)))
+    rows = ceil_to(max(1, rows), height)
+    return Tiling(rows, _even_panels(tile, m, n, rows, most_panels, target))
+
+
+def _even_panels(tile: TileShape, m: int | None, n: int | None, rows: int, most: int, target: Target) -> int:
+    """Panels of a tile, at most `most`, that cut all panels into equal parts, enough of them for all cores."""
+    if n is None:
+        return most
+    panels = _parts(max(1, n), tile.columns)
+    groups = 1 if m is None else _parts(max(1, m), rows)
+    fewest = _parts(_TILES_PER_CORE * target.cores, groups)
+    return _parts(panels, min(panels, max(_parts(panels, most), fewest)))
+
+
+def _parts(whole: int, part: int) -> int:
+    return -(-whole // part)
 
 
 def ceil_div(a: Dim, b: int) -> Dim:
