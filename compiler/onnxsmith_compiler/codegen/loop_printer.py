@@ -197,9 +197,9 @@ def _shares_loop(run: list[FlatStage], stage: FlatStage) -> bool:
     def extents(s: FlatStage) -> list[Dim]:
         return [axis.extent for axis in (*s.axes, *s.inner)]
 
-    if extents(run[0]) != extents(stage) or not extents(stage):
-        return extents(run[0]) == extents(stage) == []
-    totals = {s.output for s in run if s.inner}
+    if extents(run[0]) != extents(stage):
+        return False
+    totals = {s.output for s in run if s.combine}
     here = {s.output: s for s in run}
     indices = dict(zip((*stage.axes, *stage.inner), (*run[0].axes, *run[0].inner), strict=True))
     for expression in stage.expressions():
