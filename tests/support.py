@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import ml_dtypes
 import numpy as np
 import onnx
 import onnx.compose
@@ -116,7 +117,9 @@ def official_cases(*op_types: str, without: Iterable[str] = ()) -> list[Case]:
             names = [info.name for info in proto.graph.input]
             feeds = {name: np.asarray(value) for name, value in zip(names, inputs, strict=True)}
             expected = tuple(np.asarray(value) for value in outputs)
-            cases.append(Case(test.name, proto, feeds, expected, test.rtol, test.atol))
+            narrow = any(array.dtype == ml_dtypes.bfloat16 for array in expected)
+            rtol = max(test.rtol, 2**-6) if narrow else test.rtol  # as the suite's own runner has it
+            cases.append(Case(test.name, proto, feeds, expected, rtol, test.atol))
     return cases
 
 
