@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from onnxsmith_compiler.ir import dim as dims
 from onnxsmith_compiler.ir import dtype as dtypes
-from onnxsmith_compiler.ir.graph import Graph, GraphBuilder, Node, Value
+from onnxsmith_compiler.ir.graph import Graph, Node, Value
 from onnxsmith_compiler.ops.attention import FusedAttention, Strided, strided_view
+from onnxsmith_compiler.ops.base import Shape
 from onnxsmith_compiler.ops.contraction import MatMul
 from onnxsmith_compiler.ops.pointwise import Pointwise
 from onnxsmith_compiler.ops.reduce import Reduce
@@ -23,7 +25,7 @@ def fuse_attention(graph: Graph) -> Graph:
         if not isinstance(node.op, MatMul) or node.output.dtype is not dtypes.FLOAT32:
             return None
         found = finder.find(node, outputs)
-        return None if found is None else _emit(rewriter.builder, finder, found, node)
+        return None if found is None else _emit(rewriter, finder, found, node)
 
     return rewrite_nodes(graph, rewrite)
 
@@ -56,8 +58,10 @@ class _Finder:
             candidates = [(a, b) for a, b in (added, added[::-1]) if self._is(self._scaled(a)[0], MatMul)]
             if not candidates:
                 return None
-            scores, mask = candidates[0]
+            widened, (scores, mask) = scores.shape, candidates[0]
             product, scale = self._scaled(scores)
+            if widened != product.shape:
+                return None
         if self.uses.get(product) != (2 if product is argument else 1):  # softmax reads its argument twice
             return None
         query, key = self.producers[product].operands()
@@ -116,26 +120,18 @@ class _Finder:
         return value, scale
 
 
-def _emit(builder: GraphBuilder, finder: _Finder, found: _Attention, node: Node) -> Value:
+def _emit(rewriter: Rewriter, finder: _Finder, found: _Attention, node: Node) -> Value:
     """The operator over the tensors in memory; a third axis of batches is split off for tensors of rank 3."""
-    *_, rows, depth = found.query.shape
+    *batches, rows, depth = found.query.shape
     columns, width = found.value.shape[-2:]
-    query, query_view = strided_view(found.query, finder.producers, contiguous=True)
-    turned = builder.emit(Transpose((*range(found.key.rank - 2), found.key.rank - 1, found.key.rank - 2)), found.key)
-    finder.producers[turned] = builder.nodes[-1]
-    key, key_view = strided_view(turned, finder.producers, contiguous=True)
-    value, value_view = strided_view(found.value, finder.producers, contiguous=True)
-    operands = [query, key, value]
+    views = _Views(rewriter, finder.producers)
+    key = views.emit(Transpose((*range(found.key.rank - 2), found.key.rank - 1, found.key.rank - 2)), found.key)
+    operands, (query_view, key_view, value_view) = zip(*map(views.find, (found.query, key, found.value)), strict=True)
     mask_view: Strided | None = None
     if found.mask is not None:
-        wide = (*(1 for _ in range(found.value.rank - found.mask.rank)), *found.mask.shape)
-        mask = found.mask
-        if wide != mask.shape:
-            mask = builder.emit(Reshape(wide), mask)
-            finder.producers[mask] = builder.nodes[-1]
-        mask, mask_view = strided_view(mask, finder.producers, contiguous=False)
-        operands.append(mask)
-    batch, heads = (1, *found.value.shape[:-2])[-2:] if found.value.rank == 3 else found.value.shape[:2]
+        mask, mask_view = views.find_broadcast(found.mask, (*batches, rows, columns))
+        operands = (*operands, mask)
+    batch, heads = (1, *batches)[-2:]
     op = FusedAttention(
         batch=batch,
         heads=heads,
@@ -143,16 +139,40 @@ def _emit(builder: GraphBuilder, finder: _Finder, found: _Attention, node: Node)
         columns=columns,
         depth=depth,
         width=width,
-        query=_four(query_view),
-        key=_four(key_view),
-        value=_four(value_view),
-        mask=None if mask_view is None else _four(mask_view),
+        query=query_view,
+        key=key_view,
+        value=value_view,
+        mask=mask_view,
         scale=found.scale,
     )
-    result = builder.emit(op, *operands)
-    result = builder.emit(Transpose((0, 2, 1, 3)), result)
-    return result if result.shape == node.output.shape else builder.emit(Reshape(node.output.shape), result)
+    result = rewriter.builder.emit(op, *operands)
+    result = rewriter.builder.emit(Transpose((0, 2, 1, 3)), result)
+    return result if result.shape == node.output.shape else rewriter.builder.emit(Reshape(node.output.shape), result)
 
 
-def _four(view: Strided) -> Strided:
-    return Strided(view.offset, (*(0 for _ in range(4 - len(view.strides))), *view.strides))
+@dataclass(frozen=True)
+class _Views:
+    """Finds the tensors in memory behind operands, and how these lie there along four axes."""
+
+    rewriter: Rewriter
+    producers: dict[Value, Node]
+
+    def emit(self, op: Reshape | Transpose, value: Value) -> Value:
+        result = self.rewriter.builder.emit(op, value)
+        if result.data is None:  # else it is a constant, which no node computes
+            self.producers[result] = self.rewriter.builder.nodes[-1]
+        return result
+
+    def find(self, value: Value, contiguous: bool = True) -> tuple[Value, Strided]:
+        source, view = strided_view(value, self.producers, contiguous)
+        return self.rewriter.new(source), Strided(view.offset, (*(0 for _ in range(4 - value.rank)), *view.strides))
+
+    def find_broadcast(self, value: Value, shape: Shape) -> tuple[Value, Strided]:
+        """As `find`, of a value that is broadcast to `shape`: a size that is not the one there may be 1."""
+        wide = (*(1 for _ in range(len(shape) - value.rank)), *value.shape)
+        source, view = self.find(value if wide == value.shape else self.emit(Reshape(wide), value), contiguous=False)
+        strides = list(view.strides)
+        for axis, (size, whole) in enumerate(zip(wide, shape, strict=True), 4 - len(shape)):
+            if size != whole and size != 1:
+                strides[axis] = strides[axis] * dims.minimum(1, size - 1)
+        return source, Strided(view.offset, tuple(strides))
