@@ -183,7 +183,7 @@ def _transpose(draft: Draft) -> None:
 
 def _flatten(draft: Draft) -> None:
     """Joins constant axes at the end, so that the shape of the result can be written down."""
-    x = draft.pick(lambda value: value.rank >= 2 and all(isinstance(size, int) for size in value.shape[-2:]))
+    x = draft.pick(lambda value: value.rank >= 2 and all(isinstance(n, int) and n for n in value.shape[-2:]))
     if x is not None:
         a, b = x.shape[-2:]
         assert isinstance(a, int)

@@ -57,12 +57,12 @@ def run_sizes(draft: Draft) -> st.SearchStrategy[dict[str, int]]:
 
 
 def reference(draft: Draft, real: type[Any], feed: Mapping[str, Array]) -> Sequence[Array] | None:
-    """What the reference evaluator gives, None where it cannot (it fails for some tensors of size 0)."""
+    """What the reference evaluator gives, None where it cannot (it fails for some tensors of size 0 and of rank 0)."""
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
         try:
             return [np.asarray(result) for result in ReferenceEvaluator(draft.model(real)).run(None, dict(feed))]
-        except (ValueError, IndexError, RuntimeError):
+        except (TypeError, ValueError, IndexError, RuntimeError):
             return None
 
 
