@@ -164,6 +164,10 @@ class KernelText:
     def restore_loads(self, value: Value) -> None:
         self._replaced.pop(value, None)
 
+    def remember(self, expr: loop.Expr, name: str) -> None:
+        """`expr` is in the variable `name` until the present block ends."""
+        self._scopes[-1][expr] = name
+
     def read_from_row(self, value: Value, pointer: str, start: Dim) -> None:
         """Loads of `value` read `pointer` from here on, at their offset less `start`."""
         self._rows[value] = (pointer, start)

@@ -19,6 +19,7 @@ from onnxsmith_compiler.codegen.loop_shape import (
 )
 from onnxsmith_compiler.codegen.loop_style import CpuStyle, LoopStyle, serial_loop, serial_loops
 from onnxsmith_compiler.codegen.scalar_text import greatest, literal, lowest
+from onnxsmith_compiler.codegen.transposing_map import print_transposing_map
 from onnxsmith_compiler.ir import dim as dims
 from onnxsmith_compiler.ir import loop
 from onnxsmith_compiler.ir.dim import Dim, LoopIndex
@@ -48,8 +49,11 @@ def print_loops(group: LoopGroup, kept: frozenset[Value]) -> PrintedKernel:
 def _print_map(stage: FlatStage) -> PrintedKernel:
     stage = split_own_axes(stage)
     (stage,), axes = join_axes([stage], stage.axes)
-    text = KernelText()
     cost = max(1, _cost(stage))
+    crossing = print_transposing_map(stage, axes, cost)
+    if crossing is not None:
+        return crossing
+    text = KernelText()
     if len(axes) <= 1:
         extent: Dim = axes[0].extent if axes else 1
         tiles = dims.ceildiv(extent, MAP_BLOCK)

@@ -11,36 +11,40 @@ from numba.core import types
 
 from onnxsmith_compiler.codegen.kernel_function import Intrinsic
 from onnxsmith_compiler.codegen.storage import StoragePointer, array_pointer, storage_type
-from onnxsmith_compiler.ir.dtype import BY_NAME
+from onnxsmith_compiler.ir.dtype import BY_NAME, DType
 
 _I32 = ir.IntType(32)
 _I64 = ir.IntType(64)
 
 
 def transpose_name(dtype: str, size: int) -> str:
-    return f"transpose_{size}x{size}_f{BY_NAME[dtype].bits}"
+    """The name of the intrinsic for elements of `dtype`; those of one width share it."""
+    return f"transpose_{size}x{size}_b{8 * BY_NAME[dtype].itemsize}"
 
 
-def transpose(dtype: str, size: int) -> Intrinsic:
-    """The intrinsic `transpose_{size}x{size}_f{bits}(source, source_row, out, out_row)`.
+def transpose(itemsize: int, size: int) -> Intrinsic:
+    """The intrinsic `transpose_{size}x{size}_b{bits}(source, source_row, out, out_row)`, elements of `itemsize` bytes.
 
     out[i * out_row + j] = source[j * source_row + i] for i, j < size, a power of two. The two do not overlap.
     """
-    pointer, number = StoragePointer(BY_NAME[dtype]), types.int64
+    number = types.int64
 
     def definition(context: Any, *kinds: Any) -> Any:
-        if len(kinds) != 4 or kinds[0] != pointer or kinds[2] != pointer:
+        if len(kinds) != 4 or not isinstance(kinds[0], StoragePointer) or kinds[2] != kinds[0]:
             return None
         if not all(isinstance(kind, types.Integer) for kind in (kinds[1], kinds[3])):
             return None
+        pointer = kinds[0]
+        if pointer.dtype.itemsize != itemsize:
+            return None
 
         def emit(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
-            builder.call(_function(builder.module, dtype, size), arguments)
+            builder.call(_function(builder.module, pointer.dtype, size), arguments)
             return context.get_dummy_value()
 
         return types.void(pointer, number, pointer, number), emit
 
-    return Intrinsic(transpose_name(dtype, size), definition, _reference(size))
+    return Intrinsic(f"transpose_{size}x{size}_b{8 * itemsize}", definition, _reference(size))
 
 
 def _reference(size: int) -> Callable[..., None]:
@@ -53,19 +57,19 @@ def _reference(size: int) -> Callable[..., None]:
     return reference
 
 
-def _function(module: ir.Module, dtype: str, size: int) -> ir.Function:
-    name = f"onnxsmith.{transpose_name(dtype, size)}"
+def _function(module: ir.Module, dtype: DType, size: int) -> ir.Function:
+    name = f"onnxsmith.transpose_{size}x{size}_{dtype}"
     if name in module.globals:
         return module.globals[name]
-    pointer = storage_type(BY_NAME[dtype]).as_pointer()
+    pointer = storage_type(dtype).as_pointer()
     function = ir.Function(module, ir.FunctionType(ir.VoidType(), [pointer, _I64, pointer, _I64]), name)
     function.attributes.add("noinline")
     for index in (0, 2):
         function.args[index].add_attribute("noalias")
     builder = ir.IRBuilder(function.append_basic_block("entry"))
     source, source_row, out, out_row = function.args
-    vector = ir.VectorType(storage_type(BY_NAME[dtype]), size)
-    alignment = BY_NAME[dtype].itemsize
+    vector = ir.VectorType(storage_type(dtype), size)
+    alignment = dtype.itemsize
 
     def row(base: ir.Value, stride: ir.Value, number: int) -> ir.Value:
         place = builder.gep(base, [builder.mul(stride, _I64(number))])
@@ -99,9 +103,9 @@ def _exchange(builder: ir.IRBuilder, rows: list[ir.Value], step: int) -> list[ir
 
 TRANSPOSES: Mapping[str, Intrinsic] = MappingProxyType(
     {
-        transpose_name(dtype, size): transpose(dtype, size)
-        for dtype, sizes in (("float32", (4, 8, 16)), ("float64", (2, 4, 8)))
-        for size in sizes
+        intrinsic.name: intrinsic
+        for itemsize, sizes in ((1, (8, 16)), (2, (8, 16)), (4, (4, 8, 16)), (8, (2, 4, 8)))
+        for intrinsic in (transpose(itemsize, size) for size in sizes)
     }
 )
 """Every transpose that printed kernels may call, by name."""

@@ -1,0 +1,130 @@
+"""Maps that read along another axis than they write: they go in square blocks, which are transposed in registers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from onnxsmith_compiler.codegen.kernel_text import KernelText, PrintedKernel
+from onnxsmith_compiler.codegen.loop_shape import FlatStage
+from onnxsmith_compiler.codegen.loop_style import CpuStyle
+from onnxsmith_compiler.codegen.transpose import transpose_name
+from onnxsmith_compiler.ir import dim as dims
+from onnxsmith_compiler.ir import loop
+from onnxsmith_compiler.ir.dim import Dim, LoopIndex
+
+FEWEST = 8
+"""An axis of fewer elements is not worth blocks."""
+
+
+@dataclass(frozen=True)
+class _Crossing:
+    """`loads` are contiguous along `across`, which is not the axis `along` that the map writes contiguously."""
+
+    along: LoopIndex
+    across: LoopIndex
+    loads: tuple[loop.Load, ...]
+
+    @property
+    def block(self) -> int:
+        """Rows and columns of a block: those of the transposes in registers."""
+        return 8 if any(load.value.dtype.itemsize == 8 for load in self.loads) else 16
+
+
+def print_transposing_map(stage: FlatStage, axes: tuple[LoopIndex, ...], element_cost: int) -> PrintedKernel | None:
+    """The kernel of a map over `axes`, None where plain loops serve it as well.
+
+    A tile is `block` positions of the axis that the loads are contiguous along, and all of the innermost axis. The
+    last block of either axis begins early enough to be whole: some elements are computed twice, to the same value.
+    """
+    crossing = _crossing(stage, axes)
+    if crossing is None:
+        return None
+    text, size = KernelText(), crossing.block
+    along, across = crossing.along, crossing.across
+    blocks = LoopIndex("block", dims.ceildiv(across.extent, size))
+    outer = tuple(blocks if axis == across else axis for axis in axes[:-1])
+    moves = stage.body in crossing.loads
+    squares = [] if moves else _squares(text, crossing)
+    rows, columns = text.size(across.extent), text.size(along.extent)
+    with CpuStyle().rows(text, outer):
+        text.line(f"row = maximum(minimum({text.dim(dims.from_atom(blocks))} * {size}, {rows} - {size}), 0)")
+        with text.block(f"for c in range(0, {columns}, {size}):"):
+            text.line(f"column = maximum(minimum(c, {columns} - {size}), 0)")
+            with text.block(f"if {rows} >= {size} and {columns} >= {size}:"):
+                text.name_index(across, "row")
+                text.name_index(along, "column")
+                if moves:
+                    _transpose(text, crossing, stage.body, text.written(stage.output), stage.store)
+                else:
+                    for load, square in zip(crossing.loads, squares, strict=True):
+                        _transpose(text, crossing, load, square, None)
+                    _print_block(text, stage, crossing, (str(size), str(size)), squares)
+            with text.block("else:"):
+                _print_block(text, stage, crossing, (f"minimum({size}, {rows})", f"minimum({size}, {columns})"), ())
+    tiles = dims.product([axis.extent for axis in outer])
+    nanoseconds = along.extent * size * (element_cost + 4) // 16 + 2
+    return PrintedKernel(
+        text.finish("transpose" if moves else "transposing_map"), tuple(text.arguments), tiles, nanoseconds
+    )
+
+
+def _crossing(stage: FlatStage, axes: Sequence[LoopIndex]) -> _Crossing | None:
+    if len(axes) < 2 or dims.coefficient_of(stage.store, axes[-1]) != 1:
+        return None
+    if any(isinstance(node, loop.Guarded | loop.Checked) for node in loop.walk(stage.body)):
+        return None
+    along = axes[-1]
+    strided = [load for load in loop.loads(stage.body) if dims.coefficient_of(load.index[0], along) not in (0, 1)]
+    contiguous = {_contiguous_axis(load, axes[:-1]) for load in strided}
+    across = next(iter(contiguous), None)
+    if len(contiguous) != 1 or across is None or _is_short(along) or _is_short(across):
+        return None
+    return _Crossing(along, across, tuple(strided))
+
+
+def _contiguous_axis(load: loop.Load, axes: Sequence[LoopIndex]) -> LoopIndex | None:
+    return next((axis for axis in axes if dims.coefficient_of(load.index[0], axis) == 1), None)
+
+
+def _is_short(axis: LoopIndex) -> bool:
+    return isinstance(axis.extent, int) and axis.extent < FEWEST
+
+
+def _squares(text: KernelText, crossing: _Crossing) -> list[str]:
+    """Room on the stack for a transposed block of each load."""
+    names = []
+    for load in crossing.loads:
+        names.append(text.fresh("square"))
+        text.line(f"{names[-1]} = stack({load.value.dtype}, {crossing.block**2})")
+    return names
+
+
+def _transpose(text: KernelText, crossing: _Crossing, load: loop.Expr, out: str, store: Dim | None) -> None:
+    """Transposes the block at the present row and column of `load` into the square `out`, or to `store` of it."""
+    assert isinstance(load, loop.Load)
+    stride = dims.coefficient_of(load.index[0], crossing.along)
+    assert stride is not None
+    row: Dim | None = crossing.block if store is None else dims.coefficient_of(store, crossing.across)
+    assert row is not None
+    target = out if store is None else f"offset({out}, {text.dim(store)})"
+    source = f"offset({text.read(load.value)}, {text.dim(load.index[0])})"
+    name = transpose_name(load.value.dtype.name, crossing.block)
+    text.line(f"{name}({source}, {text.dim(stride)}, {target}, {text.dim(row)})")
+
+
+def _print_block(
+    text: KernelText, stage: FlatStage, crossing: _Crossing, extents: tuple[str, str], squares: Sequence[str]
+) -> None:
+    """Loops over a block's rows and columns; the crossing loads read `squares` where those are filled."""
+    with text.block(f"for a in range({extents[0]}):"):
+        text.line("i = row + a")
+        text.name_index(crossing.across, "i")
+        with text.block(f"for b in range({extents[1]}):"):
+            text.line("j = column + b")
+            text.name_index(crossing.along, "j")
+            for number, square in enumerate(squares):
+                text.line(f"s{number} = load({square}, a * {crossing.block} + b)")
+                text.remember(crossing.loads[number], f"s{number}")
+            result = text.expr(stage.body)
+            text.line(f"store({text.written(stage.output)}, {text.dim(stage.store)}, {result})")
