@@ -312,7 +312,7 @@ def cosh_f32(x: Float) -> Float:
 
 @helper("float32", "float32")
 def erf_f32(x: Float) -> Float:
-    """The error function, within 1.2 ulp."""
+    """The error function, within 1.5 ulp."""
     a = absolute(x)
     p = polynomial(
         x * x,

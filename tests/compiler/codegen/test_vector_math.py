@@ -18,7 +18,7 @@ from onnxsmith_compiler.codegen.vector_math import VECTOR_MATH
 
 Array = np.ndarray[Any, Any]
 PATTERNS = 1 << 32
-CHUNK = 1 << 22
+CHUNK = 1 << 18
 STRIDE = 2099  # 2 million bit patterns
 WITHOUT_FMA = Target.generic_x86_64("v2")
 TARGETS = [Target.generic_x86_64(level) for level in ("v2", "v3", "v4")] + [Target.generic_aarch64()]  # type: ignore[arg-type]
