@@ -119,9 +119,7 @@ def _cos(high: float, terms: int, precision: type[np.floating]) -> Fit:
 
 def _log_quotient(scale: mp.mpf, low: float, high: float, terms: int, precision: type[np.floating]) -> Fit:
     """g with scale log(1 + f) = f g(f)."""
-    return Fit(
-        lambda f: scale * mp.log1p(f) / f, lambda f: abs(f / mp.log1p(f) / scale), low, high, terms, precision
-    )
+    return Fit(lambda f: scale * mp.log1p(f) / f, lambda f: abs(f / mp.log1p(f) / scale), low, high, terms, precision)
 
 
 def _erf_small(high: float, terms: int, precision: type[np.floating]) -> Fit:
