@@ -94,12 +94,13 @@ def slice_bounds(
         last = int64(load(ends, number))
         first = minimum(maximum(first + select(first < 0, size, int64(0)), int64(0)), size + low)
         last = minimum(maximum(last + select(last < 0, size, int64(0)), low), size + low)
-        store(bounds, axis * 3, first)
-        store(bounds, axis * 3 + 1, step)
         # the quotient rounded up, of two numbers that have one sign
         length = select(step > 0, last - first, first - last)
         stride = select(step > 0, step, select(step == -9223372036854775807 - 1, 9223372036854775807, -step))
-        store(bounds, axis * 3 + 2, select(length > 0, int_div(length - 1, stride) + 1, int64(0)))
+        positions = select(length > 0, int_div(length - 1, stride) + 1, int64(0))
+        store(bounds, axis * 3, first)
+        store(bounds, axis * 3 + 1, select(positions > 1, step, int64(1)))  # a large one would overflow
+        store(bounds, axis * 3 + 2, positions)
     return 0
 
 

@@ -19,7 +19,7 @@ from onnxsmith_compiler.ops.view import Concat, Slice
 Bounds: TypeAlias = tuple[Dim, Dim, Dim]
 
 _FAR = 2**31 - 1
-"""Slice positions from here on stand for an end of the axis, whatever its size."""
+"""Slice positions from here on stand for an end of the axis, whatever its size; no axis is longer than such a step."""
 
 
 def shape(node: NodeImport) -> Value:
@@ -176,6 +176,7 @@ def take(node: NodeImport, x: Value, bounds: list[Bounds]) -> Value:
 
 def slice_bounds(start: Dim, end: Dim, step: int, extent: Dim) -> Bounds:
     """(first position, step, number of positions) of a slice clamped to an axis of `extent`."""
+    step = max(-_FAR, min(step, _FAR))
     backwards = int(step < 0)
     first = _clamp(_from_end(start, extent), 0, extent - backwards)
     last = _clamp(_from_end(end, extent), -backwards, extent - backwards)
