@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from onnxsmith_compiler.onnx.importers import (
     activation,
     attention,
+    einsum,
     elementwise,
     generate,
     indexing,
@@ -167,6 +168,8 @@ NORMALIZATION: Mapping[str, Versions] = {
 }
 
 LINEAR: Mapping[str, Versions] = {
+    "Det": _since(linear.det),
+    "Einsum": _since(einsum.einsum),
     "Gemm": _since(linear.gemm),
     "MatMul": _since(linear.matmul),
 }

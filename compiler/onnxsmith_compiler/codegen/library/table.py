@@ -10,7 +10,7 @@ import textwrap
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from onnxsmith_compiler.codegen.library import scatter, selection, shapes, sorting
+from onnxsmith_compiler.codegen.library import linear, scatter, selection, shapes, sorting
 from onnxsmith_compiler.codegen.library.sizes import store_sizes
 from onnxsmith_compiler.ops.lowering import LibraryCall
 
@@ -49,6 +49,7 @@ LIBRARY: Mapping[str, Text] = {
     "copy_elements": _source(scatter.copy_elements),
     "count_nonzero": _source(selection.count_nonzero),
     "cumulate": _source(sorting.cumulate),
+    "determinant": _source(linear.determinant),
     "exclusive_sums": _source(selection.exclusive_sums),
     "find_nonzero": _source(selection.find_nonzero),
     "kept_sizes": _source(shapes.kept_sizes),

@@ -1,10 +1,12 @@
-"""Matrix products: MatMul, Gemm, Einsum."""
+"""Matrix products: MatMul and Gemm; determinants."""
 
 from __future__ import annotations
 
+from onnxsmith_compiler.ir import dtype as dtypes
 from onnxsmith_compiler.ir.graph import Value
 from onnxsmith_compiler.onnx.node_import import NodeImport
 from onnxsmith_compiler.ops.contraction import MatMul
+from onnxsmith_compiler.ops.determinant import Determinant
 
 
 def matmul(node: NodeImport) -> Value:
@@ -13,6 +15,8 @@ def matmul(node: NodeImport) -> Value:
 
 def product(node: NodeImport, a: Value, b: Value) -> Value:
     """numpy.matmul, vectors included."""
+    if a.rank == 0 or b.rank == 0:
+        raise node.invalid(f"inputs have ranks {a.rank} and {b.rank}: expected 1 or more")
     left = node.unsqueeze(a, [0]) if a.rank == 1 else a
     right = node.unsqueeze(b, [1]) if b.rank == 1 else b
     result = node.emit(MatMul(), left, right)
@@ -23,24 +27,28 @@ def product(node: NodeImport, a: Value, b: Value) -> Value:
 def gemm(node: NodeImport) -> Value:
     """alpha * A' B' + beta * C."""
     a, b, c = node.input(0), node.input(1), node.optional(2)
+    if a.rank != 2 or b.rank != 2:
+        raise node.invalid(f"A and B have ranks {a.rank} and {b.rank}: expected 2")
     if node.flag("transA"):
         a = node.transpose(a, [1, 0])
     if node.flag("transB"):
         b = node.transpose(b, [1, 0])
-    result = node.emit(MatMul(), a, b)
-    alpha, beta = node.float("alpha", 1.0), node.float("beta", 1.0)
-    if alpha != 1:
-        result = _scaled(node, result, alpha)
-    if c is None:
+    result = _scaled(node, node.emit(MatMul(), a, b), node.float("alpha", 1.0))
+    beta = node.float("beta", 1.0)
+    if c is None or beta == 0:
         return result
-    if beta != 1:
-        c = _scaled(node, c, beta)
-    return node.add(result, c)
+    return node.add(result, _scaled(node, c, beta))
 
 
 def _scaled(node: NodeImport, value: Value, factor: float) -> Value:
-    from onnxsmith_compiler.ir import dtype as dtypes
-
+    """Integers are multiplied in float64 and truncated."""
+    if factor == 1:
+        return value
     if value.dtype.is_float:
         return node.mul(value, factor)
     return node.cast(node.mul(node.cast(value, dtypes.FLOAT64), factor), value.dtype)
+
+
+def det(node: NodeImport) -> Value:
+    x = node.input(0)
+    return node.cast(node.emit(Determinant(), node.cast(x, dtypes.FLOAT64)), x.dtype)
