@@ -125,16 +125,6 @@ def panel_sweep(shape: TileShape, epilogue: Epilogue, sweep: Sweep, *, whole_pan
     Where `whole_panels` is set, n_size is a multiple of the panel's width.
     """
     width, height = shape.columns, shape.rows
-    whole = epilogue_loops(shape, epilogue, str(width), batch)
-    part = epilogue_loops(shape, epilogue, "columns", batch)
-    if not whole_panels:
-        whole = [
-            f"columns = min({width}, n_size - first_column)",
-            f"if columns == {width}:",
-            *indent(whole),
-            "else:",
-            *indent(part),
-        ]
     setup, choice = _prefetching(shape, epilogue, sweep, batch)
     return [
         f"blocks = (row_count + {height - 1}) // {height}",
@@ -148,7 +138,8 @@ def panel_sweep(shape: TileShape, epilogue: Epilogue, sweep: Sweep, *, whole_pan
         f"        rows = min({height}, row_count - row)",
         *indent(choice, 2),
         f"        {shape.name}({sweep.table}, rows, {sweep.taps}, depth, panel, sums, ahead, share)",
-        *indent(whole, 2),
+        *([] if whole_panels else [f"        columns = min({width}, n_size - first_column)"]),
+        *indent(epilogue_block(shape, epilogue, batch, whole_panels), 2),
     ]
 
 
@@ -201,8 +192,19 @@ def _prefetching(shape: TileShape, epilogue: Epilogue, sweep: Sweep, batch: str)
     ]
 
 
-def epilogue_loops(shape: TileShape, epilogue: Epilogue, columns: str, batch: str) -> list[str]:
-    """Lines that hand the first `rows` rows and `columns` columns of the tile `sums` to the epilogue."""
+def epilogue_block(shape: TileShape, epilogue: Epilogue, batch: str, whole_panels: bool) -> list[str]:
+    """Lines that hand the first `rows` rows of the tile `sums` to the epilogue, `columns` of them if not whole.
+
+    Loops over a constant number of columns vectorise without a remainder, so that whole panels have loops of their own.
+    """
+    whole = _epilogue_loops(shape, epilogue, str(shape.columns), batch)
+    if whole_panels:
+        return whole
+    part = _epilogue_loops(shape, epilogue, "columns", batch)
+    return [f"if columns == {shape.columns}:", *indent(whole), "else:", *indent(part)]
+
+
+def _epilogue_loops(shape: TileShape, epilogue: Epilogue, columns: str, batch: str) -> list[str]:
     lines = epilogue.lines("total", "m_index", "n_index", batch)
     return [
         "for i in range(rows):",

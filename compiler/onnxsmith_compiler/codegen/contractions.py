@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 from onnxsmith_compiler.codegen.attention_source import AttentionForm, attention_rows_per_tile, attention_source
 from onnxsmith_compiler.codegen.conv_source import ConvForm, conv_source, conv_tiling, merges_taps
-from onnxsmith_compiler.codegen.depthwise_source import DepthwiseForm, depthwise_source, depthwise_tiling
-from onnxsmith_compiler.codegen.depthwise_tile import depthwise_shape
+from onnxsmith_compiler.codegen.depthwise_source import depthwise_form
 from onnxsmith_compiler.codegen.epilogue import Epilogue, scaled_score
 from onnxsmith_compiler.codegen.kernel_text import KernelText, PrintedKernel, PrintedStep
 from onnxsmith_compiler.codegen.loop_shape import flatten, join_axes
@@ -163,14 +162,16 @@ def _depthwise(group: ContractGroup, kernel: DepthwiseConv, target: Target) -> P
     channels = x.shape[-1]
     positions = group.node.output.shape[1:-1]
     pixels = dims.product((x.shape[0], *positions))
-    form = DepthwiseForm(depthwise_shape(target, x.dtype.name), kernel.window.size)
-    tiling = depthwise_tiling(form, _known(pixels), _known(channels))
+    window = kernel.window
+    form = depthwise_form(target, x.dtype.name, channels, window.size, window.strides, window.dilations)
+    places = (x.shape[0], *positions)
+    tiling = form.tiling(places, channels, target)
     bound = bind_epilogue(group, pixels, channels, batched=False)
-    geometry = _geometry(kernel.window, x.shape[1:-1], positions)
+    geometry = _geometry(window, x.shape[1:-1], positions)
     printed = PrintedKernel(
-        depthwise_source(form, bound.epilogue),
+        form.source(bound.epilogue),
         (x, weights, *bound.arguments, pixels, channels, *geometry, tiling.rows, tiling.panels),
-        form.tiles(pixels, channels, tiling),
+        form.tiles(places, channels, tiling),
         form.cost(tiling, target),
         form.scratch(channels, tiling),
     )

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from onnxsmith_compiler.codegen.contraction_source import (
     Tiling,
     ceil_div,
     ceil_to,
-    epilogue_loops,
+    epilogue_block,
     indent,
     kernel_source,
     sizes,
     tile_counts,
     tile_position,
 )
-from onnxsmith_compiler.codegen.depthwise_tile import DepthwiseShape
+from onnxsmith_compiler.codegen.depthwise_row_source import DepthwiseRowForm
+from onnxsmith_compiler.codegen.depthwise_row_tile import depthwise_row_shape
+from onnxsmith_compiler.codegen.depthwise_tile import DepthwiseShape, depthwise_shape
 from onnxsmith_compiler.codegen.epilogue import Epilogue
 from onnxsmith_compiler.codegen.pixel_table import PixelTable
 from onnxsmith_compiler.codegen.source import KernelSource, Parameter
 from onnxsmith_compiler.codegen.target import Target
+from onnxsmith_compiler.ir import dim as dims
 from onnxsmith_compiler.ir.dim import Dim
 
 _ROWS_PER_TILE = 96
@@ -27,19 +31,31 @@ _ROWS_PER_TILE = 96
 
 @dataclass(frozen=True)
 class DepthwiseForm:
-    """What is baked into a depthwise kernel: its tile and the `window`'s extent on 1 to 3 spatial axes."""
+    """What is baked into a depthwise kernel: its tile and the `window`'s extent on 1 to 3 spatial axes.
+
+    `whole_panels`: the channels are a multiple of the tile's columns.
+    """
 
     tile: DepthwiseShape
     window: tuple[int, ...]
+    whole_panels: bool
 
     @property
     def table(self) -> PixelTable:
         return PixelTable(self.window, False, self.tile.rows, self.tile.element)
 
-    def tiles(self, pixels: Dim, channels: Dim, tiling: Tiling) -> Dim:
-        """The number of tiles of a step; `pixels`: of all output images."""
+    def tiles(self, positions: Sequence[Dim], channels: Dim, tiling: Tiling) -> Dim:
+        """The number of tiles of a step; `positions`: images, then the output's spatial sizes."""
         panels = ceil_div(channels, self.tile.columns)
-        return ceil_div(pixels, tiling.rows) * ceil_div(panels, tiling.panels)
+        return ceil_div(dims.product(positions), tiling.rows) * ceil_div(panels, tiling.panels)
+
+    def tiling(self, positions: Sequence[Dim], channels: Dim, target: Target) -> Tiling:
+        """Rows and panels of a tile."""
+        rows, pixels = _ROWS_PER_TILE, dims.product(positions)
+        if isinstance(pixels, int):
+            rows = -(-pixels // max(1, round(pixels / rows)))
+        panels = -(-channels // self.tile.columns) if isinstance(channels, int) else 1
+        return Tiling(ceil_to(max(1, rows), self.tile.rows), max(1, panels))
 
     def scratch(self, channels: Dim, tiling: Tiling) -> Dim:
         """Bytes of scratch a thread needs."""
@@ -51,41 +67,50 @@ class DepthwiseForm:
         taps = self.table.taps
         return tiling.rows * tiling.panels * self.tile.columns * (taps + 4) // per_nanosecond + 500
 
+    def source(self, epilogue: Epilogue, label: str = "depthwise") -> KernelSource:
+        """The kernel.
 
-def depthwise_tiling(form: DepthwiseForm, pixels: int | None, channels: int | None) -> Tiling:
-    """Rows and panels of a tile for sizes that may be unknown (None)."""
-    rows = _ROWS_PER_TILE
-    if pixels is not None:
-        rows = -(-pixels // max(1, round(pixels / rows)))
-    panels = 1 if channels is None else -(-channels // form.tile.columns)
-    return Tiling(ceil_to(max(1, rows), form.tile.rows), max(1, panels))
+        Parameters, in order: `x` (the images, dense), `w` ([window..., C], dense), the epilogue's, m_size (output
+        pixels of all images), n_size (channels), then for each spatial axis, outermost first, the sizes of input,
+        output and window, stride, dilation and padding before it, and rows_per_tile, panels_per_tile (a Tiling). The
+        epilogue's m counts the output pixels, n the channels; batch is 0.
+        """
+        tile, table = self.tile, self.table
+        parameters = (
+            Parameter("x", f"{tile.dtype}*"),
+            Parameter("w", f"{tile.dtype}*"),
+            *epilogue.parameters,
+            *sizes("m_size", "n_size", *table.sizes, "rows_per_tile", "panels_per_tile"),
+        )
+        return kernel_source(label, parameters, _body(tile, table, epilogue, self.whole_panels))
 
 
-def depthwise_source(form: DepthwiseForm, epilogue: Epilogue, label: str = "depthwise") -> KernelSource:
-    """The kernel of `form`.
+def depthwise_form(
+    target: Target,
+    dtype: str,
+    channels: Dim,
+    window: Sequence[int],
+    strides: Sequence[int],
+    dilations: Sequence[int],
+) -> DepthwiseForm | DepthwiseRowForm:
+    """The kernel for a depthwise convolution in `dtype`, "float32" or "float64"."""
+    row = depthwise_row_shape(target, dtype, window[-1], strides[-1], dilations[-1])
+    if row is not None:
+        return DepthwiseRowForm(row, tuple(window), dims.modulo(channels, row.columns) == 0)
+    tile = depthwise_shape(target, dtype)
+    return DepthwiseForm(tile, tuple(window), dims.modulo(channels, tile.columns) == 0)
 
-    Parameters, in order: `x` (the images, dense), `w` ([window..., C], dense), the epilogue's, m_size
-    (output pixels of all images), n_size (channels), then for each spatial axis, outermost first, the sizes
-    of input, output and window, stride, dilation and padding before it, and rows_per_tile, panels_per_tile
-    (a Tiling). The epilogue's m counts the output pixels, n the channels; batch is 0.
-    """
-    tile, table = form.tile, form.table
-    parameters = (
-        Parameter("x", f"{tile.dtype}*"),
-        Parameter("w", f"{tile.dtype}*"),
-        *epilogue.parameters,
-        *sizes("m_size", "n_size", *table.sizes, "rows_per_tile", "panels_per_tile"),
-    )
+
+def _body(tile: DepthwiseShape, table: PixelTable, epilogue: Epilogue, whole_panels: bool) -> list[str]:
     block_table = "offset(table, block * block_entries)"
-    call = f"{tile.name}({block_table}, taps, first_column, columns, w, n_size, sums)"
     panel = [
         f"first_column = panel_index * {tile.columns}",
         f"columns = min({tile.columns}, n_size - first_column)",
         f"for block in range((row_count + {tile.rows - 1}) // {tile.rows}):",
         f"    row = block * {tile.rows}",
         f"    rows = min({tile.rows}, row_count - row)",
-        f"    {call}",
-        *indent(epilogue_loops(tile, epilogue, "columns", "0")),
+        f"    {tile.name}({block_table}, taps, first_column, columns, w, n_size, sums)",
+        *indent(epilogue_block(tile, epilogue, "0", whole_panels)),
     ]
     per_tile = [
         *tile_position(tile.columns, False),
@@ -93,7 +118,7 @@ def depthwise_source(form: DepthwiseForm, epilogue: Epilogue, label: str = "dept
         "for panel_index in range(first_panel, end_panel):",
         *indent(panel),
     ]
-    body = [
+    return [
         "channels = n_size",
         "depth = n_size",
         "column_origin = 0",
@@ -103,4 +128,3 @@ def depthwise_source(form: DepthwiseForm, epilogue: Epilogue, label: str = "dept
         "for tile in range(begin, end):",
         *indent(per_tile),
     ]
-    return kernel_source(label, parameters, body)

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from onnxsmith_compiler.codegen.conversions import CONVERSIONS
+from onnxsmith_compiler.codegen.depthwise_row_tile import DEPTHWISE_ROW_TILES
 from onnxsmith_compiler.codegen.depthwise_tile import DEPTHWISE_TILES
 from onnxsmith_compiler.codegen.intrinsics import INDEX_INTRINSICS, MEMORY_INTRINSICS
 from onnxsmith_compiler.codegen.native_intrinsics import SHARING_INTRINSICS
 from onnxsmith_compiler.codegen.order_keys import ORDER_KEYS
-from onnxsmith_compiler.codegen.prefetch import PREFETCHES
 from onnxsmith_compiler.codegen.scalar import SCALAR_INTRINSICS
 from onnxsmith_compiler.codegen.tap_addresses import TAP_ADDRESSES
 from onnxsmith_compiler.codegen.tiles import TILES
@@ -54,9 +54,9 @@ KERNEL_NAMESPACE: Mapping[str, Any] = MappingProxyType(
         **ORDER_KEYS,
         **TILES,
         **DEPTHWISE_TILES,
+        **DEPTHWISE_ROW_TILES,
         **TAP_ADDRESSES,
         **TRANSPOSES,
-        **PREFETCHES,
         **SHARING_INTRINSICS,
     }
 )

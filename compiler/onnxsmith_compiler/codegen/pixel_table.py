@@ -39,12 +39,12 @@ class PixelTable:
     @property
     def axes(self) -> str:
         """A letter for each spatial axis, outermost first; they end the names of sizes and strides."""
-        return _AXES[-len(self.window) :]
+        return axes_of(len(self.window))
 
     @property
     def sizes(self) -> tuple[str, ...]:
         """Names of the kernel's parameters that describe the images and how the window moves."""
-        return tuple(f"{name}_{axis}" for axis in self.axes for name in _SIZES_OF_AXIS)
+        return sizes_of(self.axes)
 
     @property
     def taps(self) -> int:
@@ -126,7 +126,7 @@ class PixelTable:
             *[f"    {axis}_index = pixel_{axis} * stride_{axis} - pad_{axis}" for axis in self.axes],
             *[f"    store(at_{axis}, i, {axis}_index)" for axis in self.axes],
             f"    store(starts, i, {place} * pixel_bytes + origin)",
-            *indent(_next_pixel(self.axes)),
+            *indent(next_pixel(self.axes)),
             f"for i in range(rows, {self.stride}):",
             *[f"    store({name}, i, load({name}, rows - 1))" for name in names],
         ]
@@ -164,13 +164,24 @@ class PixelTable:
         ]
 
 
-def _next_pixel(axes: str) -> list[str]:
-    """Lines that step from one output pixel to the next, in row-major order through the images."""
+def axes_of(rank: int) -> str:
+    """A letter for each of 1 to 3 spatial axes, outermost first."""
+    return _AXES[-rank:]
+
+
+def sizes_of(axes: str) -> tuple[str, ...]:
+    """Names of the parameters that describe images and how a window moves over them."""
+    return tuple(f"{name}_{axis}" for axis in axes for name in _SIZES_OF_AXIS)
+
+
+def next_pixel(axes: str) -> list[str]:
+    """Lines that step from one output position to the next, in row-major order through the images."""
+    if not axes:
+        return ["image += 1"]
     outer, inner = axes[:-1], axes[-1]
-    carry = _next_pixel(outer) if outer else ["image += 1"]
     return [
         f"pixel_{inner} += 1",
         f"if pixel_{inner} == out_{inner}:",
         f"    pixel_{inner} = 0",
-        *indent(carry),
+        *indent(next_pixel(outer)),
     ]

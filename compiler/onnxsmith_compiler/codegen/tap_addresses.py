@@ -131,7 +131,7 @@ TAP_ADDRESSES: Mapping[str, Intrinsic] = MappingProxyType(
     {
         tap_addresses_name(axes, pixels): tap_addresses(axes, pixels)
         for axes in range(_MOST_AXES + 1)
-        for pixels in (8, 16)
+        for pixels in (8, 16, 24)
     }
 )
 """Every such intrinsic that printed kernels may call, by name."""

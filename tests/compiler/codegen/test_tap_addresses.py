@@ -28,7 +28,7 @@ def _source(axes: int, pixels: int) -> KernelSource:
     return KernelSource(name, text, tuple(parameters))
 
 
-@pytest.mark.parametrize("pixels", [8, 16])
+@pytest.mark.parametrize("pixels", [8, 16, 24])
 @pytest.mark.parametrize("axes", [0, 1, 2, 3])
 def test_every_tap_of_every_pixel(axes: int, pixels: int) -> None:
     rng = np.random.default_rng(axes)
