@@ -112,8 +112,8 @@ class _Mapping:
             case "half_pixel_symmetric":
                 adjustment = combine("div", number(self.axis.size, self.dtype), self._width())
                 center = combine("mul", number(self.extent, self.dtype), 0.5)
-                one = number(1.0, self.dtype)
-                return combine("add", combine("mul", center, combine("sub", one, adjustment)), self._half_pixel(x))
+                offset = combine("mul", center, combine("sub", number(1.0, self.dtype), adjustment))
+                return combine("sub", combine("add", offset, combine("div", combine("add", x, 0.5), self.scale())), 0.5)
             case "align_corners":
                 return self._spread(x, number(self.extent - 1, self.dtype), number(0.0, self.dtype))
             case "tf_crop_and_resize":

@@ -61,8 +61,10 @@ def resize(node: NodeImport) -> Value:
     axes = [normalize_axis(axis, rank) for axis in node.ints("axes") or range(rank)]
     if sampler.coordinates != "tf_crop_and_resize":
         roi = None
-    elif roi is None or roi.type.size != 2 * len(axes):
+    elif roi is None:
         raise node.invalid(f"expected a region of interest of {2 * len(axes)} elements")
+    else:
+        roi = _vector(node, roi, 2 * len(axes), "elements of the region of interest")
     request = _scaled(node, axes, scales, roi) if scales is not None else _sized(node, axes, sizes, roi)
     return _resample(node, request, sampler)
 
@@ -81,6 +83,13 @@ def _given(node: NodeImport, position: int) -> Value | None:
     """An input, None where it was left out or has no elements."""
     value = node.optional(position) if position >= 0 else None
     return None if value is None or value.type.size == 0 else value
+
+
+def _vector(node: NodeImport, value: Value, count: int, what: str) -> Value:
+    """`value` as a tensor of `count` elements, which it must have."""
+    if isinstance(value.type.size, int) and value.type.size != count:
+        raise node.invalid(f"{value.type.size} {what}: expected {count}")
+    return node.reshape(value, (count,))
 
 
 def _kind(node: NodeImport) -> str:
@@ -106,8 +115,7 @@ def _sampler(node: NodeImport) -> Sampler:
 def _scaled(node: NodeImport, axes: Sequence[int], scales: Value | None, roi: Value | None) -> _Request:
     """The axes of a node that gives scales."""
     assert scales is not None
-    if scales.type.size != len(axes):
-        raise node.invalid(f"{scales.type.size} scales for {len(axes)} axes")
+    scales = _vector(node, scales, len(axes), "scales")
     factors: list[float | None] = [None] * len(axes)
     if scales.data is not None:
         factors = [float(factor) for factor in scales.data.reshape(-1)]
@@ -118,11 +126,11 @@ def _scaled(node: NodeImport, axes: Sequence[int], scales: Value | None, roi: Va
     if any(size is None for size in sizes):
         exact = node.cast(node.sizes_constant(extents), dtypes.FLOAT32)
         found = node.map("max", node.map("floor", node.mul(exact, node.cast(scales, dtypes.FLOAT32))), 0.0)
-        late = _read_sizes(node, found)
-        sizes = [size if size is not None else other for size, other in zip(sizes, late, strict=True)]
+        sizes = [other if size is None else size for size, other in zip(sizes, _read_sizes(node, found), strict=True)]
     resized = [
-        ResizedAxis(axis, size if size is not None else 0, number, (number, len(axes) + number))
+        ResizedAxis(axis, size, number, (number, len(axes) + number))
         for number, (axis, size) in enumerate(zip(axes, sizes, strict=True))
+        if size is not None
     ]
     moved = [factor != 1.0 or not _is_whole(roi, number) for number, factor in enumerate(factors)]
     return _Request(tuple(resized), tuple(factors), scales, roi).pick(moved)
@@ -161,8 +169,7 @@ def _read_sizes(node: NodeImport, sizes: Value) -> list[Dim]:
 def _sized(node: NodeImport, axes: Sequence[int], sizes: Value | None, roi: Value | None) -> _Request:
     """The axes of a node that gives sizes."""
     assert sizes is not None
-    if sizes.type.size != len(axes):
-        raise node.invalid(f"{sizes.type.size} sizes for {len(axes)} axes")
+    sizes = _vector(node, sizes, len(axes), "sizes")
     policy = node.string("keep_aspect_ratio_policy", "stretch")
     if policy not in _POLICIES:
         raise node.invalid(f"keep_aspect_ratio_policy is '{policy}'")
