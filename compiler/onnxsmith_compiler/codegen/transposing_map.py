@@ -75,7 +75,7 @@ def _crossing(stage: FlatStage, axes: Sequence[LoopIndex]) -> _Crossing | None:
     if any(isinstance(node, loop.Guarded | loop.Checked) for node in loop.walk(stage.body)):
         return None
     along = axes[-1]
-    strided = [load for load in loop.loads(stage.body) if dims.coefficient_of(load.index[0], along) not in (0, 1)]
+    strided = [load for load in loop.loads(stage.body) if dims.coefficient_of(load.index[0], along) not in (0, 1, None)]
     contiguous = {_contiguous_axis(load, axes[:-1]) for load in strided}
     across = next(iter(contiguous), None)
     if len(contiguous) != 1 or across is None or _is_short(along) or _is_short(across):
