@@ -30,6 +30,8 @@ from onnxsmith_compiler.ir import dim as dims
 from onnxsmith_compiler.ir.dim import Dim
 
 _BLOCKS_PER_TILE = 16
+# Up to here the weights of all channels are few, so that pixels are read whole, in the order of memory.
+_SMALL_WINDOW = 3
 
 
 @dataclass(frozen=True)
@@ -90,16 +92,21 @@ class DepthwiseRowForm:
 def _body(tile: DepthwiseRowShape, axes: str, epilogue: Epilogue, whole_panels: bool) -> list[str]:
     names = [f"at_{axis}" for axis in axes] + ["starts"]
     window_rows = " * ".join(f"window_{axis}" for axis in axes[:-1]) or "1"
-    panel = [
+    work = [
         f"first_column = panel_index * {tile.columns}",
         f"columns = min({tile.columns}, n_size - first_column)",
-        "for block in range(block_count):",
-        "    first_row = load(block_rows, block)",
-        "    rows = load(block_rows, rows_per_tile + block)",
-        "    block_table = offset(table, block * block_entries)",
-        f"    {tile.name}(block_table, window_rows, first_column, columns, w, n_size, sums)",
-        *indent(epilogue_block(tile, epilogue, "0", whole_panels)),
+        "first_row = load(block_rows, block)",
+        "rows = load(block_rows, rows_per_tile + block)",
+        "block_table = offset(table, block * block_entries)",
+        f"{tile.name}(block_table, window_rows, first_column, columns, w, n_size, sums)",
+        *epilogue_block(tile, epilogue, "0", whole_panels),
     ]
+    loops = [
+        "for block in range(block_count):",
+        "for panel_index in range(first_panel, min(first_panel + panels_per_tile, panels)):",
+    ]
+    if tile.window > _SMALL_WINDOW:
+        loops.reverse()
     return [
         f"window_rows = {window_rows}",
         f"block_entries = window_rows * {tile.table_stride}",
@@ -123,8 +130,9 @@ def _body(tile: DepthwiseRowShape, axes: str, epilogue: Epilogue, whole_panels: 
         "    first_block = row_group * rows_per_tile",
         "    block_count = min(rows_per_tile, all_blocks - first_block)",
         *indent(_fill_table(tile, axes)),
-        "    for panel_index in range(first_panel, min(first_panel + panels_per_tile, panels)):",
-        *indent(panel, 2),
+        f"    {loops[0]}",
+        f"        {loops[1]}",
+        *indent(work, 3),
     ]
 
 
