@@ -20,6 +20,7 @@ from onnxsmith_compiler.codegen.loop_shape import (
 from onnxsmith_compiler.codegen.loop_style import CpuStyle, LoopStyle, serial_loop, serial_loops
 from onnxsmith_compiler.codegen.scalar_text import greatest, literal, lowest
 from onnxsmith_compiler.codegen.transposing_map import print_transposing_map
+from onnxsmith_compiler.codegen.vertical_positions import print_vertical_positions
 from onnxsmith_compiler.ir import dim as dims
 from onnxsmith_compiler.ir import loop
 from onnxsmith_compiler.ir.dim import Dim, LoopIndex
@@ -318,6 +319,8 @@ def _print_vertical(stages: list[FlatStage], group: LoopGroup, kept: frozenset[V
     outer, lane = rows[:-1], rows[-1]
     stages, outer = join_axes(stages, outer)
     first = _join_inner(split_own_axes(stages[0]))
+    if first.combine.startswith("arg"):
+        return print_vertical_positions(first, outer, lane, _cost(first))
     blocks = dims.ceildiv(lane.extent, VERTICAL_BLOCK)
     dtype = first.body.dtype
     text = KernelText()

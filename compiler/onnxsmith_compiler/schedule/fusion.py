@@ -270,7 +270,7 @@ def is_vertical(stage: Stage) -> bool:
     """Whether a reduction's loads are contiguous along the last output axis, not along the reduced ones."""
     computation = stage.computation
     axes = row_axes(computation)
-    if not axes or computation.combine.startswith("arg"):
+    if not axes:
         return False
     along_row = along_reduce = 0
     for load in loop.loads(computation.body):
