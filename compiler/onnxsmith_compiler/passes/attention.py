@@ -83,10 +83,20 @@ class _Finder:
         a, b = node.operands()
         return a, b
 
+    def _division(self, value: Value) -> tuple[Value, Value] | None:
+        """(a, b) where `value` is a / b or a * (1 / b), and is read once."""
+        product = self._pointwise(value, "mul", 1)
+        if product is None:
+            return self._pointwise(value, "div", 1)
+        factor = self.producers.get(product[1])
+        if factor is None or factor.op != Pointwise("reciprocal"):
+            return None
+        return product[0], next(factor.operands())
+
     def _softmax_input(self, value: Value) -> Value | None:
         """x where `value` is exp(x - max(x)) / sum(exp(x - max(x))) over the last axis."""
         last = (value.rank - 1,)
-        division = self._pointwise(value, "div", 1)
+        division = self._division(value)
         if division is None:
             return None
         powers, total = division

@@ -113,7 +113,12 @@ def softmax_along(node: NodeImport, x: Value, axes: list[int], logarithm: bool =
     shifted = node.sub(x, node.reduce("max", x, axes)) if axes else node.sub(x, x)
     powers = node.map("exp", shifted)
     total = node.reduce("sum", powers, axes) if axes else powers
-    return node.sub(shifted, node.map("log", total)) if logarithm else node.div(powers, total)
+    if logarithm:
+        return node.sub(shifted, node.map("log", total))
+    if x.dtype.bits < 32:
+        return node.div(powers, total)
+    # One division a row: total is at least 1, so that its reciprocal costs half an ulp and no range.
+    return node.mul(powers, node.map("reciprocal", total))
 
 
 def hardmax(node: NodeImport) -> Value:
