@@ -14,6 +14,9 @@ from onnxsmith_compiler.ir.dtype import DType
 CUDA_BLOCK = 128
 """Threads of a CUDA block, a power of two."""
 
+UNROLLED = 16
+"""The length of a serial loop up to this is written into the text, so that LLVM unrolls it."""
+
 
 class LoopStyle(Protocol):
     """What differs between targets in a kernel made of rows."""
@@ -44,7 +47,9 @@ def serial_loop(text: KernelText, axis: LoopIndex | None, iterable: str) -> Iter
 def serial_loops(text: KernelText, axes: Sequence[LoopIndex]) -> Iterator[None]:
     with ExitStack() as stack:
         for axis in axes:
-            stack.enter_context(serial_loop(text, axis, f"range({text.dim(axis.extent)})"))
+            short = isinstance(axis.extent, int) and axis.extent <= UNROLLED
+            extent = str(axis.extent) if short else text.dim(axis.extent)
+            stack.enter_context(serial_loop(text, axis, f"range({extent})"))
         yield
 
 

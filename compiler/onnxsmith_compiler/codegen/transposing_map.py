@@ -80,6 +80,8 @@ def _crossing(stage: FlatStage, axes: Sequence[LoopIndex]) -> _Crossing | None:
     across = next(iter(contiguous), None)
     if len(contiguous) != 1 or across is None or _is_short(along) or _is_short(across):
         return None
+    if dims.coefficient_of(stage.store, across) is None:
+        return None
     return _Crossing(along, across, tuple(strided))
 
 
