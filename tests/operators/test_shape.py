@@ -8,16 +8,10 @@ import numpy as np
 import pytest
 
 import onnxsmith
-from tests.support import Array, Case, Fixed, check, node_case, official_cases
+from tests.support import Array, Case, Fixed, check, node_case
 
 INT64_MAX = np.iinfo(np.int64).max
 INT64_MIN = np.iinfo(np.int64).min
-
-OPERATORS = (
-    "Concat", "ConstantOfShape", "DepthToSpace", "Expand", "EyeLike", "Flatten", "Pad", "Range", "Reshape",
-    "ReverseSequence", "Shape", "Size", "Slice", "SpaceToDepth", "Split", "Squeeze", "Tile", "Transpose", "Trilu",
-    "Unsqueeze", "Where",
-)  # fmt: skip
 
 
 def numbers(*shape: int, dtype: str = "float32", seed: int = 0) -> Array:
@@ -33,11 +27,6 @@ def both(op_type: str, x: Array, *rest: Array | None, **options: object) -> list
     fixed = [None if value is None else Fixed(value) for value in rest]
     fed = node_case(op_type, x, *rest, symbolic=False, **options)  # type: ignore[arg-type]
     return [node_case(op_type, x, *fixed, **options), fed]  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize("level", [0, 99])
-def test_official_cases(level: int) -> None:
-    check(official_cases(*OPERATORS), optimization_level=level)
 
 
 SLICES = [
@@ -123,7 +112,7 @@ def test_reshape() -> None:
         cases += both("Reshape", numbers(*shape), np.array(wanted, np.int64), opset=13)
     cases += both("Reshape", numbers(0, 3), ints(3, 0), opset=14, allowzero=1)
     cases += both("Reshape", numbers(3, 0, 2), ints(0, 6), opset=14, allowzero=1)
-    cases.append(node_case("Reshape", numbers(2, 3), opset=1, shape=[3, 0, -1]))
+    cases.append(node_case("Reshape", numbers(2, 3), opset=1, shape=[1, 0, -1]))
     check(cases)
     check(cases, optimization_level=0)
 

@@ -299,7 +299,8 @@ def _known_integers(array: np.ndarray) -> np.ndarray | None:
     if array.dtype.kind not in "iub" or array.size > KNOWN_LIMIT:
         return None
     known = np.empty(array.shape, dtype=object)
-    known[...] = array.tolist() if array.ndim else array.item()
+    if array.size:
+        known[...] = array.tolist() if array.ndim else array.item()
     return known
 
 

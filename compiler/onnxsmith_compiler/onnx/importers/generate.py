@@ -8,6 +8,7 @@ from onnxsmith_compiler.ir import dim as dims
 from onnxsmith_compiler.ir import dtype as dtypes
 from onnxsmith_compiler.ir.dim import Dim
 from onnxsmith_compiler.ir.graph import KNOWN_LIMIT, Value
+from onnxsmith_compiler.onnx.importers.runtime_axes import one_size
 from onnxsmith_compiler.onnx.importers.shape import take
 from onnxsmith_compiler.onnx.node_import import NodeImport
 from onnxsmith_compiler.ops.view import Iota
@@ -27,7 +28,7 @@ def range_(node: NodeImport) -> Value:
 def _count(node: NodeImport, start: Value, limit: Value, delta: Value) -> Dim:
     """max(0, ceil((limit - start) / delta))"""
     if start.dtype.is_integer:
-        (first,), (last,), (step,) = (node.sizes(value) for value in (start, limit, delta))
+        first, last, step = (one_size(node, value, "a limit") for value in (start, limit, delta))
         if step == 0:
             raise node.invalid("a delta of 0")
         forwards = not (isinstance(step, int) and step < 0)
@@ -71,7 +72,7 @@ def one_hot(node: NodeImport) -> Value:
     axis = node.int("axis", -1)
     axis += indices.rank + 1 if axis < 0 else 0
     depth = node.reshape(node.cast(node.input(1), dtypes.INT64), ())
-    (size,) = node.sizes(depth, "depth")
+    size = one_size(node, depth, "depth")
     positions = node.cast(indices, dtypes.INT64)
     positions = node.select(node.map("lt", positions, 0), node.add(positions, depth), positions)
     numbers = node.emit(Iota((size, *(1 for _ in indices.shape[axis:])), 0))

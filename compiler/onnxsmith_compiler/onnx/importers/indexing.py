@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from onnxsmith_compiler.ir import dim as dims
+from onnxsmith_compiler.ir import dtype as dtypes
 from onnxsmith_compiler.ir.graph import Value
 from onnxsmith_compiler.onnx.node_import import NodeImport
 from onnxsmith_compiler.ops.base import normalize_axis
@@ -42,7 +45,10 @@ def scatter_nd(node: NodeImport) -> Value:
 def nonzero(node: NodeImport) -> Value:
     """The indices of the nonzero elements, [rank, count]; of a 0-d tensor, [0, count]."""
     x = node.input(0)
-    return node.emit(Unravel(x.shape), find_nonzero(node, x))
+    found = find_nonzero(node, x)
+    if not x.shape:
+        return node.expand(node.constant(np.zeros((0, 1)), dtypes.INT64), (0, *found.shape))
+    return node.emit(Unravel(x.shape), found)
 
 
 def find_nonzero(node: NodeImport, x: Value) -> Value:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from onnxsmith_compiler.ir import dim as dims
 from onnxsmith_compiler.ir.dim import Dim
 from onnxsmith_compiler.ir.graph import Relation, Value
-from onnxsmith_compiler.onnx.importers.runtime_axes import runtime_axes
+from onnxsmith_compiler.onnx.importers.runtime_axes import one_size, runtime_axes
 from onnxsmith_compiler.onnx.importers.shape import take
 from onnxsmith_compiler.onnx.node_import import NodeImport
 from onnxsmith_compiler.ops.base import normalize_axis
@@ -90,7 +90,7 @@ def tile(node: NodeImport) -> Value:
 
 def _tile_one_axis(node: NodeImport, x: Value) -> Value:
     """Opset 1: scalars `tiles` and `axis`."""
-    (count,), (axis,) = node.sizes(node.input(1), "tiles"), node.integers(node.input(2), "axis")
+    count, (axis,) = one_size(node, node.input(1), "tiles"), node.integers(node.input(2), "axis")
     repeats: list[Dim] = [1] * x.rank
     repeats[normalize_axis(axis, x.rank)] = count
     return repeat(node, x, repeats)

@@ -24,6 +24,12 @@ def known_axes(node: NodeImport, position: int = 1) -> list[int] | None:
     return [] if given.type.size == 0 else node.integers(given, "axes")
 
 
+def one_size(node: NodeImport, value: Value, what: str) -> Dim:
+    """The only element of an integer tensor."""
+    (size,) = node.sizes(node.reshape(value, ()), what)
+    return size
+
+
 def checked_sizes(node: NodeImport, sizes: Value, stem: str = "size") -> tuple[Dim, ...]:
     """The elements of an int64 tensor that a kernel computes, taken not to be negative."""
     count = sizes.type.size

@@ -6,7 +6,7 @@ from onnxsmith_compiler.ir import dim as dims
 from onnxsmith_compiler.ir import dtype as dtypes
 from onnxsmith_compiler.ir.dim import Dim
 from onnxsmith_compiler.ir.graph import Value
-from onnxsmith_compiler.onnx.importers.runtime_axes import checked_sizes
+from onnxsmith_compiler.onnx.importers.runtime_axes import checked_sizes, one_size
 from onnxsmith_compiler.onnx.node_import import Importer, NodeImport
 from onnxsmith_compiler.ops.base import normalize_axis
 from onnxsmith_compiler.ops.checked_sizes import AxisSizes
@@ -19,7 +19,7 @@ from onnxsmith_compiler.ops.view import Slice
 def top_k(node: NodeImport) -> tuple[Value, ...]:
     """Best first whatever `sorted` says, which then leaves the order open."""
     x = node.input(0)
-    k: Dim = node.int("k") if node.version < 10 else node.sizes(node.input(1), "K")[0]
+    k: Dim = node.int("k") if node.version < 10 else one_size(node, node.input(1), "K")
     axis = normalize_axis(node.int("axis", -1), x.rank)
     return node.emit_all(TopK(k, axis, node.flag("largest", True)), x)
 
@@ -38,7 +38,7 @@ def unique(node: NodeImport) -> tuple[Value, ...]:
 
 def cumulative(kind: str) -> Importer:
     def run(node: NodeImport) -> Value:
-        x, axis = node.input(0), node.input(1)
+        x, axis = node.input(0), node.reshape(node.input(1), ())
         if axis.known is not None:
             before, size, after = around(x.shape, normalize_axis(node.integers(axis, "axis")[0], x.rank))
         else:
@@ -51,7 +51,7 @@ def cumulative(kind: str) -> Importer:
 
 def non_max_suppression(node: NodeImport) -> Value:
     boxes, scores, most = node.input(0), node.input(1), node.optional(2)
-    limit: Dim = 0 if most is None else node.sizes(most, "max_output_boxes_per_class")[0]
+    limit: Dim = 0 if most is None else one_size(node, most, "max_output_boxes_per_class")
     overlap = node.optional(3)
     if overlap is None:
         overlap = node.constant(0, dtypes.FLOAT32)
