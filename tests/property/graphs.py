@@ -52,7 +52,10 @@ class _Node:
 
 @dataclass(eq=False)
 class Draft:
-    """A graph under construction. With `batch`, axis 0 of every value that is not constant is that symbol."""
+    """A graph under construction. With `batch`, axis 0 of every value that is not constant is that symbol.
+
+    `ordinary`: it is to be fed finite numbers alone.
+    """
 
     draw: Draw
     symbols: tuple[str, ...]
@@ -62,6 +65,7 @@ class Draft:
     constants: dict[str, tuple[Array, str]] = field(default_factory=dict)
     nodes: list[_Node] = field(default_factory=list)
     outputs: list[Tensor] = field(default_factory=list)
+    ordinary: bool = False
 
     @property
     def first_axis(self) -> int:
@@ -120,11 +124,11 @@ class Draft:
         return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=10)
 
     def _proto(self, node: _Node, real: type[np.floating[Any]]) -> onnx.NodeProto:
-        attributes = {
+        attributes: dict[str, Any] = {
             key: helper.np_dtype_to_tensor_dtype(_numpy(value, real)) if key == "to" else value
             for key, value in node.attributes.items()
         }
-        return helper.make_node(node.op_type, node.inputs, node.outputs, **attributes)
+        return helper.make_node(node.op_type, node.inputs, node.outputs, None, **attributes)
 
     def feed(self, sizes: Mapping[str, int], seed: int, special: float) -> dict[str, Array]:
         """Inputs in double precision, of short fractions; a share of `special` of the floats are not ordinary."""
@@ -136,7 +140,8 @@ class Draft:
                 feed[tensor.name] = rng.random(shape) < 0.5
             elif tensor.dtype == REAL:
                 values = np.asarray(rng.integers(-24, 25, shape) / 8)
-                feed[tensor.name] = np.where(rng.random(shape) < special, rng.choice(_SPECIAL, shape), values)
+                unusual = (rng.random(shape) < special) & (not self.ordinary)
+                feed[tensor.name] = np.where(unusual, rng.choice(_SPECIAL, shape), values)
             else:
                 feed[tensor.name] = np.asarray(rng.integers(-9, 10, shape)).astype(tensor.dtype)
         return feed

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from hypothesis import strategies as st
 
-from tests.property.graphs import REAL, Draft, Shape, Tensor
+from tests.property.graphs import REAL, Draft, Shape, Size, Tensor
 
 Rule = Callable[[Draft], None]
 
@@ -174,6 +174,60 @@ def _matmul_of_values(draft: Draft) -> None:
     draft.node("MatMul", [x, turned], REAL, (*x.shape[:-1], x.shape[-2]), False)
 
 
+def _image(draft: Draft) -> Tensor | None:
+    """A value [N, C, height, width] with a constant number of channels."""
+    return draft.pick(lambda value: _is_real(value) and value.rank == 4 and value.shape[1] in (1, 2, 6, 16, 33))
+
+
+def _convolution(draft: Draft) -> None:
+    """Of the same size, or with stride 2 where the size is a constant."""
+    x = _image(draft)
+    if x is None:
+        return
+    channels, outputs, size = x.shape[1], draft.draw(st.sampled_from((1, 6, 16))), draft.draw(st.sampled_from((1, 3)))
+    assert isinstance(channels, int)
+    groups = draft.draw(st.sampled_from([g for g in (1, 2, channels) if channels % g == 0]))
+    outputs = outputs * groups if groups < channels else channels
+    stride = [draft.draw(st.sampled_from((1, 2))) if isinstance(extent, int) else 1 for extent in x.shape[2:]]
+    spatial = tuple(_strided(extent, step) for extent, step in zip(x.shape[2:], stride, strict=True))
+    weights = [draft.weights(outputs, channels // groups, size, size), draft.weights(outputs)]
+    attributes = {"pads": [size // 2] * 4, "strides": stride, "group": groups, "kernel_shape": [size, size]}
+    draft.node("Conv", [x.name, *weights], REAL, (x.shape[0], outputs, *spatial), False, **attributes)
+
+
+def _strided(extent: Size, step: int) -> Size:
+    return extent if isinstance(extent, str) or step == 1 else -(-extent // step)
+
+
+def _pool(op_type: str) -> Rule:
+    def rule(draft: Draft) -> None:
+        x = _image(draft)
+        if x is None or not x.exact:
+            return
+        size = draft.draw(st.sampled_from((1, 3)))
+        draft.ordinary = True  # NaN goes through here, and not through the reference
+        attributes = {"kernel_shape": [size, size], "pads": [size // 2] * 4, "strides": [1, 1]}
+        draft.node(op_type, [x], REAL, x.shape, op_type == "MaxPool", **attributes)
+
+    return rule
+
+
+def _batch_normalization(draft: Draft) -> None:
+    x = _image(draft)
+    if x is not None:
+        channels = x.shape[1]
+        assert isinstance(channels, int)
+        variance = draft.constant(np.arange(1, channels + 1) / 4, REAL)
+        statistics = [*(draft.weights(channels) for _ in range(3)), variance]
+        draft.node("BatchNormalization", [x.name, *statistics], REAL, x.shape, False)
+
+
+def _global_pool(draft: Draft) -> None:
+    x = _image(draft)
+    if x is not None:
+        draft.node("GlobalAveragePool", [x], REAL, (*x.shape[:2], 1, 1), False)
+
+
 def _transpose(draft: Draft) -> None:
     x = draft.pick(lambda value: value.rank > draft.first_axis)
     if x is not None:
@@ -289,49 +343,48 @@ def _cast_to_integer(draft: Draft) -> None:
         draft.node("Cast", [x], to, x.shape, True, to=to)
 
 
-RULES: Mapping[str, Rule] = {
-    **{name: _unary(name) for name in (*_MOVES_NOTHING, *_ROUNDS)},
-    **{name: _binary(name) for name in ("Mul", "Div")},
-    **{name: _binary(name, keeps_exact=True) for name in ("Max", "Min")},
-    **{name: _binary(name, dtypes=(REAL, "int32", "int64")) for name in ("Add", "Sub")},
-    **{name: _compare(name) for name in ("Less", "GreaterOrEqual", "Equal")},
-    **{name: _reduce(name) for name in ("ReduceMax", "ReduceMin", "ReduceSum", "ReduceMean", "ReduceL2")},
-    **{name: _softmax(name) for name in ("Softmax", "LogSoftmax")},
-    **{name: _arg(name) for name in ("ArgMax", "ArgMin")},
-    "Where": _where,
-    "LayerNormalization": _layer_normalization,
-    "MatMul": _matmul,
-    "MatMul of values": _matmul_of_values,
-    "Transpose": _transpose,
-    "Reshape to fewer": _flatten,
-    "Reshape to more": _split_axis,
-    "Unsqueeze": _unsqueeze,
-    "Concat": _concat,
-    "Slice": _slice,
-    "Gather": _gather,
-    "Expand": _expand,
-    "Clip": _clip,
-    "Cast to float": _cast_to_real,
-    "Cast to integer": _cast_to_integer,
+RULES: Mapping[str, Sequence[Rule]] = {
+    "function": [_unary(name) for name in (*_MOVES_NOTHING, *_ROUNDS)],
+    "arithmetic": [
+        *(_binary(name) for name in ("Mul", "Div")),
+        *(_binary(name, keeps_exact=True) for name in ("Max", "Min")),
+        *(_binary(name, dtypes=(REAL, "int32", "int64")) for name in ("Add", "Sub")),
+    ],
+    "choice": [*(_compare(name) for name in ("Less", "GreaterOrEqual", "Equal")), _where, _where, _clip],
+    "reduction": [_reduce(name) for name in ("ReduceMax", "ReduceMin", "ReduceSum", "ReduceMean", "ReduceL2")],
+    "position": [_arg(name) for name in ("ArgMax", "ArgMin")],
+    "normalization": [_softmax("Softmax"), _softmax("LogSoftmax"), _layer_normalization],
+    "product": [_matmul, _matmul, _matmul_of_values],
+    "image": [_convolution, _convolution, _pool("MaxPool"), _pool("AveragePool"), _batch_normalization, _global_pool],
+    "shape": [_transpose, _flatten, _split_axis, _unsqueeze, _expand],
+    "part": [_concat, _slice, _gather],
+    "cast": [_cast_to_real, _cast_to_integer],
 }
 """What a node of a random graph may be; a rule that finds no operand adds nothing."""
 
 
 def draw_graph(draft: Draft, nodes: int) -> None:
     """Draws inputs, then up to `nodes` operators, then outputs: what nobody reads, and perhaps one more."""
-    count = draft.draw(st.integers(1, 3))
+    if draft.draw(st.booleans()):
+        draft.input(REAL, _image_shape(draft))
+    count = draft.draw(st.integers(0 if draft.values else 1, 3))
     for _ in range(count):
         dtype = draft.draw(st.sampled_from((REAL, REAL, REAL, "int64", "bool")))
         draft.input(dtype if draft.values else REAL, _shape(draft))
-    names = sorted(RULES)
-    for _ in range(draft.draw(st.integers(1, nodes))):
-        RULES[draft.draw(st.sampled_from(names))](draft)
+    for _ in range(draft.draw(st.integers(2, nodes))):
+        draft.draw(st.sampled_from(RULES[draft.draw(st.sampled_from(sorted(RULES)))]))(draft)
     read = {name for node in draft.nodes for name in node.inputs}
     computed = [value for value in draft.values if value not in draft.inputs]
     ends = [value for value in computed if value.name not in read]
     inner = [value for value in computed if value.name in read]
     also = [draft.draw(st.sampled_from(inner))] if inner and draft.draw(st.booleans()) else []
     draft.outputs = [*ends, *also]
+
+
+def _image_shape(draft: Draft) -> Shape:
+    spatial = st.sampled_from((draft.symbols[-1], 1, 6, 7))
+    first: Size = draft.batch or draft.draw(st.sampled_from((draft.symbols[0], 1, 2)))
+    return (first, draft.draw(st.sampled_from((1, 2, 6, 16, 33))), draft.draw(spatial), draft.draw(spatial))
 
 
 def _shape(draft: Draft) -> Shape:
