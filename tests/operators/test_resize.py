@@ -8,7 +8,10 @@ from typing import Any
 
 import ml_dtypes
 import numpy as np
+import onnx
+import onnxruntime
 import pytest
+from onnx import helper, numpy_helper
 
 from tests.support import Array, Case, Fixed, Oracle, check, node_case, official_cases
 
@@ -61,7 +64,7 @@ def oracle(coordinates: str) -> Oracle:
 def nearest_cases() -> Iterator[Case]:
     x = draw(2, 3, 5, 7)
     for coordinates, rounding, scales in itertools.product(COORDINATES, ROUNDINGS, SCALES):
-        modes = {"coordinate_transformation_mode": coordinates, "nearest_mode": rounding}
+        modes: dict[str, Any] = {"coordinate_transformation_mode": coordinates, "nearest_mode": rounding}
         if (
             coordinates in ("align_corners", "half_pixel_symmetric")
             and rounding in ("floor", "ceil")
@@ -94,13 +97,14 @@ def linear_cases() -> Iterator[Case]:
     for wanted in ((10, 14), (15, 7), (9, 4), (2, 21), (1, 1)):
         for coordinates in COORDINATES[:-1]:
             yield resize(x, sizes=sizes(2, 3, *wanted), mode="linear", coordinate_transformation_mode=coordinates)
-    for shape, scales in (
+    ranks: list[tuple[tuple[int, ...], tuple[float, ...]]] = [
         ((7,), (1.5,)),
         ((5, 6), (2, 0.7)),
         ((3, 4, 5), (1, 1, 2)),
         ((2, 3, 2, 4, 5), (1, 1, 2, 1.5, 3)),
-    ):
-        yield resize(draw(*shape), scales=floats(*scales), mode="linear", expected="reference")
+    ]
+    for shape, factors in ranks:
+        yield resize(draw(*shape), scales=floats(*factors), mode="linear", expected="reference")
     yield resize(draw(2, 3, 4, 5), scales=floats(1.5, 2, 2, 2), mode="linear", expected="reference")
 
 
@@ -115,7 +119,7 @@ def cubic_cases() -> Iterator[Case]:
             expected=oracle(coordinates),
         )
     for a, exclude in itertools.product((-0.5, -0.75), (0, 1)):
-        given = {"mode": "cubic", "cubic_coeff_a": a, "exclude_outside": exclude}
+        given: dict[str, Any] = {"mode": "cubic", "cubic_coeff_a": a, "exclude_outside": exclude}
         yield resize(x, sizes=sizes(2, 3, 9, 3), **given)
         yield resize(x, scales=floats(1, 1, 0.4, 2.2), **given)
     yield resize(draw(2, 7, 3), scales=floats(1, 1.7, 1), mode="cubic", expected="reference")
@@ -124,7 +128,7 @@ def cubic_cases() -> Iterator[Case]:
 def antialias_cases() -> Iterator[Case]:
     x = draw(2, 3, 11, 13)
     for mode, scales, exclude in itertools.product(("linear", "cubic"), (*SCALES, (0.13, 0.27)), (0, 1)):
-        given = {"mode": mode, "antialias": 1, "exclude_outside": exclude}
+        given: dict[str, Any] = {"mode": mode, "antialias": 1, "exclude_outside": exclude}
         yield resize(x, scales=floats(1, 1, *scales), expected="reference", **given)
     for mode, coordinates in itertools.product(("linear", "cubic"), ("half_pixel", "align_corners", "asymmetric")):
         given = {"mode": mode, "antialias": 1, "coordinate_transformation_mode": coordinates}
@@ -139,7 +143,7 @@ def axes_cases() -> Iterator[Case]:
         yield resize(x, scales=scales, axes=axes, mode=mode, expected="onnxruntime" if axes == [-1] else "reference")
     for policy, wanted in itertools.product(("stretch", "not_larger", "not_smaller"), ((10, 9), (3, 5), (7, 30))):
         for mode in ("nearest", "linear"):
-            given = {"keep_aspect_ratio_policy": policy, "axes": [2, 3], "mode": mode}
+            given: dict[str, Any] = {"keep_aspect_ratio_policy": policy, "axes": [2, 3], "mode": mode}
             yield resize(x, sizes=sizes(*wanted), **given)
             yield resize(x, sizes=sizes(*wanted), fed=True, symbolic=False, **given)
 
@@ -154,7 +158,11 @@ def crop_cases() -> Iterator[Case]:
             (0, 0, 0.93, 0.8, 1, 1, 0.14, 0.22),
         ),
     ):
-        given = {"mode": mode, "coordinate_transformation_mode": "tf_crop_and_resize", "extrapolation_value": 10.0}
+        given: dict[str, Any] = {
+            "mode": mode,
+            "coordinate_transformation_mode": "tf_crop_and_resize",
+            "extrapolation_value": 10.0,
+        }
         yield resize(x, roi=floats(*region), sizes=sizes(1, 2, 3, 4), expected="reference", **given)
         yield resize(x, roi=floats(*region), sizes=sizes(1, 2, 3, 4), fed=True, expected="reference", **given)
         yield resize(x, roi=floats(*region), sizes=sizes(1, 2, 1, 7), expected="reference", **given)
@@ -217,10 +225,49 @@ TABLES = {
 }
 
 
-@pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("table", TABLES)
-def test_resize(table: str, level: int) -> None:
-    check(list(TABLES[table]()), optimization_level=level)
+def test_resize(table: str) -> None:
+    check(list(TABLES[table]()))
+
+
+@pytest.mark.parametrize("table", ["crop", "run time", "old"])
+def test_without_optimisation(table: str) -> None:
+    check(list(TABLES[table]()), optimization_level=0)
+
+
+def between_convolutions(mode: str, grows: bool, tail: bool) -> onnx.ModelProto:
+    """A convolution, a resize and, where `tail`, another convolution, with a symbolic batch and height."""
+    weights = draw(5, 3, 3, 3, seed=1) / 20
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["a"], pads=[1, 1, 1, 1]),
+        helper.make_node("Resize", ["a", "", "s"], ["b"], mode=mode),
+        helper.make_node("Conv", ["b", "v"], ["y"]) if tail else helper.make_node("Relu", ["b"], ["y"]),
+    ]
+    constants = {
+        "w": weights,
+        "v": draw(4, 5, 1, 1, seed=2) / 20,
+        "s": floats(1, 1, *((2, 3.3) if grows else (0.5, 0.7))),
+    }
+    graph = helper.make_graph(
+        nodes,
+        "between",
+        [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["n", 3, "h", 9])],
+        [onnx.ValueInfoProto(name="y")],
+        [numpy_helper.from_array(array, name) for name, array in constants.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+
+
+@pytest.mark.parametrize("tail", [False, True])
+def test_between_convolutions(tail: bool) -> None:
+    """There the layout is channels-last."""
+    cases = []
+    for mode, grows in itertools.product(("nearest", "linear", "cubic"), (False, True)):
+        model = between_convolutions(mode, grows, tail)
+        feeds = {"x": draw(2, 3, 6, 9)}
+        session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+        cases.append(Case(f"{mode} {grows}", model, feeds, tuple(session.run(None, feeds)), 1e-4, 1e-4))
+    check(cases)
 
 
 @pytest.mark.parametrize("level", LEVELS)

@@ -1,4 +1,4 @@
-"""Resampling a tensor along some of its axes (ONNX Resize and Upsample)."""
+"""Resampling a tensor along an axis; ONNX Resize and Upsample are one such step after another."""
 
 from __future__ import annotations
 
@@ -176,52 +176,47 @@ class _Mapping:
 
 @dataclass(frozen=True)
 class Resize(Op):
-    """The input (input 0) with `axes` resampled. Inputs 1 and 2: the scales and the region of interest, both 1-D.
+    """The input (input 0) with one axis resampled. Inputs 1 and 2: the scales and the region of interest, both 1-D.
 
-    Either may be left out where no axis refers to it. What is interpolated has the type of the coordinates.
+    Either may be left out where the axis does not refer to it. What is interpolated has the type of the coordinates.
     """
 
-    axes: tuple[ResizedAxis, ...]
+    axis: ResizedAxis
     sampler: Sampler
 
     def permute_axes(self, order: Sequence[int]) -> Op:
-        return replace(self, axes=tuple(replace(axis, axis=order.index(axis.axis)) for axis in self.axes))
+        return replace(self, axis=replace(self.axis, axis=order.index(self.axis.axis)))
 
     def infer(self, inputs: Types) -> tuple[TensorType, ...]:
         x = required(inputs, 0)
         dtype = x.dtype if self.sampler.kind == "nearest" else self.sampler.coordinate_type(x.dtype)
-        return (TensorType(dtype, _resized(x, self.axes)),)
+        return (TensorType(dtype, _resized(x, self.axis)),)
 
     def assumes(self, inputs: Types) -> Iterable[SizePair]:
-        return _elements_to_read(required(inputs, 0), self.axes)
+        return _elements_to_read(required(inputs, 0), self.axis)
 
     def lower(self, node: Node) -> loop.Computation:
         x, scales, roi = node.inputs
         assert x is not None
+        place = self.axis.axis
         dtype = self.sampler.coordinate_type(x.dtype)
+        mapping = _Mapping(self.axis, x.shape[place], self.sampler, scales, roi, dtype)
         axes = loop.axes_for(node.output.shape)
         index = loop.index_of(axes)
-        mappings = [_Mapping(axis, x.shape[axis.axis], self.sampler, scales, roi, dtype) for axis in self.axes]
 
         def read(positions: tuple[Expr, ...]) -> Expr:
-            origin = list(index)
-            for mapping, position in zip(mappings, positions, strict=True):
-                origin[mapping.axis.axis] = mapping.source(position)
-            return loop.load(x, tuple(origin))
+            return loop.load(x, (*index[:place], mapping.source(*positions), *index[place + 1 :]))
 
-        value = sampling.interpolate(read, [mapping.taps(index[mapping.axis.axis]) for mapping in mappings])
-        return loop.Computation(axes, value)
+        return loop.Computation(axes, sampling.interpolate(read, [mapping.taps(index[place])]))
 
 
-def _resized(x: TensorType, axes: Sequence[ResizedAxis]) -> Shape:
-    sizes = {axis.axis: axis.size for axis in axes}
-    return tuple(sizes.get(position, size) for position, size in enumerate(x.shape))
+def _resized(x: TensorType, axis: ResizedAxis) -> Shape:
+    return (*x.shape[: axis.axis], axis.size, *x.shape[axis.axis + 1 :])
 
 
-def _elements_to_read(x: TensorType, axes: Sequence[ResizedAxis]) -> Iterable[SizePair]:
+def _elements_to_read(x: TensorType, axis: ResizedAxis) -> Iterable[SizePair]:
     """An axis without elements can only be resized to none."""
-    for axis in axes:
-        yield dims.minimum(1, axis.size), x.shape[axis.axis], Relation.AT_MOST
+    yield dims.minimum(1, axis.size), x.shape[axis.axis], Relation.AT_MOST
 
 
 @dataclass(frozen=True)
@@ -250,7 +245,7 @@ class Outside(Op):
 
 @dataclass(frozen=True)
 class FilterWeights(Op):
-    """The antialiasing filter for one axis: [size, taps] weights, not yet made to add up to 1.
+    """The antialiasing filter for one axis: [taps, size] weights, not yet made to add up to 1.
 
     The filter is stretched by max(1, 1 / scale). Tap t of element o stands at `_first(o) + t`.
     `extent`: the axis's size in the input. Inputs 0 and 1: the scales and the region of interest, as in Resize.
@@ -263,13 +258,13 @@ class FilterWeights(Op):
     dtype: DType
 
     def infer(self, inputs: Types) -> tuple[TensorType, ...]:
-        return (TensorType(self.dtype, (self.axis.size, self.taps)),)
+        return (TensorType(self.dtype, (self.taps, self.axis.size)),)
 
     def lower(self, node: Node) -> loop.Computation:
         scales, roi = node.inputs
         mapping = _Mapping(self.axis, self.extent, self.sampler, scales, roi, self.dtype)
         axes = loop.axes_for(node.output.shape)
-        element, tap = loop.index_of(axes)
+        tap, element = loop.index_of(axes)
         position = combine("add", _first(mapping, element), tap)
         distance = combine("sub", loop.apply("cast", position, dtype=self.dtype), mapping.coordinate(element))
         weight = self.sampler.filter(combine("mul", distance, _shrinking(mapping)))
@@ -289,9 +284,13 @@ def _first(mapping: _Mapping, element: Dim) -> Expr:
     return sampling.to_position(loop.apply("ceil", combine("sub", mapping.coordinate(element), half)))
 
 
+_MOST_UNROLLED = 16
+"""Taps of a filter up to this many are written out, so that the loop along the innermost axis is the result's."""
+
+
 @dataclass(frozen=True)
 class FilterAxis(Op):
-    """The input (input 0) with one axis resampled by weights [size, taps] (input 1), as of FilterWeights.
+    """The input (input 0) with one axis resampled by weights [taps, size] (input 1), as of FilterWeights.
 
     Inputs 2 and 3: the scales and the region of interest.
     """
@@ -303,22 +302,30 @@ class FilterAxis(Op):
         return replace(self, axis=replace(self.axis, axis=order.index(self.axis.axis)))
 
     def infer(self, inputs: Types) -> tuple[TensorType, ...]:
-        return (TensorType(required(inputs, 1).dtype, _resized(required(inputs, 0), [self.axis])),)
+        return (TensorType(required(inputs, 1).dtype, _resized(required(inputs, 0), self.axis)),)
 
     def assumes(self, inputs: Types) -> Iterable[SizePair]:
-        return _elements_to_read(required(inputs, 0), [self.axis])
+        return _elements_to_read(required(inputs, 0), self.axis)
 
     def lower(self, node: Node) -> loop.Computation:
         x, weights, scales, roi = node.inputs
         assert x is not None and weights is not None
-        mapping = _Mapping(self.axis, x.shape[self.axis.axis], self.sampler, scales, roi, weights.dtype)
+        place = self.axis.axis
+        mapping = _Mapping(self.axis, x.shape[place], self.sampler, scales, roi, weights.dtype)
         axes = loop.axes_for(node.output.shape)
-        taps = loop.LoopIndex("t", weights.shape[1])
         index = loop.index_of(axes)
-        element = index[self.axis.axis]
-        tap = loop.index_of((taps,))[0]
-        origin = list(index)
-        origin[self.axis.axis] = mapping.source(combine("add", _first(mapping, element), tap))
-        value = sampling.converted(loop.load(x, tuple(origin)), weights.dtype)
-        product = combine("mul", value, loop.load(weights, (element, tap)))
-        return loop.Computation(axes, product, (taps,), "sum")
+        first = _first(mapping, index[place])
+
+        def product(tap: Dim) -> Expr:
+            position = mapping.source(combine("add", first, tap))
+            element = loop.load(x, (*index[:place], position, *index[place + 1 :]))
+            return combine("mul", sampling.converted(element, weights.dtype), loop.load(weights, (tap, index[place])))
+
+        count = weights.shape[0]
+        if not isinstance(count, int) or count > _MOST_UNROLLED:
+            taps = (loop.LoopIndex("t", count),)
+            return loop.Computation(axes, product(loop.index_of(taps)[0]), taps, "sum")
+        total = product(0)
+        for tap in range(1, count):
+            total = combine("add", total, product(tap))
+        return loop.Computation(axes, total)

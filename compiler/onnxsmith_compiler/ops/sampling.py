@@ -28,10 +28,8 @@ class Tap:
 
 def number(value: Dim | float, dtype: DType) -> Expr:
     """A size, or a literal, as an expression of type `dtype`."""
-    if isinstance(value, float):
+    if isinstance(value, float) or (isinstance(value, int) and value in (0, 1)):
         return loop.const(value, dtype)
-    if isinstance(value, int):
-        return loop.const(value if dtype.is_integer else float(value), dtype)
     exact = loop.IndexValue(dtypes.INT64, value)
     return exact if dtype is dtypes.INT64 else loop.apply("cast", exact, dtype=dtype)
 

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from onnxsmith_compiler.ir import dim as dims
+from onnxsmith_compiler.ir.dim import Dim
 from onnxsmith_compiler.ir.graph import Graph, Node, Value
+from onnxsmith_compiler.ops.cast import Cast
 from onnxsmith_compiler.ops.pointwise import Pointwise
 from onnxsmith_compiler.ops.view import Reshape, Transpose
 from onnxsmith_compiler.ops.windows import ChannelsFirst, TileColumns
@@ -36,6 +39,7 @@ class _Layout:
         self.rewriter = Rewriter(graph)
         self.twins: dict[Value, Value] = {}
         self.only_last: dict[Value, Value] = {}
+        self.leaving = _leaving(graph)
 
     def run(self) -> Graph:
         for node in self.graph.nodes:
@@ -122,6 +126,8 @@ class _Layout:
         return True
 
     def _worthwhile(self, node: Node, rank: int) -> bool:
+        if node.output in self.leaving and _grows(node):
+            return False
         large = [
             v for v in node.operands() if v.rank == rank and v.data is None and v.type.size == node.output.type.size
         ]
@@ -142,6 +148,25 @@ class _Layout:
         for value in node.operands():
             self._first(value)
         self.rewriter.keep(node)
+
+
+def _leaving(graph: Graph) -> frozenset[Value]:
+    """The values that become outputs of the graph with no more than elementwise operators on the way."""
+    leaving = graph.output_values()
+    consumers = graph.consumers()
+    for node in reversed(graph.nodes):
+        readers = consumers.get(node.outputs[0], [])
+        if readers and all(isinstance(r.op, Pointwise | Cast) and r.output in leaving for r in readers):
+            leaving.add(node.outputs[0])
+    return frozenset(leaving)
+
+
+def _grows(node: Node) -> bool:
+    """Whether the result has twice the elements of the operands, so that it is them that should change layout."""
+    before: Dim = 0
+    for value in node.operands():
+        before = before + value.type.size
+    return dims.is_nonnegative(node.output.type.size - 2 * before)
 
 
 def move_axes(rewriter: Rewriter, value: Value, permutation: Sequence[int]) -> Value:

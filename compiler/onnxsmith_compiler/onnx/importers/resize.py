@@ -30,9 +30,6 @@ _COORDINATES = frozenset(
 _ROUNDINGS = frozenset(["round_prefer_floor", "round_prefer_ceil", "floor", "ceil"])
 _POLICIES = frozenset(["stretch", "not_larger", "not_smaller"])
 
-_MOST_TAPS = 8
-"""Elements of the input that one kernel combines for one of the result; where there are more, axes go one by one."""
-
 _EXACT_DENOMINATOR = 256
 """Scales with denominators up to this give the same size by integer arithmetic as in float32."""
 
@@ -209,19 +206,25 @@ def _keep_aspect_ratio(node: NodeImport, policy: str, extents: Sequence[Dim], si
 
 
 def _resample(node: NodeImport, request: _Request, sampler: Sampler) -> Value:
-    x = node.input(0)
-    if not request.axes:
-        return x
-    if sampler.kind == "nearest":
-        axes = tuple(
-            _with_repeat(axis, factor, x, sampler) for axis, factor in zip(request.axes, request.factors, strict=True)
-        )
-        y = node.emit(Resize(axes, sampler), x, request.scales, request.roi)
-    else:
-        y = _interpolate(node, request, sampler)
+    """One axis after the other: that reads fewer elements than all at once, and what is nearest costs nothing."""
+    x = y = node.input(0)
+    antialias = sampler.kind != "nearest" and node.version >= 18 and node.flag("antialias")
+    for axis, factor in sorted(zip(request.axes, request.factors, strict=True), key=_turn):
+        if antialias and (factor is None or factor < 1):
+            y = _filter_axis(node, y, axis, factor, request, sampler)
+        else:
+            axis = _with_repeat(axis, factor, x, sampler) if sampler.kind == "nearest" else axis
+            y = node.emit(Resize(axis, sampler), y, request.scales, request.roi)
     if request.roi is not None:
         y = _extrapolate(node, y, request, sampler)
     return _rounded(node, y, x.dtype)
+
+
+def _turn(resized: tuple[ResizedAxis, float | None]) -> tuple[bool, int]:
+    """When an axis is resized: first those that shrink, and of those that grow the innermost first."""
+    axis, factor = resized
+    grows = factor is None or factor >= 1
+    return grows, -axis.axis if grows else axis.axis
 
 
 _REPEATING = frozenset(
@@ -246,20 +249,6 @@ def _with_repeat(axis: ResizedAxis, factor: float | None, x: Value, sampler: Sam
     return axis
 
 
-def _interpolate(node: NodeImport, request: _Request, sampler: Sampler) -> Value:
-    """Axes that may shrink are filtered one by one where antialiasing is asked for."""
-    y = node.input(0)
-    antialias = node.version >= 18 and node.flag("antialias")
-    shrinks = [antialias and (factor is None or factor < 1) for factor in request.factors]
-    filtered, plain = request.pick(shrinks), request.pick([not shrink for shrink in shrinks])
-    for axis, factor in zip(filtered.axes, filtered.factors, strict=True):
-        y = _filter_axis(node, y, axis, factor, request, sampler)
-    together = sampler.taps ** len(plain.axes) <= _MOST_TAPS
-    for axes in [plain.axes] if together and plain.axes else [(axis,) for axis in plain.axes]:
-        y = node.emit(Resize(axes, sampler), y, request.scales, request.roi)
-    return y
-
-
 def _filter_axis(
     node: NodeImport, x: Value, axis: ResizedAxis, factor: float | None, request: _Request, sampler: Sampler
 ) -> Value:
@@ -267,7 +256,7 @@ def _filter_axis(
     dtype = sampler.coordinate_type(x.dtype)
     taps = _filter_taps(node, axis, factor, extent, request.scales, sampler)
     weights = node.emit(FilterWeights(axis, sampler, extent, taps, dtype), request.scales, request.roi)
-    total = node.reduce("sum", weights, [1])
+    total = node.reduce("sum", weights, [0])
     weights = node.div(weights, node.select(node.map("eq", total, 0.0), 1.0, total))
     return node.emit(FilterAxis(axis, sampler), x, weights, request.scales, request.roi)
 
