@@ -14,6 +14,7 @@ from onnxsmith_compiler.codegen.depthwise_tile import DEPTHWISE_TILES
 from onnxsmith_compiler.codegen.intrinsics import INDEX_INTRINSICS, MEMORY_INTRINSICS
 from onnxsmith_compiler.codegen.native_intrinsics import SHARING_INTRINSICS
 from onnxsmith_compiler.codegen.order_keys import ORDER_KEYS
+from onnxsmith_compiler.codegen.row_tile import ROW_TILES
 from onnxsmith_compiler.codegen.scalar import SCALAR_INTRINSICS
 from onnxsmith_compiler.codegen.tap_addresses import TAP_ADDRESSES
 from onnxsmith_compiler.codegen.tiles import TILES
@@ -53,6 +54,7 @@ KERNEL_NAMESPACE: Mapping[str, Any] = MappingProxyType(
         **VECTOR_MATH,
         **ORDER_KEYS,
         **TILES,
+        **ROW_TILES,
         **DEPTHWISE_TILES,
         **DEPTHWISE_ROW_TILES,
         **TAP_ADDRESSES,

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from onnxsmith_compiler.codegen.contraction_source import ceil_to, indent, kernel_source, sizes
 from onnxsmith_compiler.codegen.recurrent_cell import cell_loop
+from onnxsmith_compiler.codegen.row_tile import ROW_TILE_PANELS, row_tile_name
 from onnxsmith_compiler.codegen.source import KernelSource, Parameter
 from onnxsmith_compiler.codegen.tiles import TileShape
 from onnxsmith_compiler.ops.recurrent import COUNTER_WORDS, Cell
@@ -36,6 +37,10 @@ class RecurrentForm:
     @property
     def phases(self) -> int:
         return len(self.cell.phase_gates)
+
+    def strip(self, phase: int) -> int:
+        """Blocks of units that are computed together: enough panels for a row tile."""
+        return max(1, ROW_TILE_PANELS // self.cell.phase_gates[phase])
 
     def pointers(self) -> tuple[Parameter, ...]:
         """The parameters that are addresses, in order."""
@@ -73,10 +78,10 @@ class RecurrentForm:
 def recurrent_source(form: RecurrentForm) -> KernelSource:
     """The kernel of `form`; its tiles are workers: groups * parts of them, those of different groups first."""
     tile = form.tile
-    most_gates = max(form.cell.phase_gates)
+    panels = max(form.strip(phase) * gates for phase, gates in enumerate(form.cell.phase_gates))
     body = [
         f"table = stack(int64, {ceil_to(tile.rows, 8)})",
-        f"sums = stack({tile.dtype}, {most_gates * tile.rows * tile.columns})",
+        f"sums = stack({tile.dtype}, {panels * tile.rows * tile.columns})",
         f"fresh = stack({tile.dtype}, {2 * tile.columns})",
         f"blocks = (hidden + {tile.columns - 1}) // {tile.columns}",
         "groups = directions * groups_per_direction",
@@ -120,13 +125,14 @@ def _worker(form: RecurrentForm) -> list[str]:
 def _claims(form: RecurrentForm, phase: int) -> list[str]:
     """Lines that compute every part of a phase that no other worker has claimed."""
     if not form.shared:
-        return ["for block in range(blocks):", *indent(_block(form, phase))]
+        return [f"for block in range(0, blocks, {form.strip(phase)}):", *indent(_strip(form, phase, "blocks"))]
     return [
         "for turn in range(parts):",
         "    part = int_rem(preferred + turn, parts)",
         f"    if compare_swap(counter, part * {COUNTER_WORDS}, phase, phase + 1):",
-        "        for block in range(int_div(part * blocks, parts), int_div((part + 1) * blocks, parts)):",
-        *indent(_block(form, phase), 3),
+        "        end_block = int_div((part + 1) * blocks, parts)",
+        f"        for block in range(int_div(part * blocks, parts), end_block, {form.strip(phase)}):",
+        *indent(_strip(form, phase, "end_block"), 3),
         f"        add_ordered(counter, parts * {COUNTER_WORDS}, 1)",
     ]
 
@@ -163,31 +169,44 @@ def _position(form: RecurrentForm, step: str) -> list[str]:
     ]
 
 
-def _block(form: RecurrentForm, phase: int) -> list[str]:
-    """Lines that compute the gates of `phase`, and from them what follows, for the units of one block."""
+def _strip(form: RecurrentForm, phase: int, end: str) -> list[str]:
+    """Lines that compute the gates of `phase`, and from them what follows, for the units of a few blocks."""
     tile, gates = form.tile, form.cell.phase_gates[phase]
     source = "panels" if phase == 0 else "late_panels"
     size = f"hidden * {tile.columns}"
     panel_bytes = f"hidden * {tile.columns * tile.element.itemsize}"
+    pitch = tile.rows * tile.columns
     return [
-        f"first_unit = block * {tile.columns}",
-        f"units = min({tile.columns}, hidden - first_unit)",
+        f"block_count = min({form.strip(phase)}, {end} - block)",
         f"first_panel = offset({source}, (direction * blocks + block) * {gates} * {size})",
-        f"for gate in range({gates}):",
-        f"    panel = offset(first_panel, gate * {size})",
-        f"    out = offset(sums, gate * {tile.rows * tile.columns})",
-        f"    {tile.name}(table, row_count, 1, hidden, panel, out, address(panel) + {panel_bytes}, 64)",
-        "for i in range(row_count):",
-        "    row = first_row + i",
-        *indent(_position(form, "step")),
-        "    y_start = position * y_step + direction * y_direction + row * y_row + first_unit",
-        "    state_start = direction * last_direction + row * last_row + first_unit",
-        f"    gate_row = offset(gates, position * gates_step + row * gates_row"
+        "if row_count == 1:",
+        f"    {row_tile_name(tile)}(load(table, 0), hidden, first_panel, block_count * {gates}, sums, {pitch})",
+        "else:",
+        f"    for number in range(block_count * {gates}):",
+        f"        panel = offset(first_panel, number * {size})",
+        f"        out = offset(sums, number * {pitch})",
+        f"        {tile.name}(table, row_count, 1, hidden, panel, out, address(panel) + {panel_bytes}, 64)",
+        "for part_block in range(block_count):",
+        f"    first_unit = (block + part_block) * {tile.columns}",
+        f"    units = min({tile.columns}, hidden - first_unit)",
+        "    for i in range(row_count):",
+        f"        products = offset(sums, part_block * {gates * pitch} + i * {tile.columns})",
+        *indent(_row(form, phase), 2),
+    ]
+
+
+def _row(form: RecurrentForm, phase: int) -> list[str]:
+    """Lines that compute the states of sequence i of the group, units from first_unit on."""
+    return [
+        "row = first_row + i",
+        *_position(form, "step"),
+        "y_start = position * y_step + direction * y_direction + row * y_row + first_unit",
+        "state_start = direction * last_direction + row * last_row + first_unit",
+        "gate_row = offset(gates, position * gates_step + row * gates_row"
         f" + direction * {form.cell.gates} * hidden + first_unit)",
-        f"    products = offset(sums, i * {tile.columns})",
-        "    if step < length:",
-        *indent(cell_loop(form.cell, phase, tile, peepholes=form.has_peepholes), 2),
-        "    else:",
-        "        for j in range(units):",
-        f"            store(y, y_start + j, {tile.dtype}(0.0))",
+        "if step < length:",
+        *indent(cell_loop(form.cell, phase, form.tile, peepholes=form.has_peepholes)),
+        "else:",
+        "    for j in range(units):",
+        f"        store(y, y_start + j, {form.tile.dtype}(0.0))",
     ]

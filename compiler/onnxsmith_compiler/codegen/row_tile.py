@@ -1,0 +1,174 @@
+"""One row times many packed panels, as a macro intrinsic: the product of a matrix and a single vector.
+
+A register tile keeps too few sums going for one row, since each waits for the one before it. A row tile takes
+several panels side by side; every element is still one chain of multiply-adds in the order of k, so it has
+the very bits that a register tile gives it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba.core import types
+
+from onnxsmith_compiler.codegen.kernel_function import Intrinsic
+from onnxsmith_compiler.codegen.prefetch import L1, emit_prefetch
+from onnxsmith_compiler.codegen.storage import StoragePointer, array_pointer
+from onnxsmith_compiler.codegen.target import Target
+from onnxsmith_compiler.codegen.tiles import FLOATS, TILE_SHAPES, TileShape, elements_at, multiply_add
+
+_I8 = ir.IntType(8)
+_I32 = ir.IntType(32)
+_I64 = ir.IntType(64)
+_ALIGNMENT = 64
+ROW_TILE_PANELS = 4
+"""Panels side by side: with two vectors each, as many sums as the multiply-adds in flight."""
+_AHEAD_BYTES = 1024
+"""How far ahead of its use a panel is brought into the first-level cache."""
+
+
+def row_tile_name(shape: TileShape) -> str:
+    """The name that printed kernels call: `row_2_f32x16`."""
+    return f"row_{shape.vectors}_f{shape.element.bits}x{shape.lanes}"
+
+
+def row_tile_intrinsic(shape: TileShape) -> Intrinsic:
+    """The intrinsic `row_tile_name(shape)(row, depth, panels, count, out, pitch)`.
+
+    out[p * pitch + j] = sum over k < depth of row[k] * panels[(p * depth + k) * columns + j] for p < count and
+    j < columns. `row` is an address; `panels` and `out` point to the shape's dtype, `out` aligned to whole vectors, as is
+    `pitch`.
+    """
+
+    def definition(context: Any, *kinds: Any) -> Any:
+        element, size = StoragePointer(shape.element), types.int64
+        expected = (size, size, element, size, element, size)
+        if len(kinds) != len(expected):
+            return None
+        for given, wanted in zip(kinds, expected, strict=True):
+            if given != wanted and not (wanted is size and isinstance(given, types.Integer)):
+                return None
+
+        def emit(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
+            builder.call(_row_function(builder.module, shape, context.kernel_target), arguments)
+            return context.get_dummy_value()
+
+        return types.void(*expected), emit
+
+    return Intrinsic(row_tile_name(shape), definition, _reference(shape))
+
+
+def _reference(shape: TileShape) -> Any:
+    def reference(row: int, depth: int, panels: Any, count: int, out: Any, pitch: int) -> None:
+        weights, result = array_pointer(panels), array_pointer(out)
+        a = elements_at(row, depth, shape.dtype)
+        for number in range(count):
+            start = weights.start + number * depth * shape.columns
+            b = weights.array[start : start + depth * shape.columns].reshape(depth, shape.columns)
+            total = np.zeros(shape.columns, b.dtype)
+            for element, line in zip(a, b, strict=True):
+                total += element * line
+            place = result.start + number * pitch
+            result.array[place : place + shape.columns] = total
+
+    return reference
+
+
+def _row_function(module: ir.Module, shape: TileShape, target: Target) -> ir.Function:
+    """The module's own function that takes the panels a few at a time; made on first use."""
+    name = f"onnxsmith.{row_tile_name(shape)}"
+    if name in module.globals:
+        return module.globals[name]
+    element = FLOATS[shape.dtype].as_pointer()
+    kind = ir.FunctionType(ir.VoidType(), [_I64, _I64, element, _I64, element, _I64])
+    function = ir.Function(module, kind, name)
+    function.attributes.add("noinline")
+    for argument in (function.args[2], function.args[4]):
+        argument.add_attribute("noalias")
+    builder = ir.IRBuilder(function.append_basic_block("entry"))
+    row, depth, panels, count, out, pitch = function.args
+    row = builder.inttoptr(row, element)
+    done = builder.alloca(_I64)
+    builder.store(_I64(0), done)
+    for together in range(ROW_TILE_PANELS, 0, -1):
+        _emit_groups(builder, shape, target, together, done, (row, depth, panels, count, out, pitch))
+    builder.ret_void()
+    return function
+
+
+def _emit_groups(
+    builder: ir.IRBuilder, shape: TileShape, target: Target, together: int, done: ir.Value, arguments: Any
+) -> None:
+    """While at least `together` panels are left, the products of as many."""
+    row, depth, panels, count, out, pitch = arguments
+    head = builder.append_basic_block(f"panels.{together}")
+    body = builder.append_basic_block(f"panels.{together}.body")
+    after = builder.append_basic_block(f"panels.{together}.done")
+    builder.branch(head)
+    builder.position_at_end(head)
+    first = builder.load(done)
+    left = builder.sub(count, first)
+    builder.cbranch(builder.icmp_signed(">=", left, _I64(together)), body, after)
+    builder.position_at_end(body)
+    size = builder.mul(depth, _I64(shape.columns))
+    starts = [builder.gep(panels, [builder.mul(builder.add(first, _I64(p)), size)]) for p in range(together)]
+    sums = _emit_products(builder, shape, target, row, depth, starts)
+    for number, totals in enumerate(sums):
+        place = builder.gep(out, [builder.mul(builder.add(first, _I64(number)), pitch)])
+        for j, total in enumerate(totals):
+            at = builder.bitcast(builder.gep(place, [_I64(j * shape.lanes)]), total.type.as_pointer())
+            builder.store(total, at, align=shape.lanes * shape.element.itemsize)
+    builder.store(builder.add(first, _I64(together)), done)
+    builder.branch(head)
+    builder.position_at_end(after)
+
+
+def _emit_products(
+    builder: ir.IRBuilder, shape: TileShape, target: Target, row: ir.Value, depth: ir.Value, starts: list[ir.Value]
+) -> list[list[ir.Value]]:
+    """The sums over k for the panels that begin at `starts`."""
+    vector = ir.VectorType(FLOATS[shape.dtype], shape.lanes)
+    zero = ir.Constant(vector, [0.0] * shape.lanes)
+    before = builder.block
+    head, body, after = (builder.append_basic_block(name) for name in ("k", "k.body", "k.done"))
+    builder.branch(head)
+    builder.position_at_end(head)
+    k = builder.phi(_I64)
+    k.add_incoming(_I64(0), before)
+    sums = [[builder.phi(vector) for _ in range(shape.vectors)] for _ in starts]
+    for phi in (phi for phis in sums for phi in phis):
+        phi.add_incoming(zero, before)
+    builder.cbranch(builder.icmp_signed("<", k, depth), body, after)
+
+    builder.position_at_end(body)
+    element = _broadcast(builder, builder.load(builder.gep(row, [k])), vector)
+    place = builder.mul(k, _I64(shape.columns))
+    for start, phis in zip(starts, sums, strict=True):
+        line = builder.gep(start, [place])
+        near = builder.bitcast(line, _I8.as_pointer())
+        for distance in range(0, shape.columns * shape.element.itemsize, _ALIGNMENT):
+            emit_prefetch(builder, builder.gep(near, [_I64(_AHEAD_BYTES + distance)]), L1)
+        for j, phi in enumerate(phis):
+            at = builder.bitcast(builder.gep(line, [_I64(j * shape.lanes)]), vector.as_pointer())
+            weight = builder.load(at, align=shape.element.itemsize)
+            phi.add_incoming(multiply_add(builder, target, element, weight, phi), body)
+    k.add_incoming(builder.add(k, _I64(1)), body)
+    builder.branch(head)
+    builder.position_at_end(after)
+    return sums
+
+
+def _broadcast(builder: ir.IRBuilder, value: ir.Value, vector: ir.VectorType) -> ir.Value:
+    nothing = ir.Constant(vector, ir.Undefined)
+    first = builder.insert_element(nothing, value, _I32(0))
+    return builder.shuffle_vector(first, nothing, ir.Constant(ir.VectorType(_I32, vector.count), [0] * vector.count))
+
+
+ROW_TILES: Mapping[str, Intrinsic] = MappingProxyType(
+    {row_tile_name(shape): row_tile_intrinsic(shape) for shape in TILE_SHAPES}
+)
+"""Every row tile that printed kernels may call, by name."""
