@@ -40,8 +40,8 @@ def row_tile_intrinsic(shape: TileShape) -> Intrinsic:
     """The intrinsic `row_tile_name(shape)(row, depth, panels, count, out, pitch)`.
 
     out[p * pitch + j] = sum over k < depth of row[k] * panels[(p * depth + k) * columns + j] for p < count and
-    j < columns. `row` is an address; `panels` and `out` point to the shape's dtype, `out` aligned to whole vectors, as is
-    `pitch`.
+    j < columns. `row` is an address; `panels` and `out` point to the shape's dtype. `out` is aligned to whole vectors,
+    and `pitch` is a multiple of one.
     """
 
     def definition(context: Any, *kinds: Any) -> Any:
