@@ -14,6 +14,7 @@ from onnxsmith_compiler.ops.lowering import Contract, LibraryCall
 from onnxsmith_compiler.ops.view import Reshape
 from onnxsmith_compiler.schedule.groups import CallGroup, ContractGroup, Group, LoopGroup, Stage, as_calls
 from onnxsmith_compiler.schedule.inlining import Lowered, choose_inlined, inline, lower_nodes
+from onnxsmith_compiler.schedule.splitting import split_reduction
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ def schedule(graph: Graph, fuse: bool = True) -> Schedule:
     groups = list(_initial_groups(graph, lowered, inlined, aliases))
     if fuse:
         groups = join_epilogues(graph, groups, aliases)
+        groups = [part for group in groups for part in _split(group)]
         late = {symbol.name: symbol.source for symbol in graph.late_symbols}
         groups = join_rows(groups, aliases, late)
     outputs = {resolve(value, aliases) for value in graph.kept_values()}
@@ -81,6 +83,14 @@ def single(stage: Stage) -> LoopGroup:
     if not stage.computation.reduce:
         return LoopGroup((stage,))
     return LoopGroup((stage,), len(row_axes(stage.computation)), is_vertical(stage))
+
+
+def _split(group: Group) -> tuple[Group, ...]:
+    """A long reduction with few results as two groups; any other group as it is."""
+    if not isinstance(group, LoopGroup) or len(group.stages) != 1:
+        return (group,)
+    stages = split_reduction(group.stages[0], group.vertical)
+    return (group,) if stages is None else tuple(map(single, stages))
 
 
 def _may_alias(node: object, source: Value | None, outputs: set[Value], given: set[Value]) -> bool:
