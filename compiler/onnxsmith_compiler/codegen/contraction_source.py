@@ -28,7 +28,7 @@ _TILES_PER_CORE = 4
 
 @dataclass(frozen=True)
 class Tiling:
-    """How many rows and how many panels of columns one tile of a step covers."""
+    """How many rows, a multiple of the register tile's, and how many panels of columns a tile of a step covers."""
 
     rows: int
     panels: int
@@ -51,10 +51,10 @@ def choose_tiling(
         if m is not None and _parts(m, rows) < _TILES_PER_CORE * target.cores:
             rows = height
         return Tiling(rows, _even_panels(tile, m, n, rows, most_panels, target))
-    room = 3 * target.l2 // 4 // (max(1, row or depth) * element)
+    room = target.l2 // 2 // (max(1, row or depth) * element)
     rows = max(height, min(_MANY_BLOCKS * height, room))
     if m is not None:
-        rows = _parts(m, max(1, round(m / rows)))
+        rows = _parts(m, max(1, _parts(m, rows)))
     rows = ceil_to(max(1, rows), height)
     return Tiling(rows, _even_panels(tile, m, n, rows, most_panels, target))
 
@@ -144,18 +144,17 @@ def panel_sweep(shape: TileShape, epilogue: Epilogue, sweep: Sweep, *, whole_pan
 
 
 def _prefetching(shape: TileShape, epilogue: Epilogue, sweep: Sweep, batch: str) -> tuple[list[str], list[str]]:
-    """Lines that choose what a block prefetches while it is computed: those before the sweep, and those in
-    it.
+    """Lines that choose what a block prefetches while it is computed: those before the sweep, and those in it.
 
-    With a tile's first panel it is the rows of the next block. With the others, the next panel, a share of
-    it with each block; but where the tile has all panels, these are at hand, and it is the place of the
-    next block's results (with the first panel too where sums are so short that the results are more than
-    the rows).
+    Where the tile has only some of the panels, it is the next panel, a share of it with each block. Where it has all of
+    them, they are at hand: then it is the rows of the next block with the first panel, and the place of the next
+    block's results with the others (with the first too where sums are so short that results are more than rows).
     """
     width, height, element = shape.columns, shape.rows, shape.element.itemsize
     setup = [
         f"panel_share = int_div({width * element - 1} + blocks, blocks)",
         f"row_share = min({CACHE_LINE}, int_div({height} * {sweep.row_bytes}, max(1, steps)))",
+        "has_all = end_panel - first_panel == panels and m_size > rows_per_tile",
     ]
     rows = [f"    ahead = {sweep.follow}", "    share = row_share"]
     panel = [
@@ -163,18 +162,13 @@ def _prefetching(shape: TileShape, epilogue: Epilogue, sweep: Sweep, batch: str)
         "    share = panel_share",
     ]
     if epilogue.destination is None:
-        return setup, [
-            "if panel_index == first_panel and m_size > rows_per_tile:",
-            *rows,
-            "else:",
-            *panel,
-        ]
+        return setup, ["if has_all and panel_index == first_panel:", *rows, "else:", *panel]
     here = epilogue.destination("first_row", "column_origin", batch)
     below = epilogue.destination(f"(first_row + {height})", "column_origin", batch)
     setup += [
         f"results = {below}",
         f"block_bytes = results - ({here})",
-        f"row_panels = 1 if m_size > rows_per_tile and steps >= {_SHORT_SUM} else 0",
+        f"row_panels = 1 if steps >= {_SHORT_SUM} else 0",
         "result_panels = max(1, (panels - row_panels) * steps)",
         f"result_share = min({2 * CACHE_LINE}, int_div(block_bytes, result_panels))",
     ]
@@ -183,9 +177,9 @@ def _prefetching(shape: TileShape, epilogue: Epilogue, sweep: Sweep, batch: str)
         "    share = result_share",
     ]
     return setup, [
-        "if panel_index - first_panel < row_panels:",
+        "if has_all and panel_index < row_panels:",
         *rows,
-        "elif end_panel - first_panel == panels:",
+        "elif has_all:",
         *results,
         "else:",
         *panel,

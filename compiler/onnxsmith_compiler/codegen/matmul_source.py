@@ -47,8 +47,11 @@ class MatmulForm:
         return batch * ceil_div(m, tiling.rows) * ceil_div(panels, tiling.panels)
 
     def scratch(self, k: Dim, tiling: Tiling, *, staged: bool = False) -> Dim:
-        """Bytes of scratch a thread needs; `staged`: the kernel has a Prologue."""
-        table = _table_bytes(tiling.rows)
+        """Bytes of scratch a thread needs; `staged`: the kernel has a Prologue.
+
+        Raises ValueError where the tiling's rows are no multiple of the register tile's.
+        """
+        table = _table_bytes(self.tile, tiling.rows)
         if not staged:
             return table
         return table + tiling.rows * _pitch(k, self.tile) * self.tile.element.itemsize
@@ -59,7 +62,9 @@ class MatmulForm:
         return (tiling.rows * tiling.panels * self.tile.columns * k + 500 * per_nanosecond) // per_nanosecond
 
 
-def _table_bytes(rows: int) -> int:
+def _table_bytes(tile: TileShape, rows: int) -> int:
+    if rows % tile.rows:
+        raise ValueError(f"a tile of {rows} rows is no whole number of register tiles of {tile.rows}")
     return ceil_to(rows * ADDRESS_BYTES, CACHE_LINE)
 
 

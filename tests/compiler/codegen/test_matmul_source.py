@@ -213,6 +213,24 @@ def test_text_runs_uncompiled(staged: bool) -> None:
     _close(c, expected, k)
 
 
+def test_tiles_are_whole_register_tiles() -> None:
+    form = MatmulForm(tile_shape(HOST, "float32"), whole_panels=True)
+    with pytest.raises(ValueError, match="no whole number"):
+        form.scratch(8, Tiling(form.tile.rows + 1, 1))
+
+
+@pytest.mark.parametrize(
+    ("m", "n", "k"), [(128, 768, 768), (196, 256, 1024), (None, 64, 64), (7, None, None), (0, 0, 0)]
+)
+def test_tilings_suit_the_cores_and_the_tile(m: int | None, n: int | None, k: int | None) -> None:
+    form = MatmulForm(tile_shape(HOST, "float32"), whole_panels=True)
+    tiling = matmul_tiling(form, m, n, k, HOST)
+    assert tiling.rows % form.tile.rows == 0
+    assert tiling.rows > 0 < tiling.panels
+    if m and n:
+        assert form.tiles(m, n, 1, tiling) >= 4 * HOST.cores or tiling.panels == 1
+
+
 def test_text_says_nothing_of_sizes() -> None:
     form = MatmulForm(tile_shape(HOST, "float32"), whole_panels=True)
     one = matmul_source(form, store_epilogue(FLOAT32))
