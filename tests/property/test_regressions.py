@@ -23,7 +23,28 @@ g (float[n,n] x) => (y) <int64[2] axes = {0, 1}, float[1] scale = {0.75}, float[
 }
 """
 
-GRAPHS = {"a reduction over one element of a total": (NORMALISED_TOTAL, {"x": (3, 3)})}
+EMPTY_INTEGERS = """
+g (float[1,1] x) => (y) <int64[1] zero = {0}, int64[1] one = {1}, int64[0,1] nothing = {}> {
+    best = ArgMax <axis: int = 0> (x)
+    none = Slice (best, zero, zero, zero, one)
+    y = Less (none, nothing)
+}
+"""
+
+LAST_NAN = """
+g (float[n,3,n] x) => (rows, columns, least) {
+    root = Sqrt (x)
+    rows = ArgMax <axis: int = 2, select_last_index: int = 1> (root)
+    columns = ArgMax <axis: int = 1, select_last_index: int = 1> (root)
+    least = ArgMin <axis: int = 1, select_last_index: int = 1> (root)
+}
+"""
+
+GRAPHS = {
+    "a reduction over one element of a total": (NORMALISED_TOTAL, {"x": (3, 3)}),
+    "a constant of integers without elements": (EMPTY_INTEGERS, {"x": (1, 1)}),
+    "the last of several NaN": (LAST_NAN, {"x": (20, 3, 20)}),
+}
 
 
 @pytest.fixture(scope="module")

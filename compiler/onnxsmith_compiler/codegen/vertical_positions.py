@@ -44,7 +44,9 @@ def print_vertical_positions(
             text.line("old = load(best, j)")
             text.line(f"better = {_better(stage.combine, element)}")
             if dtype.is_float:
-                text.line(f"better = bit_or(better, bit_and(isnan({element}), bit_not(isnan(old))))")
+                last = stage.combine.endswith("last")
+                nan = f"isnan({element})" if last else f"bit_and(isnan({element}), bit_not(isnan(old)))"
+                text.line(f"better = bit_or(better, {nan})")
             text.line(f"store(best, j, select(better, {element}, old))")
             text.line("store(place, j, select(better, here, load(place, j)))")
         with text.block("for j in range(width):"):
