@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from onnxsmith_compiler.ir import dim as dims
 from onnxsmith_compiler.ir import loop
@@ -14,6 +15,7 @@ from onnxsmith_compiler.ops.lowering import Contract, LibraryCall
 from onnxsmith_compiler.ops.view import Reshape
 from onnxsmith_compiler.schedule.groups import CallGroup, ContractGroup, Group, LoopGroup, Stage, as_calls
 from onnxsmith_compiler.schedule.inlining import Lowered, choose_inlined, inline, lower_nodes
+from onnxsmith_compiler.schedule.piecewise import map_pieces
 from onnxsmith_compiler.schedule.splitting import split_reduction
 
 
@@ -33,11 +35,16 @@ def schedule(graph: Graph, fuse: bool = True) -> Schedule:
     groups = list(_initial_groups(graph, lowered, inlined, aliases))
     if fuse:
         groups = join_epilogues(graph, groups, aliases)
+        groups = map_pieces(groups, _stored(graph, aliases), partial(resolve, aliases=aliases))
         groups = [part for group in groups for part in _split(group)]
         late = {symbol.name: symbol.source for symbol in graph.late_symbols}
         groups = join_rows(groups, aliases, late)
-    outputs = {resolve(value, aliases) for value in graph.kept_values()}
-    return Schedule(tuple(_live(groups, outputs, aliases)), aliases)
+    return Schedule(tuple(_live(groups, _stored(graph, aliases), aliases)), aliases)
+
+
+def _stored(graph: Graph, aliases: dict[Value, Value]) -> set[Value]:
+    """The values that must be in memory whoever reads them."""
+    return {resolve(value, aliases) for value in graph.kept_values()}
 
 
 def resolve(value: Value, aliases: dict[Value, Value]) -> Value:
