@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from hashlib import blake2b
 from typing import TypeAlias
 
 from onnxsmith_compiler.ir import dim as dims
@@ -63,6 +64,23 @@ class Expr:
             return True
         return isinstance(other, Expr) and self._hash == other._hash and self.key == other.key
 
+    @property
+    def text(self) -> str:
+        """What it computes, in terms of its children's labels."""
+        raise NotImplementedError(f"{type(self).__name__}.text")
+
+    @cached_property
+    def label(self) -> str:
+        """`text`, or where that is long a digest of it: a DAG's full text can be exponentially longer than the DAG."""
+        text = self.text
+        return text if len(text) <= _LONGEST_LABEL else f"#{blake2b(text.encode(), digest_size=12).hexdigest()}"
+
+    def __str__(self) -> str:
+        return self.label
+
+
+_LONGEST_LABEL = 120
+
 
 def vars_of(expr: Expr) -> Iterator[object]:
     for name in expr.__dataclass_fields__:
@@ -79,7 +97,8 @@ class Const(Expr):
     def key(self) -> tuple[object, ...]:
         return ("Const", self.dtype, repr(self.value))
 
-    def __str__(self) -> str:
+    @property
+    def text(self) -> str:
         return f"{self.dtype}({self.value!r})"
 
 
@@ -93,7 +112,8 @@ class IndexValue(Expr):
     def index_dims(self) -> Index:
         return (self.dim,)
 
-    def __str__(self) -> str:
+    @property
+    def text(self) -> str:
         return f"({self.dim})"
 
 
@@ -108,7 +128,8 @@ class Load(Expr):
     def index_dims(self) -> Index:
         return self.index
 
-    def __str__(self) -> str:
+    @property
+    def text(self) -> str:
         return f"{self.value}[{', '.join(map(str, self.index))}]"
 
 
@@ -123,7 +144,8 @@ class Apply(Expr):
     def children(self) -> tuple[Expr, ...]:
         return self.arguments
 
-    def __str__(self) -> str:
+    @property
+    def text(self) -> str:
         return f"{self.function}({', '.join(map(str, self.arguments))})"
 
 
@@ -139,7 +161,8 @@ class Guarded(Expr):
     def children(self) -> tuple[Expr, ...]:
         return (self.condition, self.inside, self.outside)
 
-    def __str__(self) -> str:
+    @property
+    def text(self) -> str:
         return f"({self.inside} if {self.condition} else {self.outside})"
 
 
@@ -158,7 +181,8 @@ class Checked(Expr):
     def index_dims(self) -> Index:
         return (self.limit,)
 
-    def __str__(self) -> str:
+    @property
+    def text(self) -> str:
         return f"checked({self.index}, {self.limit})"
 
 
@@ -166,7 +190,8 @@ class Checked(Expr):
 class Accumulated(Expr):
     """The result of the reduction or contraction that this expression is the epilogue of."""
 
-    def __str__(self) -> str:
+    @property
+    def text(self) -> str:
         return "acc"
 
 
@@ -204,6 +229,11 @@ class Computation:
     combine: str = ""
     guard: Expr | None = None
     store: Index | None = None
+
+    def expressions(self) -> Iterator[Expr]:
+        yield self.body
+        if self.guard is not None:
+            yield self.guard
 
     def __str__(self) -> str:
         head = ", ".join(f"{axis.name}<{axis.extent}" for axis in self.axes)
@@ -247,9 +277,17 @@ def linear_offset(shape: tuple[Dim, ...], index: Index) -> Dim:
     return offset
 
 
-def rewrite(expr: Expr, visit: Callable[[Expr], Expr | None], dim: Callable[[Dim], Dim]) -> Expr:
-    """`expr` with each node for which `visit` returns something replaced, and `dim` applied to all Dims."""
-    memo: dict[int, Expr] = {}
+def rewrite(
+    expr: Expr,
+    visit: Callable[[Expr], Expr | None],
+    dim: Callable[[Dim], Dim],
+    memo: dict[int, Expr] | None = None,
+) -> Expr:
+    """`expr` with each node for which `visit` returns something replaced, and `dim` applied to all Dims.
+
+    A `memo` that is kept between calls, with what it was filled for, lets what they have in common stay one node.
+    """
+    memo = {} if memo is None else memo
 
     def walk(node: Expr) -> Expr:
         known = memo.get(id(node))
@@ -279,9 +317,17 @@ def _rebuild(node: Expr, walk: Callable[[Expr], Expr], dim: Callable[[Dim], Dim]
     return node
 
 
-def substitute(expr: Expr, indices: Mapping[LoopIndex, Dim]) -> Expr:
-    """`expr` with loop indices replaced by Dims, inside computed indices too."""
-    return rewrite(expr, lambda _: None, lambda dim: substitute_dim(dim, indices))
+def substitute(expr: Expr, indices: Mapping[LoopIndex, Dim], memo: dict[int, Expr] | None = None) -> Expr:
+    """`expr` with loop indices replaced by Dims, inside computed indices too. `memo` is as of `rewrite`."""
+    memo = {} if memo is None else memo
+
+    def expression(inner: Expr) -> Expr:
+        return rewrite(inner, lambda _: None, dim, memo)
+
+    def dim(position: Dim) -> Dim:
+        return map_dim(position, indices, expression)
+
+    return expression(expr)
 
 
 def substitute_dim(dim: Dim, indices: Mapping[LoopIndex, Dim]) -> Dim:

@@ -14,7 +14,7 @@ from onnxsmith_compiler.ir.loop import Computation
 from onnxsmith_compiler.ops.lowering import Contract, LibraryCall
 from onnxsmith_compiler.ops.view import Reshape
 from onnxsmith_compiler.schedule.groups import CallGroup, ContractGroup, Group, LoopGroup, Stage, as_calls
-from onnxsmith_compiler.schedule.inlining import Lowered, choose_inlined, inline, lower_nodes
+from onnxsmith_compiler.schedule.inlining import Inliner, Lowered, choose_inlined, lower_nodes
 from onnxsmith_compiler.schedule.piecewise import map_pieces
 from onnxsmith_compiler.schedule.splitting import split_reduction
 
@@ -56,7 +56,7 @@ def resolve(value: Value, aliases: dict[Value, Value]) -> Value:
 def _initial_groups(
     graph: Graph, lowered: Sequence[Lowered], inlined: frozenset[Value], aliases: dict[Value, Value]
 ) -> Iterable[Group]:
-    definitions: dict[Value, Computation] = {}
+    inliner = Inliner()
     origins: dict[Value, tuple[str, ...]] = {}
     outputs = graph.output_values()
     given = set(graph.inputs)
@@ -65,7 +65,7 @@ def _initial_groups(
         sources = [origin for value in node.operands() for origin in origins.get(value, ())]
         own = tuple(dict.fromkeys((*sources, node.origin)))
         if node.outputs[0] in inlined:
-            definitions[node.output] = inline(item.computations()[0], definitions)
+            inliner.define(node.output, item.computations()[0])
             origins[node.output] = own
             continue
         match item.lowering:
@@ -79,7 +79,7 @@ def _initial_groups(
                     aliases[node.output] = source  # type: ignore[assignment]
                     continue
                 for computation in calls:
-                    yield single(Stage(node.output, inline(computation, definitions), own))
+                    yield single(Stage(node.output, inliner.inline(computation), own))
             case _:
                 calls_ = as_calls(item.lowering)  # type: ignore[arg-type]
                 yield CallGroup(node, calls_.calls, calls_.temporaries)

@@ -19,10 +19,7 @@ class Stage:
     origins: tuple[str, ...]
 
     def reads(self) -> frozenset[Value]:
-        expressions = [self.computation.body]
-        if self.computation.guard is not None:
-            expressions.append(self.computation.guard)
-        return frozenset(load.value for expression in expressions for load in loads(expression))
+        return frozenset(load.value for expression in self.computation.expressions() for load in loads(expression))
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 from onnxsmith_compiler.ir import dim as dims
 from onnxsmith_compiler.ir import loop
@@ -13,6 +15,14 @@ from onnxsmith_compiler.ir.loop import Computation
 from onnxsmith_compiler.ops.lowering import Lowering, Pieces
 from onnxsmith_compiler.ops.view import Reshape
 
+MOST_NESTED = 64
+"""Values inlined one in the other: expressions are walked by recursion."""
+MOST_INLINED = 256
+"""Values inlined in one kernel, which takes longer to compile the more they are."""
+MOST_EVALUATIONS = 2
+"""How often a kernel computes an inlined value for one element of its own, at different places of it."""
+MOST_COPIES = 16
+"""How many elements of an inlined view a kernel reads for one element of its own."""
 _LITERAL_DIGITS = 6
 
 
@@ -52,43 +62,92 @@ def choose_inlined(graph: Graph, lowered: tuple[Lowered, ...], fuse: bool) -> fr
     uses end in one kernel that visits each element once. Reshapes of stored tensors are left alone: they are
     aliases.
     """
-    if not fuse:
-        return frozenset()
-    kept = graph.kept_values()
-    by_output = {output: item for item in lowered for output in item.node.outputs}
-    consumers = graph.consumers()
-    roots: dict[Value, frozenset[Node]] = {}
-    inlined: set[Value] = set()
-    for item in reversed(lowered):
-        for value in item.node.outputs:
-            readers = consumers.get(value, [])
-            found: set[Node] = set()
-            for reader in readers:
-                output = reader.outputs[0]
-                found |= roots[output] if output in inlined else {reader}
-            roots[value] = frozenset(found)
-            if value in kept or not readers or not item.is_map:
+    return _Choice(graph, lowered).run() if fuse else frozenset()
+
+
+Place: TypeAlias = tuple[Node, int]
+"""One of the computations of a kernel, which the node is the last of."""
+
+
+@dataclass(frozen=True)
+class _Uses:
+    """Where a value is read once what is inlined has been.
+
+    For every computation the elements that one element of its result needs. `depth` is how many inlined values lie
+    one in the other from there to here.
+    """
+
+    elements: Mapping[Place, frozenset[loop.Index]]
+    depth: int
+
+    @property
+    def kernels(self) -> set[Node]:
+        return {node for node, _ in self.elements}
+
+    @property
+    def copies(self) -> int:
+        return max(map(len, self.elements.values()), default=0)
+
+    @property
+    def evaluations(self) -> int:
+        return sum(map(len, self.elements.values()))
+
+
+class _Choice:
+    def __init__(self, graph: Graph, lowered: tuple[Lowered, ...]) -> None:
+        self.lowered = lowered
+        self.kept = graph.kept_values()
+        self.consumers = graph.consumers()
+        self.by_output = {output: item for item in lowered for output in item.node.outputs}
+        self.inlined: dict[Value, _Uses] = {}
+        self.sizes: Counter[Node] = Counter()
+
+    def run(self) -> frozenset[Value]:
+        for item in reversed(self.lowered):
+            value = item.node.output
+            readers = [self.by_output[node.output] for node in dict.fromkeys(self.consumers.get(value, []))]
+            if not item.is_map or value in self.kept or not all(reader.computations() for reader in readers):
                 continue
-            if _can_inline(item, readers, roots[value], by_output):
-                inlined.add(value)
-    return frozenset(inlined)
+            uses = self._uses(value, readers)
+            if readers and self._fits(uses) and self._is_worthwhile(item, readers, uses):
+                self.inlined[value] = uses
+                self.sizes.update(uses.kernels)
+        return frozenset(self.inlined)
+
+    def _uses(self, value: Value, readers: Sequence[Lowered]) -> _Uses:
+        elements: dict[Place, set[loop.Index]] = {}
+        depth = 1
+        for reader in readers:
+            beyond = self.inlined.get(reader.node.output)
+            for number, computation in enumerate(reader.computations()):
+                loads = [load for expression in computation.expressions() for load in loop.loads(expression)]
+                read = {load.index for load in loads if load.value is value}
+                if beyond is None:
+                    elements.setdefault((reader.node, number), set()).update(read)
+                    continue
+                depth = max(depth, beyond.depth + 1)
+                for place, needed in beyond.elements.items():
+                    found = elements.setdefault(place, set())
+                    for element in needed:
+                        axes = dict(zip(computation.axes, element, strict=True))
+                        found.update(tuple(loop.substitute_dim(p, axes) for p in index) for index in read)
+        return _Uses({place: frozenset(found) for place, found in elements.items() if found}, depth)
+
+    def _fits(self, uses: _Uses) -> bool:
+        return uses.depth <= MOST_NESTED and all(self.sizes[node] < MOST_INLINED for node in uses.kernels)
+
+    def _is_worthwhile(self, item: Lowered, readers: Sequence[Lowered], uses: _Uses) -> bool:
+        if item.is_view:
+            alias = isinstance(item.node.op, Reshape) and _stays_simple(item, readers)
+            return not alias and uses.copies <= MOST_COPIES
+        if len(uses.kernels) != 1 or uses.evaluations > MOST_EVALUATIONS:
+            return False
+        (kernel,) = (self.by_output[node.output] for node in uses.kernels)
+        size = item.node.output.type.size
+        return isinstance(kernel.lowering, Pieces) or any(_iterations(c) == size for c in kernel.computations())
 
 
-def _can_inline(item: Lowered, readers: list[Node], roots: frozenset[Node], by_output: Mapping[Value, Lowered]) -> bool:
-    if not all(by_output[reader.outputs[0]].computations() for reader in readers):
-        return False
-    if item.is_view:
-        return not (isinstance(item.node.op, Reshape) and _stays_simple(item, readers, by_output))
-    if len(roots) != 1:
-        return False
-    (root,) = roots
-    size = item.node.output.type.size
-    return any(_iterations(computation) == size for computation in by_output[root.outputs[0]].computations()) or (
-        isinstance(by_output[root.outputs[0]].lowering, Pieces)
-    )
-
-
-def _stays_simple(item: Lowered, readers: list[Node], by_output: Mapping[Value, Lowered]) -> bool:
+def _stays_simple(item: Lowered, readers: Sequence[Lowered]) -> bool:
     """A reshape is better left an alias where inlining it would put divisions into a reduction's loads."""
     computation = item.computations()[0]
     body = computation.body
@@ -97,7 +156,7 @@ def _stays_simple(item: Lowered, readers: list[Node], by_output: Mapping[Value, 
     divided = any(
         isinstance(atom, dims.Quotient | dims.Remainder) for dim in body.index for atom in dims.all_atoms(dim)
     )
-    reduces = any(c.reduce for reader in readers for c in by_output[reader.outputs[0]].computations())
+    reduces = any(c.reduce for reader in readers for c in reader.computations())
     return divided and reduces
 
 
@@ -116,28 +175,51 @@ def _literal(load: loop.Load) -> loop.Expr | None:
     return loop.const(number, load.value.dtype)
 
 
-def inline(computation: Computation, definitions: Mapping[Value, Computation]) -> Computation:
-    """`computation` with loads of defined values replaced by their bodies at the loaded element."""
-    memo: dict[tuple[Value, loop.Index], loop.Expr] = {}
+class Inliner:
+    """Puts the definitions of inlined values in place of what reads them.
 
-    def visit(expr: loop.Expr) -> loop.Expr | None:
-        if not isinstance(expr, loop.Load):
-            return None
-        if expr.value not in definitions:
-            return _literal(expr)
-        index = tuple(dim(position) for position in expr.index)
-        key = (expr.value, index)
-        if key not in memo:
-            definition = definitions[expr.value]
-            memo[key] = loop.substitute(definition.body, dict(zip(definition.axes, index, strict=True)))
-        return memo[key]
+    What definitions have in common stays one expression, however many ways lead to it.
+    """
 
-    def expression(expr: loop.Expr) -> loop.Expr:
-        return loop.rewrite(expr, visit, dim)
+    def __init__(self) -> None:
+        self._definitions: dict[Value, Computation] = {}
+        self._elements: dict[tuple[Value, loop.Index], loop.Expr] = {}
+        self._moves: dict[frozenset[tuple[loop.LoopIndex, Dim]], dict[int, loop.Expr]] = {}
 
-    def dim(position: Dim) -> Dim:
-        return loop.map_dim(position, {}, expression)
+    def define(self, value: Value, computation: Computation) -> None:
+        """From here on loads of `value` become its element as `computation`, a map, gives it."""
+        self._definitions[value] = self.inline(computation)
 
-    guard = None if computation.guard is None else expression(computation.guard)
-    store = None if computation.store is None else tuple(map(dim, computation.store))
-    return replace(computation, body=expression(computation.body), guard=guard, store=store)
+    def inline(self, computation: Computation) -> Computation:
+        """`computation` with loads of defined values replaced by their bodies at the loaded element."""
+        memo: dict[int, loop.Expr] = {}
+
+        def visit(expr: loop.Expr) -> loop.Expr | None:
+            if not isinstance(expr, loop.Load):
+                return None
+            if expr.value not in self._definitions:
+                return _literal(expr)
+            return self._element(expr.value, tuple(dim(position) for position in expr.index))
+
+        def expression(expr: loop.Expr) -> loop.Expr:
+            return loop.rewrite(expr, visit, dim, memo)
+
+        def dim(position: Dim) -> Dim:
+            return loop.map_dim(position, {}, expression)
+
+        guard = None if computation.guard is None else expression(computation.guard)
+        store = None if computation.store is None else tuple(map(dim, computation.store))
+        return replace(computation, body=expression(computation.body), guard=guard, store=store)
+
+    def _element(self, value: Value, index: loop.Index) -> loop.Expr:
+        key = (value, index)
+        if key not in self._elements:
+            definition = self._definitions[value]
+            indices = dict(zip(definition.axes, index, strict=True))
+            moved = {axis: position for axis, position in indices.items() if position != dims.from_atom(axis)}
+            if moved:
+                memo = self._moves.setdefault(frozenset(moved.items()), {})
+                self._elements[key] = loop.substitute(definition.body, moved, memo)
+            else:
+                self._elements[key] = definition.body
+        return self._elements[key]
