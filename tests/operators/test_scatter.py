@@ -143,3 +143,32 @@ def test_updates_that_do_not_fit_are_refused() -> None:
         feeds = {"x0": numbers(4, 2), "x1": np.zeros(indices, np.int64), "x2": numbers(*updates)}
         with pytest.raises(onnxsmith.errors.Fail):
             session.run(None, feeds)
+
+
+def test_cache_updates() -> None:
+    generator = np.random.default_rng(7)
+    cases: list[Case] = []
+    for mode in ("linear", "circular"):
+        for axis, cache, update in [
+            (-2, (3, 2, 8, 4), (3, 2, 3, 4)),
+            (1, (3, 8, 5), (3, 1, 5)),
+            (-1, (2, 4, 6), (2, 4, 6)),
+        ]:
+            most = cache[axis] - update[axis] if mode == "linear" else 3 * cache[axis]
+            starts = generator.integers(0, most + 1, cache[0])
+            x, new = numbers(*cache), numbers(*update, seed=1)
+            cases.append(
+                node_case("TensorScatter", x, new, starts, opset=24, mode=mode, axis=axis, expected="reference")
+            )
+            cases.append(node_case("TensorScatter", x, new, opset=24, mode=mode, axis=axis, expected="reference"))
+    check(cases)
+    check(cases, optimization_level=0)
+
+
+@pytest.mark.parametrize("start", [-1, 3])
+def test_cache_updates_past_the_end_are_faults(start: int) -> None:
+    cache, update = numbers(1, 5, 2), numbers(1, 3, 2)
+    case = node_case("TensorScatter", cache, update, np.array([2]), opset=24, axis=1, expected="reference")
+    session = onnxsmith.InferenceSession(case.model.SerializeToString())
+    with pytest.raises(onnxsmith.errors.InvalidArgument, match="out of bounds"):
+        session.run(None, {"x0": cache, "x1": update, "x2": np.array([start])})

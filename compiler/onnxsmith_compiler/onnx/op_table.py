@@ -21,6 +21,7 @@ from onnxsmith_compiler.onnx.importers import (
     resize,
     shape,
     sorting,
+    vision,
     windows,
 )
 from onnxsmith_compiler.onnx.node_import import Importer
@@ -130,6 +131,7 @@ INDEXING: Mapping[str, Versions] = {
     "Scatter": _since(indexing.scatter_elements),
     "ScatterElements": _since(indexing.scatter_elements),
     "ScatterND": _since(indexing.scatter_nd),
+    "TensorScatter": _since(indexing.tensor_scatter),
 }
 
 SORTING: Mapping[str, Versions] = {
@@ -152,7 +154,15 @@ WINDOWS: Mapping[str, Versions] = {
 }
 
 VISION: Mapping[str, Versions] = {
+    "AffineGrid": _since(vision.affine_grid),
+    "CenterCropPad": _since(vision.center_crop_pad),
+    "Col2Im": _since(vision.col2im),
+    "DeformConv": _since(vision.deform_conv),
+    "GridSample": _since(vision.grid_sample),
+    "MaxRoiPool": _since(vision.max_roi_pool),
+    "MaxUnpool": _since(vision.max_unpool),
     "Resize": _since(resize.resize),
+    "RoiAlign": _since(vision.roi_align),
     "Upsample": _since(resize.upsample),
 }
 

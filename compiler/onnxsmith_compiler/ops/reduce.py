@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -14,7 +14,7 @@ from onnxsmith_compiler.ir.dim import Dim
 from onnxsmith_compiler.ir.graph import Node, TensorType
 from onnxsmith_compiler.ops.base import Op, Types, required
 
-_NUMPY = {"sum": np.sum, "prod": np.prod, "max": np.max, "min": np.min}
+_NUMPY: Mapping[str, Callable[..., np.ndarray]] = {"sum": np.sum, "prod": np.prod, "max": np.max, "min": np.min}
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Reading and writing elements by position: Gather*, Scatter*, NonZero, Compress."""
+"""Reading and writing elements by position: Gather*, Scatter*, TensorScatter, NonZero, Compress."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from onnxsmith_compiler.ir.graph import Value
 from onnxsmith_compiler.onnx.node_import import NodeImport
 from onnxsmith_compiler.ops.base import normalize_axis
 from onnxsmith_compiler.ops.gather import Gather, GatherElements, GatherND
-from onnxsmith_compiler.ops.scatter import ElementPositions, ScatterElements, ScatterSlices, SlicePositions
+from onnxsmith_compiler.ops.scatter import CacheUpdate, ElementPositions, ScatterElements, ScatterSlices, SlicePositions
 from onnxsmith_compiler.ops.selection import CountNonzero, FindNonzero, Unravel
 from onnxsmith_compiler.ops.view import Slice
 
@@ -40,6 +40,17 @@ def scatter_nd(node: NodeImport) -> Value:
     data, indices, updates = (node.input(position) for position in range(3))
     places = node.emit(SlicePositions(data.shape), indices)
     return node.emit(ScatterSlices(node.string("reduction", "none")), data, places, updates)
+
+
+def tensor_scatter(node: NodeImport) -> Value:
+    """Without positions, updates begin at 0."""
+    cache, update, starts = node.input(0), node.input(1), node.optional(2)
+    axis, mode = normalize_axis(node.int("axis", -2), cache.rank), node.string("mode", "linear")
+    if mode not in ("linear", "circular"):
+        raise node.invalid(f"mode '{mode}' is unknown: expected linear or circular")
+    if starts is None:
+        starts = node.expand(node.constant(0, dtypes.INT64), (cache.shape[0],))
+    return node.emit(CacheUpdate(axis, mode == "circular"), cache, update, starts)
 
 
 def nonzero(node: NodeImport) -> Value:
