@@ -111,9 +111,9 @@ class NodeImport:
             if default is None:
                 raise InvalidGraph(f"{self.node}: attribute '{name}' is missing")
             return default
-        if code not in dtypes.BY_ONNX_CODE:
-            raise InvalidGraph(f"{self.node}: attribute '{name}' is {code}, which is no element type")
-        return dtypes.BY_ONNX_CODE[code]  # type: ignore[index]
+        if not isinstance(code, Int) or code not in dtypes.BY_ONNX_CODE:
+            raise InvalidGraph(f"{self.node}: attribute '{name}' is {code!r}, which is no element type")
+        return dtypes.BY_ONNX_CODE[code]
 
     # emission
 

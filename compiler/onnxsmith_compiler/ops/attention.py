@@ -15,7 +15,7 @@ from onnxsmith_compiler.ops.lowering import Contract
 
 @dataclass(frozen=True)
 class Strided:
-    """How an operand lies in its tensor: the element (i, j, ...) is number offset + i * strides[0] + j * strides[1] + ..."""
+    """How an operand lies in its tensor: element (i, j, ...) is number offset + i * strides[0] + j * strides[1] ..."""
 
     offset: Dim
     strides: tuple[Dim, ...]

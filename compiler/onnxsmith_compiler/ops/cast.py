@@ -49,7 +49,7 @@ class Cast(Op):
             if self.to.is_integer and (self.to.bits >= 32 or not symbolic):
                 return (array,)
             return None if symbolic else (array.astype(self.to.storage).astype(object),)
-        if self.to.bits < 16 and self.to.is_float or self.to.kind == "string" or array.dtype.kind in "fV":
+        if (self.to.bits < 16 and self.to.is_float) or self.to.kind == "string" or array.dtype.kind in "fV":
             return self._evaluate_float(array)
         return (array.astype(self.to.storage),)
 

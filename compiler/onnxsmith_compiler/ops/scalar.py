@@ -116,7 +116,8 @@ def _elementwise(function: Callable[[float], float]) -> Callable[[np.ndarray], n
 
 
 def _sigmoid(x: np.ndarray) -> np.ndarray:
-    return np.where(x >= 0, 1 / (1 + np.exp(-np.abs(x))), np.exp(-np.abs(x)) / (1 + np.exp(-np.abs(x))))
+    power = np.exp(-np.abs(x))
+    return np.asarray(np.where(x >= 0, 1 / (1 + power), power / (1 + power)))
 
 
 _FUNCTIONS = (

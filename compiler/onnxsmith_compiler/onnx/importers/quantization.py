@@ -166,7 +166,7 @@ def _convolution(node: NodeImport, x: Value, x_zero: Value | None, weights: Valu
 
 
 def qlinear_conv(node: NodeImport) -> Value:
-    """Inputs: x, its scale and zero point, the same of the weights, scale and zero point of the result, an int32 bias."""
+    """Inputs: x, its scale and zero point, the same of the weights and of the result, and an int32 bias."""
     x, weights = node.input(0), node.input(3)
     total = _convolution(node, x, node.input(2), weights, node.input(5))
     channels = (dims.product(weights.shape[:1]), *(1 for _ in range(x.rank - 2)))
