@@ -10,7 +10,7 @@ import textwrap
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from onnxsmith_compiler.codegen.library import linear, scatter, selection, shapes, sorting
+from onnxsmith_compiler.codegen.library import linear, scatter, selection, shapes, sorting, vision
 from onnxsmith_compiler.codegen.library.sizes import store_sizes
 from onnxsmith_compiler.ops.lowering import LibraryCall
 
@@ -56,6 +56,8 @@ LIBRARY: Mapping[str, Text] = {
     "list_boxes": _source(selection.list_boxes),
     "pad_amounts": _source(shapes.pad_amounts),
     "reshape_sizes": _source(shapes.reshape_sizes),
+    "max_roi_pool": _source(vision.max_roi_pool),
+    "roi_align": _source(vision.roi_align),
     "scatter_elements": _source(scatter.scatter_elements),
     "scatter_slices": _source(scatter.scatter_slices),
     "slice_bounds": _source(shapes.slice_bounds),

@@ -217,7 +217,7 @@ def _resample(node: NodeImport, request: _Request, sampler: Sampler) -> Value:
             y = node.emit(Resize(axis, sampler), y, request.scales, request.roi)
     if request.roi is not None:
         y = _extrapolate(node, y, request, sampler)
-    return _rounded(node, y, x.dtype)
+    return rounded(node, y, x.dtype)
 
 
 def _turn(resized: tuple[ResizedAxis, float | None]) -> tuple[bool, int]:
@@ -287,7 +287,7 @@ def _extrapolate(node: NodeImport, y: Value, request: _Request, sampler: Sampler
     return y
 
 
-def _rounded(node: NodeImport, y: Value, dtype: DType) -> Value:
+def rounded(node: NodeImport, y: Value, dtype: DType) -> Value:
     """`y` as `dtype`: to integers rounded to nearest even, those out of range becoming the type's limits."""
     if y.dtype is dtype:
         return y
