@@ -130,8 +130,8 @@ def measure(layer: Layer, threads: int) -> tuple[float, float]:
         path = Path(folder) / "case.onnx"
         path.write_bytes(layer.case.model.SerializeToString())
         runs = [engine.open(path, threads) for engine in (OURS, REFERENCE)]
-        results = [run(layer.case.feed) for run in runs]
-        np.testing.assert_allclose(*(result[0] for result in results), rtol=1e-3, atol=1e-3)
+        got, wanted = (run(layer.case.feed)[0] for run in runs)
+        np.testing.assert_allclose(got, wanted, rtol=1e-3, atol=1e-3)
         ours, other = race(runs, layer.case.feed)
     return ours, other
 

@@ -42,9 +42,7 @@ class CompiledKernel:
         words = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64]
         self._function = ctypes.CFUNCTYPE(ctypes.c_int32, *words)(entry)
 
-    def __call__(
-        self, arguments: Sequence[Any], tiles: int, scratch: int, *, cuts: Sequence[int] = ()
-    ) -> int:
+    def __call__(self, arguments: Sequence[Any], tiles: int, scratch: int, *, cuts: Sequence[int] = ()) -> int:
         """Run all tiles, in one call or in several that meet at `cuts`; the first status that is not 0."""
         assert len(arguments) == len(self.source.parameters)
         memory = aligned([scratch], np.uint8)
