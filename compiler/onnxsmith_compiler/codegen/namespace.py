@@ -14,6 +14,7 @@ from onnxsmith_compiler.codegen.depthwise_tile import DEPTHWISE_TILES
 from onnxsmith_compiler.codegen.intrinsics import INDEX_INTRINSICS, MEMORY_INTRINSICS
 from onnxsmith_compiler.codegen.native_intrinsics import SHARING_INTRINSICS
 from onnxsmith_compiler.codegen.order_keys import ORDER_KEYS
+from onnxsmith_compiler.codegen.prefetch import prefetch
 from onnxsmith_compiler.codegen.row_tile import ROW_TILES
 from onnxsmith_compiler.codegen.scalar import SCALAR_INTRINSICS
 from onnxsmith_compiler.codegen.tap_addresses import TAP_ADDRESSES
@@ -60,6 +61,7 @@ KERNEL_NAMESPACE: Mapping[str, Any] = MappingProxyType(
         **TAP_ADDRESSES,
         **TRANSPOSES,
         **SHARING_INTRINSICS,
+        prefetch.name: prefetch,
     }
 )
 REFERENCE_NAMESPACE: Mapping[str, Any] = KERNEL_NAMESPACE

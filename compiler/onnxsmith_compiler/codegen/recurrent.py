@@ -61,10 +61,10 @@ def print_recurrence(group: ContractGroup, op: PackedRecurrence, target: Target)
         )  # fmt: skip
         arguments: tuple[Value | Dim, ...] = (
             *addresses, steps, batch, op.hidden, op.directions, first, count, op.backward_from, *strides,
-            dims.ceildiv(batch, per_direction), per_direction, tiling.parts,
+            tiling.rows, per_direction, tiling.parts,
         )  # fmt: skip
         workers = count * per_direction * tiling.parts
-        cost = _cost(op, steps, dims.ceildiv(batch, per_direction))
+        cost = _cost(op, steps, dims.minimum(batch, tiling.rows))
         kernel = PrintedKernel(recurrent_source(form), arguments, workers, cost)
         yield PrintedStep(kernel, node.outputs, op.cell.kind, group.origins)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from onnxsmith_compiler.codegen.contraction_source import ceil_to, indent, kernel_source, sizes
+from onnxsmith_compiler.codegen.contraction_source import CACHE_LINE, ceil_to, indent, kernel_source, sizes
 from onnxsmith_compiler.codegen.recurrent_cell import cell_loop
 from onnxsmith_compiler.codegen.row_tile import ROW_TILE_PANELS, row_tile_name
 from onnxsmith_compiler.codegen.source import KernelSource, Parameter
@@ -62,7 +62,9 @@ class RecurrentForm:
             ("kept", self.phases > 1),
         )
         types = {"lengths": "int32*", "counters": "int64*"}
-        return tuple(Parameter(n, types.get(n, f"{dtype}*"), noalias=True) for n, there in wanted if there)
+        # What other workers write meanwhile is not this one's alone.
+        shared = {"y", "last_h", "last_c", "counters", "kept"}
+        return tuple(Parameter(n, types.get(n, f"{dtype}*"), n not in shared) for n, there in wanted if there)
 
     @property
     def size_names(self) -> tuple[str, ...]:
@@ -179,6 +181,7 @@ def _strip(form: RecurrentForm, phase: int, end: str) -> list[str]:
     return [
         f"block_count = min({form.strip(phase)}, {end} - block)",
         f"first_panel = offset({source}, (direction * blocks + block) * {gates} * {size})",
+        *_prefetch_gates(form, phase),
         "if row_count == 1:",
         f"    {row_tile_name(tile)}(load(table, 0), hidden, first_panel, block_count * {gates}, sums, {pitch})",
         "else:",
@@ -195,6 +198,26 @@ def _strip(form: RecurrentForm, phase: int, end: str) -> list[str]:
     ]
 
 
+def _prefetch_gates(form: RecurrentForm, phase: int) -> list[str]:
+    """Lines that ask for the gates of the inputs that the strip needs once its products are done."""
+    gates = range(sum(form.cell.phase_gates[:phase]), sum(form.cell.phase_gates[: phase + 1]))
+    line = CACHE_LINE // form.tile.element.itemsize
+    return [
+        "for i in range(row_count):",
+        "    row = first_row + i",
+        *indent(_position(form, "step")),
+        *indent(_gate_row(form, f"block * {form.tile.columns}")),
+        f"    for unit in range(0, block_count * {form.tile.columns}, {line}):",
+        *(f"        prefetch(gate_row, {gate} * hidden + unit)" for gate in gates),
+    ]
+
+
+def _gate_row(form: RecurrentForm, first_unit: str) -> list[str]:
+    """The line that finds the gates of the inputs of `row` at `position`, from a unit on."""
+    place = "position * gates_step + row * gates_row"
+    return [f"gate_row = offset(gates, {place} + direction * {form.cell.gates} * hidden + {first_unit})"]
+
+
 def _row(form: RecurrentForm, phase: int) -> list[str]:
     """Lines that compute the states of sequence i of the group, units from first_unit on."""
     return [
@@ -202,8 +225,7 @@ def _row(form: RecurrentForm, phase: int) -> list[str]:
         *_position(form, "step"),
         "y_start = position * y_step + direction * y_direction + row * y_row + first_unit",
         "state_start = direction * last_direction + row * last_row + first_unit",
-        "gate_row = offset(gates, position * gates_step + row * gates_row"
-        f" + direction * {form.cell.gates} * hidden + first_unit)",
+        *_gate_row(form, "first_unit"),
         "if step < length:",
         *indent(cell_loop(form.cell, phase, form.tile, peepholes=form.has_peepholes)),
         "else:",
