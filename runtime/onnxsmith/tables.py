@@ -129,7 +129,6 @@ def plan_form(program: Program, segments: Sequence[SegmentTables], threads: int,
         abi.RUN_CHECKS: block.reserve(len(tensors) * abi.CHECK_WORDS),
         abi.RUN_PROBES: block.reserve(len(bindings) * abi.PROBE_WORDS),
         abi.RUN_WORK: block.reserve(2 * max(tables.buffer_count for tables in segments)),
-        abi.RUN_CONTEXTS: block.reserve(threads * abi.CONTEXT_WORDS, 2 * _LINE),
     }
     dims = block.reserve(sum(len(tensor.dims) for tensor in tensors))
     slots = shared[abi.RUN_SLOTS]
@@ -145,6 +144,8 @@ def plan_form(program: Program, segments: Sequence[SegmentTables], threads: int,
         block.values[run + abi.RUN_THREADS] = threads
         block.values[run + abi.RUN_POOL] = pool
         block.values[run + abi.RUN_WEIGHTS] = weights
+        # a segment has scratch of its own, and stays bound when another one is bound
+        block.addresses[run + abi.RUN_CONTEXTS] = block.reserve(threads * abi.CONTEXT_WORDS, 2 * _LINE)
         _set_segment(block, run, tables)
     return PlanForm(
         template=block.template(),

@@ -112,6 +112,16 @@ def test_unique() -> None:
     check(cases, optimization_level=0)
 
 
+def test_runs_in_a_row_keep_their_scratch_memory_apart() -> None:
+    """The kernel of the first segment has scratch, that of the second one is sized by the first one's result."""
+    x = numbers(5000, dtype="int64", span=2000)
+    case = node_case("Unique", x, opset=11, outputs=4, expected=distinct(x, None, True))
+    session = onnxsmith.InferenceSession(case.model.SerializeToString())
+    for _ in range(3):
+        for found, wanted in zip(session.run(None, {"x0": x}), case.expected, strict=True):
+            np.testing.assert_array_equal(found, wanted)
+
+
 def test_running_totals() -> None:
     cases: list[Case] = []
     x = numbers(3, 4, 70)
