@@ -5,7 +5,7 @@ Kernels run on flat numpy arrays of just the right length, so that an element ou
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
@@ -60,13 +60,8 @@ def run_steps(
     """The outputs of `graph` as these steps compute them."""
     memory = {value: np.ascontiguousarray(feeds[value.name]).reshape(-1) for value in graph.inputs}
     sizes = input_sizes(graph, feeds)
-    late = {symbol.name: symbol for symbol in graph.late_symbols}
 
     def number(size: Dim) -> int:
-        for name in dims.symbols_of(size) - sizes.keys():
-            source = resolve(late[name].source, aliases)
-            data = source.data if source.data is not None else memory[source]
-            sizes[name] = int(np.asarray(data).reshape(-1)[late[name].element])
         return dims.evaluate(size, sizes)
 
     def array(value: Value, written: bool) -> Array:
@@ -90,6 +85,8 @@ def run_steps(
             status = define_kernel(kernel.source.text)(context, *arguments, 0, number(kernel.tiles))
         if status:
             raise Fault(int(status), int(context[3]), int(context[4]))
+        written = {resolve(value, aliases): memory[resolve(value, aliases)] for value in step.writes}
+        _bind_late(graph, sizes, lambda value: written.get(resolve(value, aliases)))
     return [array(value, False).reshape([number(size) for size in value.shape]) for _, value in graph.outputs]
 
 
@@ -108,18 +105,28 @@ def run_operators(graph: Graph, feeds: Mapping[str, Array]) -> list[Array]:
         assert results is not None, f"{node.op} has no numpy form"
         for value, type_, result in zip(node.outputs, types, results, strict=True):
             known[value] = np.asarray(result).astype(type_.dtype.storage).reshape(type_.shape)  # type: ignore[arg-type]
+        _bind_late(graph, sizes, known.get)
     return [np.asarray(operand(value)) for _, value in graph.outputs]
 
 
 def input_sizes(graph: Graph, feeds: Mapping[str, Array]) -> dict[str, int]:
-    """The sizes that the inputs' shapes give to symbols."""
+    """The sizes that the inputs' shapes, and their elements, give to symbols."""
     sizes: dict[str, int] = {}
     for value in graph.inputs:
         for size, length in zip(value.shape, feeds[value.name].shape, strict=True):
             if isinstance(size, dims.Poly):
                 sizes.setdefault(str(size), length)
             assert dims.evaluate(size, sizes) == length
+    _bind_late(graph, sizes, lambda value: feeds[value.name] if value in graph.inputs else value.data)
     return sizes
+
+
+def _bind_late(graph: Graph, sizes: dict[str, int], find: Callable[[Value], Array | None]) -> None:
+    """Binds the late symbols whose tensors `find` knows."""
+    for late in graph.late_symbols:
+        elements = find(late.source)
+        if elements is not None:
+            sizes[late.name] = int(elements.reshape(-1)[late.element])
 
 
 def fixed(op: Op, sizes: Mapping[str, int]) -> Op:

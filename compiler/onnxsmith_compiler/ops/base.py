@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields, is_dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from onnxsmith_compiler.ir import dim as dims
 from onnxsmith_compiler.ir.dim import Dim
-from onnxsmith_compiler.ir.graph import Node, Relation, TensorType
+from onnxsmith_compiler.ir.graph import Node, Relation, TensorType, Value
 
 if TYPE_CHECKING:
     from onnxsmith_compiler.ops.lowering import Lowering
@@ -64,6 +64,18 @@ class Op:
         as they are.
         """
         return None
+
+
+def sizes_in(attribute: object) -> Iterator[Dim]:
+    """The Dims that are not constant in an operator, or in an attribute of one: in tuples and dataclasses too."""
+    if isinstance(attribute, dims.Poly):
+        yield attribute
+    elif isinstance(attribute, tuple):
+        for element in attribute:
+            yield from sizes_in(element)
+    elif is_dataclass(attribute) and not isinstance(attribute, type | Value):
+        for field in fields(attribute):
+            yield from sizes_in(getattr(attribute, field.name))
 
 
 def required(inputs: Types, position: int) -> TensorType:

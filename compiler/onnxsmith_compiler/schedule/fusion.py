@@ -11,12 +11,17 @@ from onnxsmith_compiler.ir import loop
 from onnxsmith_compiler.ir.dim import Dim, LoopIndex
 from onnxsmith_compiler.ir.graph import Graph, Value
 from onnxsmith_compiler.ir.loop import Computation
+from onnxsmith_compiler.ops.base import sizes_in
 from onnxsmith_compiler.ops.lowering import Contract, LibraryCall
 from onnxsmith_compiler.ops.view import Reshape
 from onnxsmith_compiler.schedule.groups import CallGroup, ContractGroup, Group, LoopGroup, Stage, as_calls
 from onnxsmith_compiler.schedule.inlining import Inliner, Lowered, choose_inlined, lower_nodes
 from onnxsmith_compiler.schedule.piecewise import map_pieces
 from onnxsmith_compiler.schedule.splitting import split_reduction
+
+
+MOST_STAGES = 24
+"""Stages of one kernel: its compilation takes longer the more there are."""
 
 
 @dataclass(frozen=True)
@@ -167,6 +172,7 @@ class _Cluster:
     """A group under construction, with the clusters that must run before it."""
 
     group: Group
+    number: int
     before: set[_Cluster] = field(default_factory=set)
 
 
@@ -186,7 +192,7 @@ def join_rows(groups: list[Group], aliases: dict[Value, Value], late: Mapping[st
         home = _joinable(group, reads - sizes, aliases, sizes)
         reads |= sizes
         if home is None:
-            cluster = _Cluster(group)
+            cluster = _Cluster(group, len(clusters))
             cluster.before = set().union(reads, *(other.before for other in reads))
             clusters.append(cluster)
         else:
@@ -207,7 +213,7 @@ def _joinable(
     """A cluster of `reads` that `group` may join; those of `sizes` end before it can begin."""
     if not isinstance(group, LoopGroup):
         return None
-    for cluster in sorted(reads, key=lambda cluster: -len(cluster.group.outputs)):
+    for cluster in sorted(reads, key=lambda cluster: (-len(cluster.group.outputs), cluster.number)):
         if any(cluster in other.before for other in reads | sizes) or not isinstance(cluster.group, LoopGroup):
             continue
         merged = merge(cluster.group, group, aliases)
@@ -217,24 +223,31 @@ def _joinable(
 
 
 def _symbols(group: Group) -> set[str]:
-    """The symbols in the sizes and indices of a loop nest."""
-    if not isinstance(group, LoopGroup):
-        return set()
-    found: set[str] = set()
-    for stage in group.stages:
+    """The symbols in sizes, indices and operators' attributes of a group."""
+    sizes = [size for value in (*group.outputs, *group.reads()) for size in value.shape]
+    stages: tuple[Stage, ...] = ()
+    match group:
+        case LoopGroup():
+            stages = group.stages
+        case CallGroup():
+            sizes += [size for call in group.calls for size in sizes_in((call.arguments, call.tiles, call.scratch))]
+            sizes += [size for value in group.temporaries for size in value.shape]
+        case ContractGroup():
+            sizes += sizes_in(group.contract.kernel)
+            stages = () if group.epilogue is None else (group.epilogue,)
+    for stage in stages:
         computation = stage.computation
-        sizes = [*stage.output.shape, *(computation.store or ())]
+        sizes += computation.store or ()
         sizes += [axis.extent for axis in (*computation.axes, *computation.reduce)]
-        for expression in (computation.body, *([computation.guard] if computation.guard is not None else [])):
+        for expression in computation.expressions():
             sizes += [size for node in loop.walk(expression) for size in node.index_dims]
-        found |= set().union(*map(dims.symbols_of, sizes))
-    return found
+    return set().union(*map(dims.symbols_of, sizes))
 
 
 def merge(group: LoopGroup, reader: LoopGroup, aliases: dict[Value, Value]) -> LoopGroup | None:
     """`group` with the only stage of `reader` at its end, if that walks the same rows."""
     (stage,) = reader.stages
-    if any(s.computation.store is not None for s in (*group.stages, stage)):
+    if len(group.stages) >= MOST_STAGES or any(s.computation.store is not None for s in (*group.stages, stage)):
         return None
     rows = _common_rows(group, reader)
     if rows is None:
