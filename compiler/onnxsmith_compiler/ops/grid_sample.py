@@ -153,8 +153,11 @@ class _Padding:
         return number(-0.5, self.dtype), combine("add", last, 0.5)
 
     def _within(self, x: Expr) -> Expr:
-        """A coordinate brought into the input, but where what lies outside is zero."""
-        if self.sampler.padding == "zeros":
+        """A coordinate brought into the input, but where what lies outside is zero.
+
+        For "cubic" the border stands for each tap that lies outside, as in PyTorch, not for the coordinate.
+        """
+        if self.sampler.padding == "zeros" or (self.sampler.kind, self.sampler.padding) == ("cubic", "border"):
             return x
         low, high = self._bounds()
         outside = loop.apply("or", compare("lt", x, low), compare("gt", x, high), dtype=dtypes.BOOL)
