@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from onnxsmith_compiler.ir.graph import Value
+from onnxsmith_compiler.ops.view import Reshape
 from onnxsmith_compiler.schedule.fusion import MOST_STAGES, schedule
 from onnxsmith_compiler.schedule.groups import LoopGroup
 from tests.graphs import Sketch, normal
@@ -152,15 +153,16 @@ def test_many_stages_are_cut() -> None:
 
 
 def test_kernels_wait_for_the_sizes_they_need() -> None:
-    """The last sum joins the first kernel, which then comes after the product of a size read in mid-run."""
+    """The map joins the first kernel, which then waits for a product, which waits for a size read in mid-run."""
     sketch = Sketch()
     x, count = sketch.fed(normal(2, 4), "n"), sketch.fed(np.array([2]))
     powers = sketch.map("exp", x)
     sums = sketch.reduce("sum", powers, 1)
     rows = sketch.builder.late_symbol(sketch.map("add", count, 1.0), 0, "size")
-    product = sketch.matmul(sketch.expand(sketch.constant(normal(4)), rows, 4), sketch.constant(normal(4, 4)))
-    total = sketch.map("add", sums, sketch.reduce("sum", product, 0, 1))
-    sketch.output(sketch.map("mul", powers, total))
+    table = sketch.emit(Reshape((rows, 4)), sketch.fed(normal(12), "k"))
+    product = sketch.matmul(table, sketch.constant(normal(4, 2)))
+    first = sketch.slice(product, (0, 1, 1), (0, 1, 1))
+    sketch.output(sketch.map("add", powers, sketch.map("mul", first, sums)))
     sketch.check()
 
 
