@@ -13,7 +13,7 @@ from onnxsmith_compiler.ir.graph import Node, Relation, TensorType
 from onnxsmith_compiler.ops.base import Op, Shape, SizePair, Types, required
 from onnxsmith_compiler.ops.lowering import LibraryCall
 
-_CUMULATE_BLOCK = 64
+_CUMULATE_BLOCK = 256
 
 
 def order_key(dtype: DType) -> str:
@@ -112,8 +112,13 @@ class Cumulate(Op):
         total, unit = ("sum_step", "0") if self.kind == "add" else ("prod_step", "1")
         return LibraryCall(
             "cumulate",
-            (source, node.output, count, width, int(self.exclusive), int(self.reverse)),
+            (source, node.output, count, width, int(self.reverse)),
             tiles=outer * dims.ceildiv(width, _CUMULATE_BLOCK),
             cost=count * dims.minimum(width, _CUMULATE_BLOCK) + 1,
-            variant=(("TYPE", str(source.dtype.compute)), ("TOTAL", total), ("UNIT", unit)),
+            variant=(
+                ("TYPE", str(source.dtype.compute)),
+                ("TOTAL", total),
+                ("UNIT", unit),
+                ("EXCLUSIVE", str(self.exclusive)),
+            ),
         )

@@ -11,15 +11,16 @@ from numpy import float32, int64
 
 from onnxsmith_compiler.codegen.intrinsics import load, offset, scratch, stack, store
 from onnxsmith_compiler.codegen.order_keys import compare_items, order_key_f32, sift_down, sort_items
-from onnxsmith_compiler.codegen.scalar import int_div, minimum, select, sum_step
+from onnxsmith_compiler.codegen.scalar import int_div, maximum, minimum, select, sum_step
 
 KEY = order_key_f32
 TYPE = float32
 UNIT = 0
 TOTAL = sum_step
 
-CUMULATE_BLOCK = 64
+CUMULATE_BLOCK = 256
 """Neighbouring running totals of one tile."""
+EXCLUSIVE = False
 
 
 def top_k(
@@ -42,13 +43,20 @@ def top_k(
             sift_down(keys, order, root, k)
         if k > 0:
             worst = load(keys, 0)
-            for number in range(k, count):
-                key = KEY(load(x, source + number * width)) ^ flip
-                if key > worst:
-                    store(keys, 0, key)
-                    store(order, 0, number)
-                    sift_down(keys, order, 0, k)
-                    worst = load(keys, 0)
+            for start in range(k, count, 32):
+                stop = minimum(start + 32, count)
+                # most blocks have nothing that is good enough, which one vectorised pass tells
+                top = int64(-9223372036854775807 - 1)
+                for number in range(start, stop):
+                    top = maximum(top, KEY(load(x, source + number * width)) ^ flip)
+                if top > worst:
+                    for number in range(start, stop):
+                        key = KEY(load(x, source + number * width)) ^ flip
+                        if key > worst:
+                            store(keys, 0, key)
+                            store(order, 0, number)
+                            sift_down(keys, order, 0, k)
+                            worst = load(keys, 0)
         for last in range(k - 1, 0, -1):
             key = load(keys, last)
             place = load(order, last)
@@ -121,20 +129,18 @@ def unique_items(
     return 0
 
 
-def cumulate(
-    ctx: Any, x: Any, y: Any, count: Any, width: Any, exclusive: Any, reverse: Any, begin: Any, end: Any
-) -> Any:
-    """Running totals along the middle axis of [outer, count, width]; a tile is one outer and 64 of the width.
+def cumulate(ctx: Any, x: Any, y: Any, count: Any, width: Any, reverse: Any, begin: Any, end: Any) -> Any:
+    """Running totals along the middle axis of [outer, count, width]; a tile is one outer and 256 of the width.
 
-    `exclusive`: without the element itself. `reverse`: from the end. The call's
-    variant puts in `TOTAL`, what a total and an element make, `TYPE`, the totals' type, and `UNIT`, the empty one.
+    `EXCLUSIVE`: without the element itself. `reverse`: from the end. The call's
+    variant also puts in `TOTAL`, what a total and an element make, `TYPE`, the totals' type, and `UNIT`, the empty one.
     """
-    totals = stack(TYPE, 64)
-    blocks = int_div(width + 63, 64)
+    totals = stack(TYPE, 256)
+    blocks = int_div(width + 255, 256)
     for tile in range(begin, end):
         outer = int_div(tile, blocks)
-        start = (tile - outer * blocks) * 64
-        lanes = minimum(width - start, 64)
+        start = (tile - outer * blocks) * 256
+        lanes = minimum(width - start, 256)
         for lane in range(lanes):
             store(totals, lane, TYPE(UNIT))
         for step in range(count):
@@ -145,5 +151,8 @@ def cumulate(
                 before = load(totals, lane)
                 after = TOTAL(before, load(source, lane))
                 store(totals, lane, after)
-                store(target, lane, select(exclusive != 0, before, after))
+                if EXCLUSIVE:
+                    store(target, lane, before)
+                else:
+                    store(target, lane, after)
     return 0
