@@ -11,8 +11,9 @@ from onnxsmith_compiler.ir import dim as dims
 from onnxsmith_compiler.ir import dtype as dtypes
 from onnxsmith_compiler.ir.dim import Dim
 from onnxsmith_compiler.ir.dtype import DType
-from onnxsmith_compiler.ir.graph import Graph, GraphBuilder, TensorType, Value
+from onnxsmith_compiler.ir.graph import Graph, TensorType, Value
 from onnxsmith_compiler.ops.base import Op
+from onnxsmith_compiler.ops.builder import GraphBuilder
 from onnxsmith_compiler.ops.cast import Cast
 from onnxsmith_compiler.ops.contraction import MatMul
 from onnxsmith_compiler.ops.pointwise import Pointwise

@@ -11,13 +11,14 @@ from onnxsmith_compiler.errors import CompileError, InvalidGraph, UnsupportedFea
 from onnxsmith_compiler.ir import dim as dims
 from onnxsmith_compiler.ir import dtype as dtypes
 from onnxsmith_compiler.ir.dim import Dim
-from onnxsmith_compiler.ir.graph import Graph, GraphBuilder, TensorType, Value
+from onnxsmith_compiler.ir.graph import Graph, TensorType, Value
 from onnxsmith_compiler.onnx import model as onnx_model
 from onnxsmith_compiler.onnx.functions import expand_function, has_function_body
 from onnxsmith_compiler.onnx.model import Model, OnnxGraph, OnnxNode, ValueInfo
 from onnxsmith_compiler.onnx.node_import import NodeImport
 from onnxsmith_compiler.onnx.op_table import find_importer
 from onnxsmith_compiler.ops.base import ShapeError
+from onnxsmith_compiler.ops.builder import GraphBuilder
 
 DeclaredShape = tuple[int | str | None, ...] | None
 

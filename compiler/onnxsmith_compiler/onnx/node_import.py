@@ -13,9 +13,10 @@ from onnxsmith_compiler.ir import dim as dims
 from onnxsmith_compiler.ir import dtype as dtypes
 from onnxsmith_compiler.ir.dim import Dim
 from onnxsmith_compiler.ir.dtype import DType
-from onnxsmith_compiler.ir.graph import GraphBuilder, Value
+from onnxsmith_compiler.ir.graph import Value
 from onnxsmith_compiler.onnx.model import AttributeValue, OnnxNode
 from onnxsmith_compiler.ops.base import Op, Shape, ShapeError, normalize_axis
+from onnxsmith_compiler.ops.builder import GraphBuilder
 from onnxsmith_compiler.ops.cast import Cast
 from onnxsmith_compiler.ops.pointwise import Pointwise
 from onnxsmith_compiler.ops.reduce import Reduce

@@ -9,7 +9,7 @@ import numpy as np
 
 from onnxsmith_compiler.ir import dim as dims
 from onnxsmith_compiler.ir import dtype as dtypes
-from onnxsmith_compiler.ir.graph import GraphBuilder, Relation, TensorType, Value
+from onnxsmith_compiler.ir.graph import Relation, TensorType, Value
 from onnxsmith_compiler.ops.base import (
     Op,
     ShapeError,
@@ -19,6 +19,7 @@ from onnxsmith_compiler.ops.base import (
     broadcast_shapes,
     required,
 )
+from onnxsmith_compiler.ops.builder import GraphBuilder
 from onnxsmith_compiler.ops.cast import Cast
 from onnxsmith_compiler.ops.packed import DepthwiseConv, PackedConv, PackedMatMul, Window, pack_columns
 from onnxsmith_compiler.ops.view import Pad, Reshape, Slice, Transpose

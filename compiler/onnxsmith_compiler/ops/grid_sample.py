@@ -10,10 +10,11 @@ from onnxsmith_compiler.ir import dtype as dtypes
 from onnxsmith_compiler.ir import loop
 from onnxsmith_compiler.ir.dim import Dim
 from onnxsmith_compiler.ir.dtype import DType
-from onnxsmith_compiler.ir.graph import GraphBuilder, Node, Relation, TensorType, Value
+from onnxsmith_compiler.ir.graph import Node, Relation, TensorType, Value
 from onnxsmith_compiler.ir.loop import Expr
 from onnxsmith_compiler.ops import sampling
 from onnxsmith_compiler.ops.base import Op, Shape, ShapeError, SizePair, Types, required
+from onnxsmith_compiler.ops.builder import GraphBuilder
 from onnxsmith_compiler.ops.cast import Cast
 from onnxsmith_compiler.ops.contraction import MatMul
 from onnxsmith_compiler.ops.packed import Window

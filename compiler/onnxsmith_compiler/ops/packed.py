@@ -11,8 +11,9 @@ import numpy as np
 
 from onnxsmith_compiler.ir import dim as dims
 from onnxsmith_compiler.ir.dim import Dim
-from onnxsmith_compiler.ir.graph import GraphBuilder, Node, TensorType, Value
+from onnxsmith_compiler.ir.graph import Node, TensorType, Value
 from onnxsmith_compiler.ops.base import Op, Shape, Types, broadcast_shapes, required
+from onnxsmith_compiler.ops.builder import GraphBuilder
 from onnxsmith_compiler.ops.lowering import Contract
 from onnxsmith_compiler.ops.view import Pad, Reshape, Transpose
 

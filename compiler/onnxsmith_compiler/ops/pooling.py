@@ -9,8 +9,9 @@ from onnxsmith_compiler.ir import dtype as dtypes
 from onnxsmith_compiler.ir import loop
 from onnxsmith_compiler.ir.dim import Dim
 from onnxsmith_compiler.ir.dtype import DType
-from onnxsmith_compiler.ir.graph import GraphBuilder, Node, TensorType, Value
+from onnxsmith_compiler.ir.graph import Node, TensorType, Value
 from onnxsmith_compiler.ops.base import Op, Shape, Types, required
+from onnxsmith_compiler.ops.builder import GraphBuilder
 from onnxsmith_compiler.ops.packed import Window
 from onnxsmith_compiler.ops.windows import ChannelsFirst, TileColumns
 

@@ -9,8 +9,9 @@ from onnxsmith_compiler.ir import dim as dims
 from onnxsmith_compiler.ir import dtype as dtypes
 from onnxsmith_compiler.ir import loop
 from onnxsmith_compiler.ir.dim import Dim
-from onnxsmith_compiler.ir.graph import GraphBuilder, Node, Relation, TensorType, Value
+from onnxsmith_compiler.ir.graph import Node, Relation, TensorType, Value
 from onnxsmith_compiler.ops.base import Op, Shape, ShapeError, SizePair, Types, required
+from onnxsmith_compiler.ops.builder import GraphBuilder
 from onnxsmith_compiler.ops.lowering import LibraryCall
 from onnxsmith_compiler.ops.windows import ChannelsFirst, TileColumns
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from onnxsmith_compiler.ir.dim import Dim
 from onnxsmith_compiler.ir.dtype import DType
-from onnxsmith_compiler.ir.graph import GraphBuilder, Value
+from onnxsmith_compiler.ir.graph import Value
 from onnxsmith_compiler.ops.base import Op
+from onnxsmith_compiler.ops.builder import GraphBuilder
 
 TileColumns = Callable[[DType, Dim], int]
 """The width of a panel of packed weights for a product of a type with so many columns."""

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from onnxsmith_compiler.ir.graph import Graph, GraphBuilder, Node, Value
+from onnxsmith_compiler.ir.graph import Graph, Node, Value
+from onnxsmith_compiler.ops.builder import GraphBuilder
 from onnxsmith_compiler.ops.contraction import Conv, MatMul
 from onnxsmith_compiler.ops.pointwise import Pointwise
 from onnxsmith_compiler.ops.view import Reshape

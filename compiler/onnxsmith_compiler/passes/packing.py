@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from onnxsmith_compiler.ir import dtype as dtypes
-from onnxsmith_compiler.ir.graph import Graph, GraphBuilder, Node, Value
+from onnxsmith_compiler.ir.graph import Graph, Node, Value
 from onnxsmith_compiler.ops.base import broadcast_shapes
+from onnxsmith_compiler.ops.builder import GraphBuilder
 from onnxsmith_compiler.ops.cast import Cast
 from onnxsmith_compiler.ops.contraction import MatMul
 from onnxsmith_compiler.ops.packed import PackedMatMul, pack_columns

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from onnxsmith_compiler.ir.graph import Graph, GraphBuilder, LateSymbol, Node, Value
+from onnxsmith_compiler.ir.graph import Graph, LateSymbol, Node, Value
+from onnxsmith_compiler.ops.builder import GraphBuilder
 
 
 @dataclass

@@ -19,7 +19,6 @@ from onnxsmith_compiler.schedule.inlining import Inliner, Lowered, choose_inline
 from onnxsmith_compiler.schedule.piecewise import map_pieces
 from onnxsmith_compiler.schedule.splitting import split_reduction
 
-
 MOST_STAGES = 24
 """Stages of one kernel: its compilation takes longer the more there are."""
 

@@ -7,10 +7,11 @@ import numpy as np
 from onnxsmith_compiler.ir import dim as dims
 from onnxsmith_compiler.ir import dtype as dtypes
 from onnxsmith_compiler.ir.dim import Dim
-from onnxsmith_compiler.ir.graph import KNOWN_LIMIT, Value
+from onnxsmith_compiler.ir.graph import Value
 from onnxsmith_compiler.onnx.importers.runtime_axes import one_size
 from onnxsmith_compiler.onnx.importers.shape import take
 from onnxsmith_compiler.onnx.node_import import NodeImport
+from onnxsmith_compiler.ops.builder import KNOWN_LIMIT
 from onnxsmith_compiler.ops.view import Iota
 
 

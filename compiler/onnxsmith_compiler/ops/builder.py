@@ -1,0 +1,170 @@
+"""Building graphs: nodes are appended with their types inferred, and what is known at compile time is computed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from onnxsmith_compiler.ir import dim as dims
+from onnxsmith_compiler.ir import dtype as dtypes
+from onnxsmith_compiler.ir.dim import Dim
+from onnxsmith_compiler.ir.dtype import DType
+from onnxsmith_compiler.ir.graph import Assumption, LateSymbol, Node, Relation, TensorType, Value
+from onnxsmith_compiler.ops.base import Op, ShapeError
+from onnxsmith_compiler.ops.cast import Cast
+from onnxsmith_compiler.ops.sizes import Sizes
+
+
+@dataclass
+class GraphBuilder:
+    """Appends nodes in order, inferring types, and computes at once what is known at compile time."""
+
+    nodes: list[Node] = field(default_factory=list)
+    late_symbols: list[LateSymbol] = field(default_factory=list)
+    assumptions: dict[tuple[Dim, Dim, Relation], Assumption] = field(default_factory=dict)
+    origin: str = ""
+    fold: bool = True
+    _names: dict[str, int] = field(default_factory=dict)
+
+    def unique(self, stem: str) -> str:
+        count = self._names.get(stem, 0)
+        self._names[stem] = count + 1
+        return f"{stem}_{count}" if count else stem
+
+    def constant(self, data: np.ndarray | np.generic, dtype: DType | None = None, name: str = "const") -> Value:
+        array = np.asarray(data)
+        type_ = TensorType(dtype or dtypes.from_numpy(array.dtype), array.shape)
+        return Value(self.unique(name), type_, array, _known_integers(array))
+
+    def dims_constant(self, values: Sequence[Dim] | np.ndarray, shape: tuple[int, ...] | None = None) -> Value:
+        """An int64 tensor of Dims (1-D unless `shape` says otherwise)."""
+        known = np.empty(len(values), dtype=object)
+        known[:] = list(values)
+        return self._from_known(known if shape is None else known.reshape(shape))
+
+    def _from_known(self, known: np.ndarray, name: str = "dims") -> Value:
+        if all(isinstance(element, int) for element in known.flat):
+            return self.constant(known.astype(np.int64), name=name)
+        type_ = TensorType(dtypes.INT64, known.shape)
+        value = Value(self.unique(name), type_, None, known)
+        self.nodes.append(Node(Sizes(tuple(known.flat), known.shape), (), (value,), self.origin))
+        return value
+
+    def late_symbol(self, source: Value, element: int = 0, stem: str = "late") -> Dim:
+        """The symbol that a run binds to an element of `source`.
+
+        It is taken to be possibly negative where `stem` is "late" and never to be where it is another.
+        """
+        for known in self.late_symbols:
+            if known.source is source and known.element == element and known.name.startswith(f"?{stem}"):
+                return dims.symbol(known.name)
+        name = self.unique(f"?{stem}")
+        self.late_symbols.append(LateSymbol(name, source, element))
+        return dims.symbol(name)
+
+    def assume(self, left: Dim, right: Dim, relation: Relation = Relation.EQUAL) -> None:
+        """Has every run check the relation of two sizes. ShapeError where it is certain that it does not hold."""
+        if isinstance(left, int) and isinstance(right, int):
+            if not _holds(left, right, relation):
+                raise ShapeError(f"sizes {left} and {right} do not fit: {_EXPECTED[relation]}")
+        elif left != right and not (relation is Relation.AT_MOST and dims.is_nonnegative(right - left)):
+            assumption = Assumption(left, right, relation, self.origin)
+            self.assumptions.setdefault((left, right, relation), assumption)
+
+    def emit(self, op: Op, *inputs: Value | None, name: str = "") -> Value:
+        """The only output of `op`, which must have one."""
+        outputs = self.emit_all(op, *inputs, names=(name,))
+        if len(outputs) != 1:
+            raise ValueError(f"{op} has {len(outputs)} outputs")
+        return outputs[0]
+
+    def emit_all(self, op: Op, *inputs: Value | None, names: Sequence[str] = ()) -> tuple[Value, ...]:
+        given = tuple(None if value is None else value.type for value in inputs)
+        types = op.infer(given)
+        for left, right, relation in op.assumes(given):
+            self.assume(left, right, relation)
+        known = self._evaluate(op, inputs, types)
+        if known is not None:
+            return known
+        stems = list(names) + [""] * (len(types) - len(names))
+        outputs = tuple(Value(self.unique(stem or op.name), type_) for stem, type_ in zip(stems, types, strict=True))
+        self.nodes.append(Node(op, inputs, outputs, self.origin))
+        return outputs
+
+    def _evaluate(
+        self, op: Op, inputs: Sequence[Value | None], types: Sequence[TensorType]
+    ) -> tuple[Value, ...] | None:
+        if not op.folds_to_known or any(value is None or value.known is None for value in inputs):
+            return self._fold_constants(op, inputs, types)
+        arrays = [value.known for value in inputs if value is not None]
+        if types[0].dtype.kind not in ("int", "uint", "bool"):
+            return self._fold_constants(op, inputs, types)
+        try:
+            results = op.evaluate(arrays, types)
+        except (TypeError, ValueError, ArithmeticError, AttributeError, NotImplementedError):
+            return self._fold_constants(op, inputs, types)
+        if results is None or any(_has_unknown(result) for result in results):
+            return self._fold_constants(op, inputs, types)
+        return tuple(
+            self._known_value(np.asarray(result, dtype=object).reshape(type_.shape), type_)  # type: ignore[arg-type]
+            for result, type_ in zip(results, types, strict=True)
+        )
+
+    def _known_value(self, known: np.ndarray, type_: TensorType) -> Value:
+        if all(isinstance(element, int | bool | np.integer | np.bool_) for element in known.flat):
+            return self.constant(known.astype(type_.dtype.storage), type_.dtype)
+        value = self._from_known(known)
+        if value.dtype is type_.dtype:
+            return value
+        (cast,) = (Value(self.unique("cast"), type_, None, known),)
+        self.nodes.append(Node(Cast(type_.dtype), (value,), (cast,), self.origin))
+        return cast
+
+    def _fold_constants(
+        self, op: Op, inputs: Sequence[Value | None], types: Sequence[TensorType]
+    ) -> tuple[Value, ...] | None:
+        if not self.fold or not inputs or any(value is not None and value.data is None for value in inputs):
+            return None
+        if any(not isinstance(size, int) for type_ in types for size in type_.shape):
+            return None
+        with np.errstate(all="ignore"):
+            results = op.evaluate([None if value is None else value.data for value in inputs], types)
+        if results is None:
+            return None
+        return tuple(
+            self.constant(np.asarray(result).astype(type_.dtype.storage, copy=False).reshape(type_.shape), type_.dtype)  # type: ignore[arg-type]
+            for result, type_ in zip(results, types, strict=True)
+        )
+
+
+_EXPECTED = {
+    Relation.EQUAL: "expected equal ones",
+    Relation.BROADCAST: "expected equal ones, or one of them to be 1",
+    Relation.AT_MOST: "expected the first not to be larger",
+}
+
+
+def _holds(left: int, right: int, relation: Relation) -> bool:
+    if relation is Relation.AT_MOST:
+        return left <= right
+    return left == right or (relation is Relation.BROADCAST and 1 in (left, right))
+
+
+KNOWN_LIMIT = 1024
+"""Elements of the largest integer constant whose elements are also followed as Dims."""
+
+
+def _known_integers(array: np.ndarray) -> np.ndarray | None:
+    if array.dtype.kind not in "iub" or array.size > KNOWN_LIMIT:
+        return None
+    known = np.empty(array.shape, dtype=object)
+    if array.size:
+        known[...] = array.tolist() if array.ndim else array.item()
+    return known
+
+
+def _has_unknown(result: np.ndarray) -> bool:
+    array = np.asarray(result, dtype=object)
+    return any(not isinstance(element, int | dims.Poly | np.integer | np.bool_) for element in array.flat)
