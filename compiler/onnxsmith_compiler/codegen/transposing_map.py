@@ -44,7 +44,7 @@ def print_transposing_map(stage: FlatStage, axes: tuple[LoopIndex, ...], element
     along, across = crossing.along, crossing.across
     blocks = LoopIndex("block", dims.ceildiv(across.extent, size))
     outer = tuple(blocks if axis == across else axis for axis in axes[:-1])
-    moves = stage.body in crossing.loads
+    moves = any(stage.body == load and load.value.dtype is stage.output.dtype for load in crossing.loads)
     squares = [] if moves else _squares(text, crossing)
     rows, columns = text.size(across.extent), text.size(along.extent)
     with CpuStyle().rows(text, outer):
