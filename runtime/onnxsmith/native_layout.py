@@ -47,6 +47,7 @@ CONTEXT_SCRATCH_BYTES: Final = 1
 CONTEXT_THREAD: Final = 2
 CONTEXT_FAULT_VALUE: Final = 3
 CONTEXT_FAULT_LIMIT: Final = 4
+CONTEXT_SEEDS: Final = 5  # address of the process's state of seeds
 CONTEXT_WORDS: Final = 16
 
 # The run block: one for each segment of a plan.
@@ -174,6 +175,7 @@ POOL_WAIT_KIND: Final = 51  # WAIT_*
 POOL_WAIT_FUNCTION: Final = 52  # address
 POOL_WAIT_NUMBER: Final = 53  # system call numbers of futex and sched_yield
 POOL_YIELD_NUMBER: Final = 57
+POOL_SEEDS: Final = 58  # state of the sequence of seeds for random operators without one
 POOL_LIST_TYPE: Final = 54  # addresses of the types list, tuple and numpy.ndarray
 POOL_TUPLE_TYPE: Final = 55
 POOL_ARRAY_TYPE: Final = 56

@@ -41,4 +41,8 @@ PROCESS_SEEDS = SeedSequence()
 
 def set_seed(seed: int) -> None:
     """Have random operators without a seed of their own give the same numbers in each run of the program."""
+    from onnxsmith.threads import process_pool
+
+    pool = process_pool()  # before the restart: making it draws a seed
     PROCESS_SEEDS.restart(seed)
+    pool.restart_seeds(PROCESS_SEEDS.draw())

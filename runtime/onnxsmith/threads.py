@@ -20,6 +20,7 @@ import numpy as np
 
 from onnxsmith import native_layout as abi
 from onnxsmith.memory import Memory
+from onnxsmith.seeds import PROCESS_SEEDS
 
 if TYPE_CHECKING:
     from onnxsmith.loader import Library
@@ -45,6 +46,7 @@ class ThreadPool:
         words[abi.POOL_LIST_TYPE] = id(list)
         words[abi.POOL_TUPLE_TYPE] = id(tuple)
         words[abi.POOL_ARRAY_TYPE] = id(np.ndarray)
+        self.restart_seeds(PROCESS_SEEDS.draw())
         self.can_sleep = self._bind_sleep()
         if hasattr(os, "register_at_fork"):
             # The lock is held across a fork, so that the child finds everything it guards at rest.
@@ -53,6 +55,10 @@ class ThreadPool:
                 after_in_parent=self._lock.release,
                 after_in_child=self._restart_in_child,
             )
+
+    def restart_seeds(self, state: int) -> None:
+        """Begin the seeds of random operators that have none at `state`, of 64 bits."""
+        self._words[abi.POOL_SEEDS] = ctypes.c_int64(state).value
 
     def threads_allowed(self, threads: int) -> int:
         """How many threads a run that asks for `threads` may use on this system."""

@@ -201,6 +201,7 @@ def _bind_contexts(run: int, memory: int) -> int:
         poke(context, abi.CONTEXT_SCRATCH, memory + thread * scratch)
         poke(context, abi.CONTEXT_SCRATCH_BYTES, scratch)
         poke(context, abi.CONTEXT_THREAD, thread)
+        poke(context, abi.CONTEXT_SEEDS, peek(run, abi.RUN_POOL) + abi.POOL_SEEDS * abi.WORD)
     return 0
 
 

@@ -15,6 +15,7 @@ from onnxsmith_compiler.onnx.importers import (
     ml,
     normalization,
     quantization,
+    random,
     rearrange,
     recurrent,
     reduction,
@@ -184,6 +185,15 @@ LINEAR: Mapping[str, Versions] = {
     "MatMul": _since(linear.matmul),
 }
 
+RANDOM: Mapping[str, Versions] = {
+    "Bernoulli": _since(random.bernoulli),
+    "Multinomial": _since(random.multinomial),
+    "RandomNormal": _since(random.random_normal),
+    "RandomNormalLike": _since(random.random_normal_like),
+    "RandomUniform": _since(random.random_uniform),
+    "RandomUniformLike": _since(random.random_uniform_like),
+}
+
 ATTENTION: Mapping[str, Versions] = {
     "Attention": _since(attention.attention, 23),
     "RotaryEmbedding": _since(attention.rotary_embedding, 23),
@@ -240,6 +250,7 @@ OPERATORS: Mapping[str, Mapping[str, Versions]] = {
         **LINEAR,
         **ATTENTION,
         **RECURRENT,
+        **RANDOM,
         **WINDOWS,
         **VISION,
         **NORMALIZATION,

@@ -10,7 +10,7 @@ import textwrap
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from onnxsmith_compiler.codegen.library import linear, scatter, selection, shapes, sorting, vision
+from onnxsmith_compiler.codegen.library import linear, random, scatter, selection, shapes, sorting, vision
 from onnxsmith_compiler.codegen.library.sizes import store_sizes
 from onnxsmith_compiler.ops.lowering import LibraryCall
 
@@ -50,6 +50,7 @@ LIBRARY: Mapping[str, Text] = {
     "count_nonzero": _source(selection.count_nonzero),
     "cumulate": _source(sorting.cumulate),
     "determinant": _source(linear.determinant),
+    "draw_seed": _source(random.draw_seed),
     "exclusive_sums": _source(selection.exclusive_sums),
     "find_nonzero": _source(selection.find_nonzero),
     "kept_sizes": _source(shapes.kept_sizes),
