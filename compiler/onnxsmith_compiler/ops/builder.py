@@ -113,7 +113,8 @@ class GraphBuilder:
         )
 
     def _known_value(self, known: np.ndarray, type_: TensorType) -> Value:
-        if all(isinstance(element, int | bool | np.integer | np.bool_) for element in known.flat):
+        known = _wrapped(known, type_.dtype)
+        if all(isinstance(element, int) for element in known.flat):
             return self.constant(known.astype(type_.dtype.storage), type_.dtype)
         value = self._from_known(known)
         if value.dtype is type_.dtype:
@@ -127,7 +128,9 @@ class GraphBuilder:
     ) -> tuple[Value, ...] | None:
         if not self.fold or not inputs or any(value is not None and value.data is None for value in inputs):
             return None
-        if any(not isinstance(size, int) for type_ in types for size in type_.shape):
+        sizes = [type_.size for type_ in types]
+        given = sum(value.data.size for value in inputs if value is not None and value.data is not None)
+        if not all(isinstance(size, int) and (size <= FOLD_LIMIT or size <= given) for size in sizes):
             return None
         with np.errstate(all="ignore"):
             results = op.evaluate([None if value is None else value.data for value in inputs], types)
@@ -152,6 +155,8 @@ def _holds(left: int, right: int, relation: Relation) -> bool:
     return left == right or (relation is Relation.BROADCAST and 1 in (left, right))
 
 
+FOLD_LIMIT = 1 << 20
+"""Elements of the largest constant that is computed from smaller ones."""
 KNOWN_LIMIT = 1024
 """Elements of the largest integer constant whose elements are also followed as Dims."""
 
@@ -168,3 +173,20 @@ def _known_integers(array: np.ndarray) -> np.ndarray | None:
 def _has_unknown(result: np.ndarray) -> bool:
     array = np.asarray(result, dtype=object)
     return any(not isinstance(element, int | dims.Poly | np.integer | np.bool_) for element in array.flat)
+
+
+def _wrapped(known: np.ndarray, dtype: DType) -> np.ndarray:
+    """The integers among `known` as elements of `dtype` hold them: modulo 2^bits."""
+    result = np.empty(known.shape, dtype=object)
+    result[...] = known
+    for position, element in enumerate(result.flat):
+        if not isinstance(element, dims.Poly):
+            result.flat[position] = _wrap(int(element), dtype)
+    return result
+
+
+def _wrap(number: int, dtype: DType) -> int:
+    if not dtype.is_integer:
+        return int(bool(number))
+    low = -(1 << (dtype.bits - 1)) if dtype.kind == "int" else 0
+    return (number - low) % (1 << dtype.bits) + low

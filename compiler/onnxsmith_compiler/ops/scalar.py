@@ -41,12 +41,21 @@ def dims_divide(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
     def divide(x: dims.Dim, y: dims.Dim) -> dims.Dim:
         if isinstance(x, int) and isinstance(y, int):
-            return int(x / y) if y else 0
+            return (abs(x) // abs(y)) * (1 if (x < 0) == (y < 0) else -1) if y else 0
         if y == 0 or not dims.is_nonnegative(x) or not dims.is_nonnegative(y):
             raise TypeError("sign of a symbolic quotient is not known")
         return dims.floordiv(x, y)
 
     return np.asarray(np.frompyfunc(divide, 2, 1)(a, b), dtype=object)
+
+
+def _power(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Of integers as in kernels: modulo 2^bits, and truncated towards 0 where the exponent is negative."""
+    if a.dtype.kind not in "iu":
+        return np.asarray(np.power(a, b))
+    power = np.power(a, np.where(b < 0, 0, b))
+    inverse = np.where(a == 1, 1, np.where(a == -1, np.where(b % 2 == 0, 1, -1), 0)) if a.dtype.kind == "i" else power
+    return np.asarray(np.where(b < 0, inverse, power)).astype(a.dtype)
 
 
 def _compare(name: str) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
@@ -127,7 +136,7 @@ _FUNCTIONS = (
     ScalarFunction("div", 2, "same", _divide, 4),
     ScalarFunction("mod", 2, "same", _mod, 8),
     ScalarFunction("fmod", 2, "same", _fmod, 8),
-    ScalarFunction("pow", 2, "same", np.power, 30),
+    ScalarFunction("pow", 2, "same", _power, 30),
     ScalarFunction("min", 2, "same", _extreme("minimum")),
     ScalarFunction("max", 2, "same", _extreme("maximum")),
     ScalarFunction("eq", 2, "bool", _compare("equal")),

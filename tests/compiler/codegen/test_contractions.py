@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from tests.graphs import Sketch, normal
 
 from onnxsmith_compiler.ir import dtype as dtypes
-from tests.graphs import Sketch, normal
 
 BATCHES = [
     ((), ()),

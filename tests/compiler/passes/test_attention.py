@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+from tests.graphs import Sketch, normal
+from tests.interpreter import HOST
 
 from onnxsmith_compiler.ir.graph import Value
 from onnxsmith_compiler.options import CompileOptions
 from onnxsmith_compiler.pipeline import run_passes
-from tests.graphs import Sketch, normal
-from tests.interpreter import HOST
 
 
 def _attention(sketch: Sketch, query: Value, key: Value, value: Value, mask: Value | None = None) -> Value:
@@ -26,9 +26,7 @@ def _kernels(sketch: Sketch) -> int:
 
 def _operands(sketch: Sketch, batch: int = 2, *symbols: str) -> tuple[Value, Value, Value]:
     shapes = (batch, 2, 3, 4), (batch, 2, 4, 5), (batch, 2, 5, 6)
-    query, key, value = (
-        sketch.fed(normal(*shape, seed=seed), *symbols) for seed, shape in enumerate(shapes)
-    )
+    query, key, value = (sketch.fed(normal(*shape, seed=seed), *symbols) for seed, shape in enumerate(shapes))
     return query, key, value
 
 
@@ -40,9 +38,7 @@ def _check(sketch: Sketch, kernels: int) -> None:
 def test_ranks_three_and_four() -> None:
     for batch in ((2,), (2, 3)):
         sketch = Sketch()
-        query, key, value = (
-            sketch.fed(normal(*batch, *size), "n") for size in ((3, 4), (4, 5), (5, 6))
-        )
+        query, key, value = (sketch.fed(normal(*batch, *size), "n") for size in ((3, 4), (4, 5), (5, 6)))
         sketch.output(_attention(sketch, query, key, value))
         _check(sketch, 1)
 

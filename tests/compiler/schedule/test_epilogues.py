@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from tests.graphs import Sketch, normal
+from tests.interpreter import HOST
 
 from onnxsmith_compiler.options import CompileOptions
 from onnxsmith_compiler.pipeline import run_passes
 from onnxsmith_compiler.schedule.fusion import schedule
 from onnxsmith_compiler.schedule.groups import ContractGroup
-from tests.graphs import Sketch, normal
-from tests.interpreter import HOST
 
 
 def _epilogues(sketch: Sketch) -> list[bool]:

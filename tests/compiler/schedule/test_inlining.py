@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 
 import numpy as np
+from tests.graphs import Sketch, normal
 
 from onnxsmith_compiler.ir import dtype as dtypes
 from onnxsmith_compiler.ir.graph import Value
 from onnxsmith_compiler.ops.gather import Gather
 from onnxsmith_compiler.schedule.fusion import schedule
 from onnxsmith_compiler.schedule.inlining import choose_inlined, lower_nodes
-from tests.graphs import Sketch, normal
 
 NUMBERS = np.arange(-8, 8, dtype=np.int32).reshape(4, 4)
 
@@ -127,9 +127,10 @@ def test_wide_trees_are_cut() -> None:
     sketch = Sketch()
     level = [sketch.fed(np.full(2, number, np.int32), "n") for number in range(600)]
     while len(level) > 1:
-        level = [sketch.map("add", *pair) if len(pair) > 1 else pair[0] for pair in zip(level[::2], level[1::2])] + (
-            level[-1:] if len(level) % 2 else []
-        )
+        level = [
+            sketch.map("add", *pair) if len(pair) > 1 else pair[0]
+            for pair in zip(level[::2], level[1::2], strict=False)
+        ] + (level[-1:] if len(level) % 2 else [])
     sketch.output(level[0])
     assert 2 <= _groups(sketch) < 300
     sketch.check()

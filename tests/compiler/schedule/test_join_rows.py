@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from tests.graphs import Sketch, normal
 
 from onnxsmith_compiler.ir.graph import Value
 from onnxsmith_compiler.ops.view import Reshape
 from onnxsmith_compiler.schedule.fusion import MOST_STAGES, schedule
 from onnxsmith_compiler.schedule.groups import LoopGroup
-from tests.graphs import Sketch, normal
 
 
 def _groups(sketch: Sketch) -> int:

@@ -1,0 +1,121 @@
+"""What the builder computes at once: constants, and small integers made of sizes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from tests.graphs import Sketch, normal
+
+from onnxsmith_compiler.ir import dim as dims
+from onnxsmith_compiler.ir import dtype as dtypes
+from onnxsmith_compiler.ir.dtype import DType
+from onnxsmith_compiler.ir.graph import Relation, Value
+from onnxsmith_compiler.ops.base import ShapeError
+from onnxsmith_compiler.ops.builder import FOLD_LIMIT, GraphBuilder
+from onnxsmith_compiler.ops.cast import Cast
+from onnxsmith_compiler.ops.pointwise import Pointwise
+from onnxsmith_compiler.ops.view import Concat, Reshape, Slice
+
+N = dims.symbol("n")
+
+
+def _constant(builder: GraphBuilder, numbers: object, dtype: DType = dtypes.INT64) -> Value:
+    return builder.constant(np.asarray(numbers, dtype.storage), dtype)
+
+
+def _folded(function: str, dtype: DType, *operands: object) -> list[int]:
+    builder = GraphBuilder()
+    value = builder.emit(Pointwise(function), *(_constant(builder, operand, dtype) for operand in operands))
+    assert value.data is not None and not builder.nodes
+    assert value.data.dtype == dtype.storage
+    return list(value.data.reshape(-1).tolist())
+
+
+@pytest.mark.parametrize("dtype", [dtypes.INT8, dtypes.INT32, dtypes.INT64, dtypes.UINT8, dtypes.UINT32, dtypes.UINT64])
+def test_integers_wrap_as_kernels_have_it(dtype: DType) -> None:
+    info = np.iinfo(dtype.storage)
+    assert _folded("add", dtype, [info.max], [1]) == [info.min]
+    assert _folded("sub", dtype, [info.min], [1]) == [info.max]
+    assert _folded("mul", dtype, [info.max], [2]) == [info.max - 1 if dtype.kind == "uint" else -2]
+
+
+def test_integers_are_divided_exactly() -> None:
+    assert _folded("div", dtypes.INT64, [9007199254740993, -7, 7, -7], [1, 2, -2, -2]) == [9007199254740993, -3, -3, 3]
+    assert _folded("div", dtypes.INT64, [5], [0]) == [0]
+
+
+def test_integer_powers() -> None:
+    assert _folded("pow", dtypes.INT32, [2, -1, -1, 1, 0, 3], [-1, -3, -2, -9, -1, 4]) == [0, -1, 1, 1, 0, 81]
+    assert _folded("pow", dtypes.UINT8, [3, 2], [6, 8]) == [217, 0]
+
+
+@pytest.mark.parametrize(
+    ("number", "to", "expected"),
+    [(300, dtypes.UINT8, 44), (2**40 + 5, dtypes.INT32, 5), (-1, dtypes.UINT64, 2**64 - 1), (200, dtypes.INT8, -56)],
+)
+def test_casts_of_integers_wrap(number: int, to: DType, expected: int) -> None:
+    builder = GraphBuilder()
+    value = builder.emit(Cast(to), _constant(builder, number))
+    assert value.data is not None and value.data.item() == expected
+
+
+def test_sizes_are_followed_through_shape_arithmetic() -> None:
+    builder = GraphBuilder()
+    sizes = builder.dims_constant([N, 3, 4])
+    taken = builder.emit(Slice((0,), (1,), (2,)), sizes)
+    product = builder.emit(Pointwise("mul"), taken, _constant(builder, [2, 5]))
+    joined = builder.emit(Concat(0), product, _constant(builder, [-1]))
+    assert joined.known is not None
+    assert joined.known.tolist() == [2 * N, 15, -1]
+
+
+def test_arithmetic_of_unknown_sign_is_left_to_the_run() -> None:
+    builder = GraphBuilder()
+    late = builder.late_symbol(Value("source", _constant(builder, [1]).type))
+    sizes = builder.dims_constant([late])
+    assert builder.emit(Pointwise("div"), sizes, _constant(builder, [2])).known is None
+    assert builder.emit(Pointwise("abs"), sizes).known is None
+
+
+def test_same_late_symbol_for_the_same_element() -> None:
+    builder = GraphBuilder()
+    source = Value("source", _constant(builder, [1, 2]).type)
+    assert builder.late_symbol(source, 1) == builder.late_symbol(source, 1)
+    assert builder.late_symbol(source, 0) != builder.late_symbol(source, 1)
+    assert len({str(builder.late_symbol(source, 1, stem)) for stem in ("late", "size")}) == 2
+
+
+def test_large_results_of_small_constants_are_left_to_the_run() -> None:
+    builder = GraphBuilder()
+    side = 2 * int(FOLD_LIMIT**0.5)
+    column, row = _constant(builder, np.zeros((side, 1))), _constant(builder, np.zeros((1, side)))
+    assert builder.emit(Pointwise("add"), column, row).data is None
+    whole = _constant(builder, np.zeros(2 * FOLD_LIMIT), dtypes.INT8)
+    assert builder.emit(Reshape((2, FOLD_LIMIT)), whole).data is not None
+
+
+def test_nothing_is_folded_where_that_is_off() -> None:
+    builder = GraphBuilder(fold=False)
+    numbers = _constant(builder, [1.5], dtypes.FLOAT32)
+    assert builder.emit(Pointwise("exp"), numbers).data is None
+
+
+def test_assumptions() -> None:
+    builder = GraphBuilder()
+    builder.assume(3, 3)
+    builder.assume(1, 5, Relation.BROADCAST)
+    builder.assume(0, N, Relation.AT_MOST)
+    assert not builder.assumptions
+    builder.assume(N, 3)
+    builder.assume(N, 3)
+    assert len(builder.assumptions) == 1
+    for sizes, relation in (((2, 3), Relation.EQUAL), ((2, 3), Relation.BROADCAST), ((4, 3), Relation.AT_MOST)):
+        with pytest.raises(ShapeError, match=f"{sizes[0]} and {sizes[1]}"):
+            builder.assume(*sizes, relation)
+
+
+def test_folded_constants_run() -> None:
+    sketch = Sketch()
+    scale = sketch.map("exp", sketch.constant(normal(4)))
+    sketch.output(sketch.map("mul", sketch.fed(normal(3, 4), "n"), scale))
+    sketch.check()
