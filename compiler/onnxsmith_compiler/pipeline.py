@@ -18,11 +18,13 @@ from onnxsmith_compiler.codegen.kernel_text import PrintedStep
 from onnxsmith_compiler.codegen.recurrent import recurrence_tiling
 from onnxsmith_compiler.codegen.source import KernelSource
 from onnxsmith_compiler.codegen.target import Target
+from onnxsmith_compiler.errors import InvalidGraph
 from onnxsmith_compiler.ir.graph import Graph, Value
 from onnxsmith_compiler.ir.verify import verify
 from onnxsmith_compiler.onnx.importer import Imported, import_model
 from onnxsmith_compiler.onnx.loader import load_model
 from onnxsmith_compiler.onnx.model import ExternalFile, Model
+from onnxsmith_compiler.ops.base import ShapeError
 from onnxsmith_compiler.options import CompileOptions
 from onnxsmith_compiler.passes.attention import fuse_attention
 from onnxsmith_compiler.passes.cleanup import remove_dead_nodes
@@ -151,7 +153,10 @@ def run_passes(
 ) -> Graph:
     """`graph` after all passes, each verified; `seen(name, graph)` gets what each leaves."""
     for name, run in passes(options, target):
-        graph = run(graph)
+        try:
+            graph = run(graph)
+        except ShapeError as error:
+            raise InvalidGraph(f"{name}: {error}") from error
         verify(graph, name)
         seen(name, graph)
     return graph

@@ -66,9 +66,7 @@ class Worker:
             env=_environment(),
         )
         with contextlib.suppress(BrokenPipeError):  # the first request says that it is dead
-            self._send(
-                {"kind": "start", "target": dataclasses.asdict(target), "memory_bytes": limits.memory_bytes}
-            )
+            self._send({"kind": "start", "target": dataclasses.asdict(target), "memory_bytes": limits.memory_bytes})
 
     def compile(self, request: Message, label: str) -> bytes:
         """The object that `request` asks for (see kernel_worker); `label` says what it is.
@@ -139,9 +137,7 @@ class CompilePool:
     while the caller does something else.
     """
 
-    def __init__(
-        self, workers: int, target: Target, store: Store | None = None, limits: Limits | None = None
-    ) -> None:
+    def __init__(self, workers: int, target: Target, store: Store | None = None, limits: Limits | None = None) -> None:
         if workers < 1:
             raise ValueError(f"a pool needs at least one worker, not {workers}")
         self.target = target
@@ -160,9 +156,7 @@ class CompilePool:
         for _ in range(self._count):
             self._idle.put(Worker(self.target, self._limits))
 
-    def compile(
-        self, sources: Iterable[KernelSource], on_progress: Progress | None = None
-    ) -> dict[str, bytes]:
+    def compile(self, sources: Iterable[KernelSource], on_progress: Progress | None = None) -> dict[str, bytes]:
         """The objects of `sources` by `kernel_key`, each of which exports `kernel_symbol(key)`.
 
         `on_progress(done, total)` counts kernels. Where some do not compile, the others still are (and kept
@@ -174,8 +168,7 @@ class CompilePool:
         # The longest first, so that none is left to one worker at the end.
         order = sorted(missing, key=lambda key: len(missing[key].text), reverse=True)
         futures = {
-            self._submit(key, _kernel_request(key, missing[key]), f"kernel {missing[key].label}"): key
-            for key in order
+            self._submit(key, _kernel_request(key, missing[key]), f"kernel {missing[key].label}"): key for key in order
         }
         failures: dict[str, KernelCompileError] = {}
         for future in _completed(futures, on_progress, len(objects), len(wanted)):

@@ -13,9 +13,7 @@ from onnxsmith.faults import (
 )
 from onnxsmith.program import Program, Relation, Step
 
-RunFault = (
-    InputMismatch | OutputMismatch | ExecutionFault | PlanFault | SizeFault | OutputSizeFault | MemoryError
-)
+RunFault = InputMismatch | OutputMismatch | ExecutionFault | PlanFault | SizeFault | OutputSizeFault | MemoryError
 RUN_FAULTS = (
     InputMismatch, OutputMismatch, ExecutionFault, PlanFault, SizeFault, OutputSizeFault, MemoryError,
 )  # fmt: skip
@@ -37,8 +35,7 @@ def explain(program: Program, fault: RunFault) -> Exception:
             axis = "" if fault.axis is None else f" of dimension {fault.axis}"
             return error(
                 InvalidArgument,
-                f"Invalid {fault.reason}{axis} for input: {name} Got: {fault.actual} "
-                f"Expected: {fault.expected}.",
+                f"Invalid {fault.reason}{axis} for input: {name} Got: {fault.actual} Expected: {fault.expected}.",
             )
         case OutputMismatch():
             name = program.outputs[fault.index].name
@@ -73,8 +70,7 @@ def _node_error(program: Program, fault: ExecutionFault) -> Exception:
         case 1:
             return error(
                 InvalidArgument,
-                f"Index out of bounds {where}: idx={value} must be within the inclusive range "
-                f"[{-limit},{limit - 1}]",
+                f"Index out of bounds {where}: idx={value} must be within the inclusive range [{-limit},{limit - 1}]",
             )
         case 2:
             return error(Fail, f"Integer division by zero {where}")

@@ -127,9 +127,7 @@ def fragile(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> None:
     ],
 )
 def test_a_crash_names_the_kernel_and_the_rest_goes_on(fragile: None, label: str, why: str) -> None:
-    crashing = KernelSource(
-        label, adder(0).text + "# first, because it is the longest\n", adder(0).parameters
-    )
+    crashing = KernelSource(label, adder(0).text + "# first, because it is the longest\n", adder(0).parameters)
     store = MemoryStore()
     with CompilePool(1, TARGET, store, Limits(seconds=4)) as pool:
         pool.compile([adder(9)])
@@ -142,9 +140,7 @@ def test_a_crash_names_the_kernel_and_the_rest_goes_on(fragile: None, label: str
 def test_memory_limit_stops_a_worker_and_not_the_caller() -> None:
     with (
         CompilePool(1, TARGET, limits=Limits(memory_bytes=100 << 20)) as pool,
-        pytest.raises(
-            WorkerCrash, match=r"kernel add 8: at the start of a compile worker: .* died with status 1"
-        ),
+        pytest.raises(WorkerCrash, match=r"kernel add 8: at the start of a compile worker: .* died with status 1"),
     ):
         pool.compile([adder(8)])
 

@@ -100,7 +100,5 @@ def test_binarizer() -> None:
 def test_imputer_replaces_nan() -> None:
     x = _random(9, ROWS, FEATURES)
     x[::2, 1] = np.nan
-    model = _model(
-        "Imputer", SCORES, imputed_value_floats=[1.0, 2.0, 3.0, 4.0], replaced_value_float=float("nan")
-    )
+    model = _model("Imputer", SCORES, imputed_value_floats=[1.0, 2.0, 3.0, 4.0], replaced_value_float=float("nan"))
     _compare(model, x)

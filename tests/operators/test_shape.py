@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -309,3 +310,19 @@ def test_triangles_and_diagonals() -> None:
     cases.append(node_case("EyeLike", numbers(2, 2), opset=9, dtype=7))
     check(cases)
     check(cases, optimization_level=0)
+
+
+NARROW = (
+    "bfloat16", "float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz", "float8_e8m0fnu",
+    "float4_e2m1fn", "int4", "uint4", "int2", "uint2",
+)  # fmt: skip
+
+
+def test_narrow_types_are_moved_as_they_are() -> None:
+    cases: list[Case] = []
+    for name in NARROW:
+        x = (np.arange(24) % 2 + (name == "float8_e8m0fnu")).astype(getattr(ml_dtypes, name)).reshape(4, 6)
+        cases.append(node_case("Transpose", x, opset=25, perm=[1, 0], expected=[np.ascontiguousarray(x.T)]))
+        cases.append(node_case("Reshape", x, Fixed(ints(3, 8)), opset=25, expected=[x.reshape(3, 8)]))
+        cases.append(node_case("Unsqueeze", x, Fixed(ints(1)), opset=25, expected=[x[:, np.newaxis]]))
+    check(cases)

@@ -46,9 +46,7 @@ def with_checks(program: Program, segment: int, *checks: Check) -> Program:
         (Relation.AT_MOST, [(3, 3), (2, 3), (0, 1)], [(4, 3), (1, 0)]),
     ],
 )
-def test_relations(
-    relation: Relation, fits: list[tuple[int, int]], does_not_fit: list[tuple[int, int]]
-) -> None:
+def test_relations(relation: Relation, fits: list[tuple[int, int]], does_not_fit: list[tuple[int, int]]) -> None:
     executor = make_executor(checked_sum(relation))
     for n, m in [*fits, *does_not_fit, *fits]:
         if (n, m) in fits:
@@ -148,5 +146,5 @@ def test_sizes_known_in_mid_run_are_checked() -> None:
     feed = {"x": zeros(6), "z": zeros(3, 2)}
     for _ in range(2):
         assert session.run(None, feed | {"shape": np.array([-1, 2])})[0].shape == (3, 2)
-        with pytest.raises(Fail, match="'sum'.*2 and 3"):
+        with pytest.raises(Fail, match=r"'sum'.*2 and 3"):
             session.run(None, feed | {"shape": np.array([2, 3])})

@@ -104,8 +104,7 @@ def link_shared_library(objects: Mapping[str, bytes], exports: Sequence[str] | N
     tables = _DynamicTables(names, soname)
     layout = _layout(image, tables, _PAGE[machine])
     addresses = {
-        key: (layout.text if is_text else layout.read_only) + offset
-        for key, (is_text, offset) in image.bases.items()
+        key: (layout.text if is_text else layout.read_only) + offset for key, (is_text, offset) in image.bases.items()
     }
     defined = {
         name: (addresses[index, symbol.section] + symbol.value, symbol.size)
@@ -212,9 +211,7 @@ def _parse_symbols(data: bytes, sections: Sequence[_Section]) -> tuple[_Symbol, 
     strings = sections[table.link].offset
     return tuple(
         _Symbol(_name(data, strings, name), info >> 4 != 0, section, value, size)
-        for name, info, _, section, value, size in _SYMBOL.iter_unpack(
-            data[table.offset : table.offset + table.size]
-        )
+        for name, info, _, section, value, size in _SYMBOL.iter_unpack(data[table.offset : table.offset + table.size])
     )
 
 

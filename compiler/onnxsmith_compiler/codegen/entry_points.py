@@ -15,9 +15,7 @@ _I64 = ir.IntType(64)
 _FAULT_INVALID = 3
 
 
-def _call_inner(
-    builder: ir.IRBuilder, inner: ir.Function, arguments: Sequence[ir.Value]
-) -> tuple[ir.Value, ir.Value]:
+def _call_inner(builder: ir.IRBuilder, inner: ir.Function, arguments: Sequence[ir.Value]) -> tuple[ir.Value, ir.Value]:
     """(numba's status code, the returned value) of a call that is always inlined."""
     returned = builder.alloca(inner.args[0].type.pointee)
     exception = builder.alloca(inner.args[1].type.pointee)

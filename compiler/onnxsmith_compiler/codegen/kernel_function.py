@@ -46,9 +46,7 @@ class Helper:
         return self.function(*arguments)
 
 
-def intrinsic(
-    reference: Callable[..., Any], *, literals: bool = False
-) -> Callable[[Callable[..., Any]], Intrinsic]:
+def intrinsic(reference: Callable[..., Any], *, literals: bool = False) -> Callable[[Callable[..., Any]], Intrinsic]:
     """Decorate a definition, making it an Intrinsic of the same name."""
 
     def decorate(definition: Callable[..., Any]) -> Intrinsic:

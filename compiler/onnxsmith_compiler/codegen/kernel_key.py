@@ -25,9 +25,7 @@ def kernel_key(source: KernelSource, target: Target) -> str:
     """
     content = {
         "text": source.text,
-        "parameters": [
-            [parameter.name, parameter.type, parameter.noalias] for parameter in source.parameters
-        ],
+        "parameters": [[parameter.name, parameter.type, parameter.noalias] for parameter in source.parameters],
         "target": [target.triple, target.cpu, target.features, target.vector_bits, target.fma],
         "compiler": compiler_digest(),
     }

@@ -68,9 +68,7 @@ def emit_object(module: llvm.ModuleRef, target: Target, label: str) -> bytes:
         if value.is_declaration and not value.name.startswith("llvm.")
     ]
     if missing:
-        raise UndefinedSymbolError(
-            f"{label}: calls functions that nothing defines: {', '.join(sorted(missing))}"
-        )
+        raise UndefinedSymbolError(f"{label}: calls functions that nothing defines: {', '.join(sorted(missing))}")
     return bytes(target_machine(target).emit_object(module))
 
 

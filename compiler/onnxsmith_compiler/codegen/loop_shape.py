@@ -11,7 +11,6 @@ from onnxsmith_compiler.ir.dim import Dim, LoopIndex
 from onnxsmith_compiler.ir.graph import Value
 from onnxsmith_compiler.ir.loop import Computation, Expr
 
-
 _MOST_SPLITS = 16
 
 
@@ -83,9 +82,7 @@ def _units(computation: Computation) -> dict[LoopIndex, Dim]:
     return {axis: 0 for axis in (*computation.axes, *computation.reduce) if axis.extent == 1}
 
 
-def split_axes(
-    stages: Sequence[FlatStage], axes: Sequence[LoopIndex]
-) -> tuple[list[FlatStage], tuple[LoopIndex, ...]]:
+def split_axes(stages: Sequence[FlatStage], axes: Sequence[LoopIndex]) -> tuple[list[FlatStage], tuple[LoopIndex, ...]]:
     """Replaces each of `axes` whose quotient and remainder some stage takes by an outer and an inner one, in all."""
     split = list(stages)
     result = tuple(axes)

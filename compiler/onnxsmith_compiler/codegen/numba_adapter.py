@@ -75,9 +75,7 @@ class Compiler:
             wrap = functools.partial(entry_points.wrap_native, native.symbol, native.result != "void")
             with _naming(f"native function {native.symbol}"):
                 lowered.append(
-                    self._front_end.lower(
-                        native.function, native.result, native.arguments, native.noalias, wrap
-                    )
+                    self._front_end.lower(native.function, native.result, native.arguments, native.noalias, wrap)
                 )
         with _naming("native functions"):
             module = self._link(lowered, [native.symbol for native in functions])
@@ -110,9 +108,7 @@ class Compiler:
         """The helper's bitcode, simplified but not vectorised, and the helpers that it calls."""
         if helper not in self._helpers:
             symbol = helper_symbol(helper)
-            wrap = functools.partial(
-                entry_points.wrap_native, symbol, helper.result != "void", always_inline=True
-            )
+            wrap = functools.partial(entry_points.wrap_native, symbol, helper.result != "void", always_inline=True)
             with _naming(f"helper {helper.name}"):
                 lowered = self._front_end.lower(helper.function, helper.result, helper.arguments, (), wrap)
             module = llvm_backend.parse(lowered.modules[0], self.target)

@@ -93,8 +93,13 @@ Atom: TypeAlias = Symbol | LoopIndex | Quotient | Remainder | Extreme | Computed
 Monomial: TypeAlias = tuple[Atom, ...]
 
 
-def _monomial_key(monomial: Monomial) -> tuple[int, tuple[str, ...]]:
-    return (len(monomial), tuple(map(str, monomial)))
+def _atom_key(atom: Atom) -> tuple[str, str, str]:
+    """What atoms are sorted by: different ones have different keys, of one name too."""
+    return (str(atom), type(atom).__name__, str(atom.extent) if isinstance(atom, LoopIndex) else "")
+
+
+def _monomial_key(monomial: Monomial) -> tuple[int, tuple[tuple[str, str, str], ...]]:
+    return (len(monomial), tuple(map(_atom_key, monomial)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,7 +145,7 @@ class Poly:
         total: dict[Monomial, int] = {}
         for left, a in self.terms:
             for right, b in _terms(other):
-                monomial = tuple(sorted(left + right, key=str))
+                monomial = tuple(sorted(left + right, key=_atom_key))
                 total[monomial] = total.get(monomial, 0) + a * b
         return _poly(total)
 
@@ -372,7 +377,7 @@ def _atom_bounds(atom: Atom) -> tuple[Dim | None, Dim | None]:
             return value, value
         case LoopIndex(extent=extent):
             return 0, extent - 1
-        case Remainder(denominator=denominator):
+        case Remainder(denominator=denominator) if is_nonnegative(denominator):
             return 0, denominator - 1
         case Quotient(numerator=numerator, denominator=denominator):
             low, high = bounds_of(numerator)
@@ -405,8 +410,10 @@ def _is_nonnegative_atom(atom: Atom) -> bool:
     match atom:
         case Symbol(signed=signed):
             return not signed
-        case LoopIndex() | Remainder():
+        case LoopIndex():
             return True
+        case Remainder(denominator=denominator):
+            return is_nonnegative(denominator)
         case Quotient(numerator=a, denominator=b):
             return is_nonnegative(a) and is_nonnegative(b)
         case Extreme(kind="max", left=a, right=b):

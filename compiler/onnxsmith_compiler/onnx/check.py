@@ -59,8 +59,7 @@ def _checked(graph: OnnxGraph, outer: _Scope | None, where: str) -> OnnxGraph:
     for info in graph.outputs:
         if info.name not in scope:
             raise UndefinedOutput(
-                f"{where} returns {_missing(info.name, scope.names)}, "
-                "which is no input, initializer or node output"
+                f"{where} returns {_missing(info.name, scope.names)}, which is no input, initializer or node output"
             )
     return replace(graph, nodes=tuple(nodes))
 

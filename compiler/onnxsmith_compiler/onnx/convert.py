@@ -117,8 +117,7 @@ class Converter:
         place = _Place(opsets, None)
         name = text(proto.name)
         defaults = {
-            text(item.name): self._attribute(item, f"function {quoted(name)}", place)
-            for item in proto.attribute_proto
+            text(item.name): self._attribute(item, f"function {quoted(name)}", place) for item in proto.attribute_proto
         }
         return FunctionBody(
             name=name,
@@ -186,9 +185,7 @@ class Converter:
         )
         version = place.opsets.get(domain)
         if version is None and (domain, op_type, overload) not in self._functions:
-            raise InvalidGraph(
-                f"{node}: no operator set is imported for domain {quoted(domain or 'ai.onnx')}"
-            )
+            raise InvalidGraph(f"{node}: no operator set is imported for domain {quoted(domain or 'ai.onnx')}")
         attributes, references = self._attributes(proto, str(node), place)
         return replace(node, version=version or 0, attributes=attributes, references=references)
 

@@ -83,14 +83,10 @@ def _function_proto(
         return _parsed(schema.get_function_with_opset_version(version))
     _check_types(schema, node, input_types)
     version = _body_version(schema.context_dependent_function_opset_versions, node.version)
-    proto = node_proto(
-        node, [_attribute(name, value, schema, opaque) for name, value in node.attributes.items()]
-    )
+    proto = node_proto(node, [_attribute(name, value, schema, opaque) for name, value in node.attributes.items()])
     types = [type_proto(value_type).SerializeToString() for value_type in input_types]
     try:
-        built = schema.get_context_dependent_function_with_opset_version(
-            version, proto.SerializeToString(), types
-        )
+        built = schema.get_context_dependent_function_with_opset_version(version, proto.SerializeToString(), types)
     except Exception as error:  # of onnx's C++ code: several types without a common base
         raise UnsupportedFeature(f"{node}: ONNX cannot write it as a function: {error}") from None
     return _parsed(built) if built else None
@@ -103,9 +99,7 @@ def _check_types(schema: _Schema, node: OnnxNode, input_types: Sequence[OnnxType
         parameter = schema.inputs[min(index, len(schema.inputs) - 1)]
         known = index < len(input_types) and input_types[index] is not None
         if not known and not (name is None and parameter.option == optional):
-            raise UnsupportedFeature(
-                f"{node}: the type of input {index} must be known to write it as a function"
-            )
+            raise UnsupportedFeature(f"{node}: the type of input {index} must be known to write it as a function")
 
 
 def _body_version(versions: Sequence[int], wanted: int) -> int:
@@ -119,9 +113,7 @@ def _parsed(data: bytes) -> onnx.FunctionProto:
     return proto
 
 
-def _attribute(
-    name: str, value: AttributeValue, schema: _Schema, opaque: list[OnnxNode]
-) -> onnx.AttributeProto:
+def _attribute(name: str, value: AttributeValue, schema: _Schema, opaque: list[OnnxNode]) -> onnx.AttributeProto:
     if isinstance(value, OnnxGraph):
         return helper.make_attribute(name, _opaque_graph(value, opaque))
     expected = schema.attributes[name].type.value if name in schema.attributes else None
@@ -180,9 +172,7 @@ def _inlined(
     return list(_without_stand_ins(nodes, opaque, instance)) if opaque else nodes
 
 
-def _without_stand_ins(
-    nodes: Sequence[OnnxNode], opaque: Sequence[OnnxNode], instance: Instance
-) -> Iterator[OnnxNode]:
+def _without_stand_ins(nodes: Sequence[OnnxNode], opaque: Sequence[OnnxNode], instance: Instance) -> Iterator[OnnxNode]:
     def inner(graph: OnnxGraph) -> OnnxGraph:
         return replace(graph, nodes=tuple(_without_stand_ins(graph.nodes, opaque, instance)))
 

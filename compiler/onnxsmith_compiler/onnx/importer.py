@@ -22,6 +22,9 @@ from onnxsmith_compiler.ops.builder import GraphBuilder
 
 DeclaredShape = tuple[int | str | None, ...] | None
 
+_MISFITS = (ArithmeticError, AssertionError, IndexError, TypeError, ValueError)
+"""What an importer runs into where ranks or attributes are others than its operator's."""
+
 
 @dataclass(frozen=True, eq=False)
 class Imported:
@@ -74,6 +77,7 @@ class _Importer:
             tuple(self.builder.late_symbols),
             tuple(self.builder.assumptions.values()),
         )
+        _check_types(built)
         shapes = [self._declared(info) for info in (*graph.inputs, *graph.overridable)]
         overridable = {
             info.name: self._constant(info.name, graph.initializers[info.name]) for info in graph.overridable
@@ -139,6 +143,8 @@ class _Importer:
             raise InvalidGraph(f"{node}: {error}") from error
         except KeyError as error:
             raise InvalidGraph(f"{node}: {error.args[0]}") from error
+        except _MISFITS as error:
+            raise InvalidGraph(f"{node}: its inputs and attributes do not go together ({error})") from error
         outputs = (results,) if isinstance(results, Value) else tuple(results)
         for name, value in zip(node.outputs, outputs, strict=False):
             if name is not None:
@@ -161,6 +167,14 @@ class _Importer:
         if info.name not in self.values:
             raise InvalidGraph(f"output '{info.name}' is computed by no node")
         return self.values[info.name]
+
+
+def _check_types(graph: Graph) -> None:
+    """Raises UnsupportedFeature for the first node that works on elements which kernels cannot address."""
+    for node in graph.nodes:
+        for value in (*node.operands(), *node.outputs):
+            if value.dtype.kind in ("string", "complex"):
+                raise UnsupportedFeature(f"node '{node.origin}': tensors of {value.dtype} are not supported")
 
 
 def _check_supported(graph: OnnxGraph) -> None:

@@ -62,9 +62,7 @@ class Inliner:
         return inline_call(call, function, instance, self._node_names)
 
 
-def inline_call(
-    call: OnnxNode, function: FunctionBody, instance: Instance, node_names: NamePool
-) -> list[OnnxNode]:
+def inline_call(call: OnnxNode, function: FunctionBody, instance: Instance, node_names: NamePool) -> list[OnnxNode]:
     """The function's nodes, reading the call's inputs and defining its outputs.
 
     Raises InvalidGraph where their numbers disagree, UndefinedOutput where the body defines no such output.
@@ -94,9 +92,7 @@ def inline_call(
     return nodes
 
 
-def _identity(
-    call: OnnxNode, source: str | None, target: str, version: int, node_names: NamePool
-) -> OnnxNode:
+def _identity(call: OnnxNode, source: str | None, target: str, version: int, node_names: NamePool) -> OnnxNode:
     if source is None:
         raise UndefinedOutput(f"{call}: output {quoted(target)} is an input that the call omits")
     name = node_names.fresh(f"{call.name}/Identity")

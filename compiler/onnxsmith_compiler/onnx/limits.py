@@ -36,9 +36,7 @@ class Budget:
     def spend_nodes(self, count: int) -> None:
         self._nodes += count
         if self._nodes > self.limits.nodes:
-            raise LimitExceeded(
-                f"the model has more than {self.limits.nodes} nodes once functions are inlined"
-            )
+            raise LimitExceeded(f"the model has more than {self.limits.nodes} nodes once functions are inlined")
 
     def spend_tensor(self, nbytes: int, owner: str) -> None:
         self._tensor_bytes += nbytes
@@ -48,9 +46,7 @@ class Budget:
     def spend_dense(self, nbytes: int, owner: str) -> None:
         self._dense_bytes += nbytes
         if self._dense_bytes > self.limits.dense_bytes:
-            raise LimitExceeded(
-                f"{owner} brings the sparse tensors, made dense, over {self.limits.dense_bytes} bytes"
-            )
+            raise LimitExceeded(f"{owner} brings the sparse tensors, made dense, over {self.limits.dense_bytes} bytes")
         self.spend_tensor(nbytes, owner)
 
     def check_depth(self, depth: int, owner: str) -> None:

@@ -78,9 +78,7 @@ def _load(parsed: ParsedSource, limits: LoadLimits) -> Model:
     )
 
 
-def _graph(
-    proto: onnx.ModelProto, opsets: Mapping[str, int], reader: TensorReader, budget: Budget
-) -> OnnxGraph:
+def _graph(proto: onnx.ModelProto, opsets: Mapping[str, int], reader: TensorReader, budget: Budget) -> OnnxGraph:
     functions = _functions_by_key(proto)
     node_names = NamePool()
     converter = Converter(reader, budget, node_names, frozenset(functions))

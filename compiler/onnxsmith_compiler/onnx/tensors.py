@@ -94,9 +94,7 @@ class TensorReader:
         self._budget.check_rank(len(shape), owner)
         if any(size < 0 for size in shape):
             raise InvalidTensor(f"{owner} has a negative dimension: {list(shape)}")
-        if (
-            math.prod(size or 1 for size in shape) > _MAX_ELEMENTS
-        ):  # numpy refuses it even where one size is 0
+        if math.prod(size or 1 for size in shape) > _MAX_ELEMENTS:  # numpy refuses it even where one size is 0
             raise InvalidTensor(f"{owner} has dimensions that are too large: {list(shape)}")
         return shape
 
@@ -127,9 +125,7 @@ class TensorReader:
         data = self._external.read(entries, _packed_bytes(dtype, count), owner)
         return _from_packed(data, dtype, count, owner)
 
-    def _stripped_elements(
-        self, segment: onnx.TensorProto.Segment, dtype: DType, count: int, owner: str
-    ) -> Array:
+    def _stripped_elements(self, segment: onnx.TensorProto.Segment, dtype: DType, count: int, owner: str) -> Array:
         payload = self._payloads.payloads.get((segment.begin, segment.end))
         if payload is None:
             raise UnsupportedFeature(f"{owner} is split into segments")
@@ -154,9 +150,7 @@ def _from_packed(data: npt.NDArray[np.uint8], dtype: DType, count: int, owner: s
         raise InvalidTensor(f"{owner}: strings cannot be raw data")
     expected = _packed_bytes(dtype, count)
     if data.size != expected:
-        raise InvalidTensor(
-            f"{owner} has {data.size} bytes of data; {count} elements of {dtype} take {expected}"
-        )
+        raise InvalidTensor(f"{owner} has {data.size} bytes of data; {count} elements of {dtype} take {expected}")
     if dtype.bits < 8:
         return _unpack(data, dtype, count)
     if dtype is dt.BOOL:
@@ -177,9 +171,7 @@ def _from_field(field: str, values: Any, dtype: DType, count: int, owner: str) -
         return data.view(dtype.storage)
     if dtype.bits < 8:
         if data.size != _packed_bytes(dtype, count):
-            raise InvalidTensor(
-                f"{owner} has {data.size} bytes in {field}, {count} elements of {dtype} differ"
-            )
+            raise InvalidTensor(f"{owner} has {data.size} bytes in {field}, {count} elements of {dtype} differ")
         return _unpack(data.astype(np.uint8), dtype, count)
     if dtype is dt.BOOL:
         return data.astype(np.bool_)

@@ -33,9 +33,7 @@ def node_proto(node: OnnxNode, attributes: list[onnx.AttributeProto]) -> onnx.No
     )
 
 
-def attribute_proto(
-    name: str, value: AttributeValue, attribute_type: int | None = None
-) -> onnx.AttributeProto:
+def attribute_proto(name: str, value: AttributeValue, attribute_type: int | None = None) -> onnx.AttributeProto:
     """An attribute without graphs. An empty list needs its `attribute_type`, a number of onnx.proto."""
     if isinstance(value, tuple):
         return helper.make_attribute(name, [_attribute_item(item) for item in value], None, attribute_type)

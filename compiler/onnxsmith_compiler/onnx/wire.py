@@ -91,9 +91,7 @@ class _Scanner:
             length, start = self._varint(after_tag, end)
             stop = start + length
             if stop > end:
-                raise MalformedModel(
-                    f"truncated: a field at byte {at} has {length} bytes, {end - start} are there"
-                )
+                raise MalformedModel(f"truncated: a field at byte {at} has {length} bytes, {end - start} are there")
             if length >= LARGE:
                 replacement = self._large_field(kind, children.get(field), field, tag, start, stop, depth)
                 if replacement is not None:

@@ -31,6 +31,8 @@ class Gather(Op):
 
     def infer(self, inputs: Types) -> tuple[TensorType, ...]:
         data, indices = required(inputs, 0), required(inputs, 1)
+        if self.axis >= data.rank:
+            raise ShapeError(f"axis {self.axis} is out of range for data of rank {data.rank}")
         shape = (*data.shape[: self.axis], *indices.shape, *data.shape[self.axis + 1 :])
         return (TensorType(data.dtype, shape),)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from onnxsmith_compiler.ir.graph import Graph, LateSymbol, Node, Value
+from onnxsmith_compiler.ir.graph import Assumption, Graph, LateSymbol, Node, Value
 from onnxsmith_compiler.ops.builder import GraphBuilder
 
 
@@ -35,7 +35,12 @@ class Rewriter:
     def finish(self) -> Graph:
         outputs = tuple((name, self.new(value)) for name, value in self.graph.outputs)
         late = tuple(LateSymbol(s.name, self.new(s.source), s.element) for s in self.graph.late_symbols)
-        return Graph(self.graph.inputs, outputs, tuple(self.builder.nodes), late, self.graph.assumptions)
+        return Graph(self.graph.inputs, outputs, tuple(self.builder.nodes), late, self._assumptions())
+
+    def _assumptions(self) -> tuple[Assumption, ...]:
+        """Those of the graph, and what the new nodes rely on."""
+        found = {(a.left, a.right, a.relation): a for a in self.graph.assumptions}
+        return tuple((self.builder.assumptions | found).values())
 
 
 def rewrite_nodes(graph: Graph, rewrite: Callable[[Rewriter, Node], Value | None]) -> Graph:

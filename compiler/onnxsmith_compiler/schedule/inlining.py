@@ -13,7 +13,7 @@ from onnxsmith_compiler.ir.dim import Dim
 from onnxsmith_compiler.ir.graph import Graph, Node, Value
 from onnxsmith_compiler.ir.loop import Computation
 from onnxsmith_compiler.ops.lowering import Lowering, Pieces
-from onnxsmith_compiler.ops.view import Reshape
+from onnxsmith_compiler.ops.view import Reshape, Transpose
 
 MOST_NESTED = 64
 """Values inlined one in the other: expressions are walked by recursion."""
@@ -139,7 +139,8 @@ class _Choice:
     def _is_worthwhile(self, item: Lowered, readers: Sequence[Lowered], uses: _Uses) -> bool:
         if item.is_view:
             alias = isinstance(item.node.op, Reshape) and _stays_simple(item, readers)
-            return not alias and uses.copies <= MOST_COPIES
+            crosses = isinstance(item.node.op, Transpose) and any(_slides_over(item.node.output, r) for r in readers)
+            return not alias and not crosses and uses.copies <= MOST_COPIES
         if len(uses.kernels) != 1 or uses.evaluations > MOST_EVALUATIONS:
             return False
         (kernel,) = (self.by_output[node.output] for node in uses.kernels)
@@ -158,6 +159,20 @@ def _stays_simple(item: Lowered, readers: Sequence[Lowered]) -> bool:
     )
     reduces = any(c.reduce for reader in readers for c in reader.computations())
     return divided and reduces
+
+
+def _slides_over(value: Value, reader: Lowered) -> bool:
+    """Whether a window moves over `value`: a position in it depends on the element that is computed and on the tap.
+
+    Such a reduction reads elements often, and along the axis that it writes.
+    """
+    for computation in reader.computations():
+        own, taps = set(computation.axes), set(computation.reduce)
+        for load in loop.loads(computation.body):
+            places = [loop.loop_indices(position) for position in load.index] if load.value is value else []
+            if any(place & own and place & taps for place in places):
+                return True
+    return False
 
 
 def _iterations(computation: Computation) -> Dim:

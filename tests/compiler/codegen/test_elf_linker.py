@@ -71,19 +71,13 @@ def test_exports_everything_unless_told() -> None:
 
 def test_many_exports_are_all_found_by_hash() -> None:
     body = "\n".join(f"define i64 @symbol_{i}(i64 %x) {{\n ret i64 {i}\n}}" for i in range(300))
-    library = load(
-        link_shared_library({"all": compiled(body)}, [f"symbol_{i}" for i in range(300)], "all.so")
-    )
+    library = load(link_shared_library({"all": compiled(body)}, [f"symbol_{i}" for i in range(300)], "all.so"))
     assert [call(library, f"symbol_{i}", 0) for i in range(300)] == list(range(300))
 
 
 def test_two_libraries_are_told_apart() -> None:
-    one = load(
-        link_shared_library({"a": compiled("define i64 @f(i64 %x) {\n ret i64 1\n}")}, ["f"], "one.so")
-    )
-    two = load(
-        link_shared_library({"a": compiled("define i64 @f(i64 %x) {\n ret i64 2\n}")}, ["f"], "two.so")
-    )
+    one = load(link_shared_library({"a": compiled("define i64 @f(i64 %x) {\n ret i64 1\n}")}, ["f"], "one.so"))
+    two = load(link_shared_library({"a": compiled("define i64 @f(i64 %x) {\n ret i64 2\n}")}, ["f"], "two.so"))
     assert (call(one, "f", 0), call(two, "f", 0)) == (1, 2)
 
 
@@ -135,9 +129,7 @@ def test_refuses_damaged_and_mixed_objects() -> None:
         with pytest.raises(LinkError):
             link_shared_library({"cut": whole[:cut]}, ["f"], "t.so")
     with pytest.raises(LinkError, match="machine"):
-        link_shared_library(
-            {"a": table_of("f"), "b": compiled("define void @g() {\n ret void\n}", ARM)}, [], "t.so"
-        )
+        link_shared_library({"a": table_of("f"), "b": compiled("define void @g() {\n ret void\n}", ARM)}, [], "t.so")
 
 
 def _words(image: bytes, at: int, count: int) -> tuple[int, ...]:

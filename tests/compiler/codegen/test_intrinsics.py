@@ -130,9 +130,7 @@ def test_wrong_types_are_refused(body: str, names: str) -> None:
 
 def test_reference_refuses_elements_before_the_array() -> None:
     with pytest.raises(IndexError):
-        run_reference(
-            kernel("store(y, 0, load(x, -1))", "float32* x", "float32* y"), *np.zeros((2, 4), np.float32)
-        )
+        run_reference(kernel("store(y, 0, load(x, -1))", "float32* x", "float32* y"), *np.zeros((2, 4), np.float32))
 
 
 def test_float16_rounds_to_even() -> None:

@@ -35,9 +35,7 @@ def float32_samples(dtype: DType) -> np.ndarray:
     last = np.float32(values[-1] + (values[-1] - values[-2]) / 2)
     exact = np.concatenate([values.astype(np.float32), middles, [last, -last]])
     near = [np.nextafter(exact, np.float32(side)) for side in (-np.inf, np.inf)]
-    extremes = np.array(
-        [0.0, -0.0, np.nan, np.inf, -np.inf, 3.4e38, -3.4e38, 1e-45, -1e-45, 1e-38], np.float32
-    )
+    extremes = np.array([0.0, -0.0, np.nan, np.inf, -np.inf, 3.4e38, -3.4e38, 1e-45, -1e-45, 1e-38], np.float32)
     bits = np.random.default_rng(1).integers(0, 1 << 32, 20000, dtype=np.uint32).view(np.float32)
     return np.concatenate([exact, *near, extremes, bits]).astype(np.float32)
 
@@ -59,9 +57,7 @@ def test_store_rounds_as_ml_dtypes(dtype: DType, native: bool) -> None:
     expected = stored_by_numpy(x, dtype)
     nan = np.isnan(expected.astype(np.float32))
     np.testing.assert_array_equal(np.isnan(y.astype(np.float32)), nan)
-    different = (y.view(np.uint8).reshape(len(x), -1) != expected.view(np.uint8).reshape(len(x), -1)).any(
-        1
-    ) & ~nan
+    different = (y.view(np.uint8).reshape(len(x), -1) != expected.view(np.uint8).reshape(len(x), -1)).any(1) & ~nan
     assert not different.any(), (x[different][:5], y[different][:5], expected[different][:5])
 
 
@@ -80,9 +76,7 @@ def test_rounding_equals_its_reference(name: str) -> None:
     dtype = dtypes.BY_NAME[name.removeprefix("round_to_").split("_")[0]]
     x = np.ascontiguousarray(float32_samples(dtype)[:: 16 if dtype.bits == 16 else 1])
     y = np.zeros_like(x)
-    source = kernel(
-        f"for i in range(n):\n    store(y, i, {name}(load(x, i)))", "float32* x", "float32* y!", "int64 n"
-    )
+    source = kernel(f"for i in range(n):\n    store(y, i, {name}(load(x, i)))", "float32* x", "float32* y!", "int64 n")
     Loaded(source, host())(x, y, len(x))
     expected = np.array([CONVERSIONS[name](value) for value in x], np.float32)
     np.testing.assert_array_equal(y, expected)

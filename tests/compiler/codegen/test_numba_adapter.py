@@ -64,9 +64,7 @@ def test_kernel_reads_its_arguments_from_the_table() -> None:
 
 
 def test_kernel_returns_its_status_and_reports_through_ctx() -> None:
-    checked = Loaded(
-        kernel("if n > 5:\n    store(ctx, 3, n)\n    store(ctx, 4, 5)\n    return 1", "int64 n"), host()
-    )
+    checked = Loaded(kernel("if n > 5:\n    store(ctx, 3, n)\n    store(ctx, 4, 5)\n    return 1", "int64 n"), host())
     assert checked(5) == 0
     assert checked(6) == 1
     assert list(checked.context[3:5]) == [6, 5]
@@ -97,9 +95,7 @@ def test_products_and_sums_contract_and_nothing_else() -> None:
     fused = kernel("store(y, 0, load(x, 0) * load(x, 1) + load(x, 2))", "float32* x", "float32* y!")
     assert "vfmadd" in assembly(fused, V4)
     x, y = np.array([np.inf, 1.0], np.float32), np.zeros(1, np.float32)
-    Loaded(
-        kernel("store(y, 0, (load(x, 0) + load(x, 1)) - load(x, 0))", "float32* x", "float32* y!"), host()
-    )(x, y)
+    Loaded(kernel("store(y, 0, (load(x, 0) + load(x, 1)) - load(x, 0))", "float32* x", "float32* y!"), host())(x, y)
     assert np.isnan(y[0])
 
 
@@ -114,11 +110,7 @@ store(y, 1, load(x, 0))
     Loaded(kernel(body, "float32* x", "float32* y"), host())(x, x)
     assert x[1] == 2.0
     loads = [
-        len(
-            re.findall(
-                r"vmovss\s+\S*\(%r\w+\), %xmm|vaddss\s+\(%r", assembly(kernel(body, "float32* x", y), V4)
-            )
-        )
+        len(re.findall(r"vmovss\s+\S*\(%r\w+\), %xmm|vaddss\s+\(%r", assembly(kernel(body, "float32* x", y), V4)))
         for y in ("float32* y", "float32* y!")
     ]
     assert loads[1] < loads[0]
@@ -152,9 +144,7 @@ for i in range(n):
 @pytest.mark.parametrize("target", LEVELS, ids=lambda target: target.cpu)
 def test_every_narrow_type_needs_no_library(target: Target) -> None:
     for name in ("float16", "bfloat16", "float8e4m3fn", "float8e8m0", "float4e2m1", "int4"):
-        source = kernel(
-            "for i in range(n):\n    store(y, i, load(x, i))", f"{name}* x", f"{name}* y!", "int64 n"
-        )
+        source = kernel("for i in range(n):\n    store(y, i, load(x, i))", f"{name}* x", f"{name}* y!", "int64 n")
         link_shared_library({name: compile_kernel(source, "copy", target)}, ["copy"], "copy.so")
 
 

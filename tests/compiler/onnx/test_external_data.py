@@ -78,13 +78,9 @@ def test_without_length_and_offset(folder: Path) -> None:
 
 
 def test_the_onnx_packages_own_external_files(folder: Path) -> None:
-    weights = {
-        f"w{index}": np.random.default_rng(index).standard_normal((50, 70), np.float32) for index in range(3)
-    }
+    weights = {f"w{index}": np.random.default_rng(index).standard_normal((50, 70), np.float32) for index in range(3)}
     names = list(weights)
-    nodes = [
-        NODE("Add", [("x", "a", "b")[index], names[index]], [("a", "b", "y")[index]]) for index in range(3)
-    ]
+    nodes = [NODE("Add", [("x", "a", "b")[index], names[index]], [("a", "b", "y")[index]]) for index in range(3)]
     proto = make_model(
         nodes,
         inputs=[float_info("x", (50, 70))],
@@ -219,9 +215,7 @@ def test_a_file_swapped_for_a_link_while_it_is_opened(folder: Path, monkeypatch:
     assert np.array_equal(weights_of(load_model(path)), WEIGHTS)
 
 
-def test_a_folder_swapped_for_a_link_while_it_is_walked(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_folder_swapped_for_a_link_while_it_is_walked(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sub, secret = folder / "sub", folder.parent / "other"
     for place, content in ((sub, b"pad!" + WEIGHTS.tobytes()), (secret, bytes(28))):
         place.mkdir()
@@ -327,9 +321,7 @@ def model_with_tensor_in(place: str, tensor: onnx.TensorProto) -> onnx.ModelProt
 @pytest.mark.parametrize("place", ["attribute", "function", "sparse", "subgraph"])
 def test_tensors_in_every_place_go_through_the_same_checks(folder: Path, place: str) -> None:
     path = folder / "model.onnx"
-    path.write_bytes(
-        model_with_tensor_in(place, external_tensor("weights.bin", offset=4)).SerializeToString()
-    )
+    path.write_bytes(model_with_tensor_in(place, external_tensor("weights.bin", offset=4)).SerializeToString())
     graph = load_model(path).graph
     if place == "sparse":
         found = graph.initializers["w"]

@@ -142,9 +142,7 @@ def test_attributes_given_defaulted_and_absent() -> None:
 
 
 def test_attributes_through_two_levels_and_into_subgraphs() -> None:
-    constant = reference_attribute(
-        NODE("Constant", [], ["k"]), "value_float", AttributeProto.FLOAT, "inner_k"
-    )
+    constant = reference_attribute(NODE("Constant", [], ["k"]), "value_float", AttributeProto.FLOAT, "inner_k")
     branch = helper.make_graph([constant, NODE("Mul", ["a", "k"], ["r"])], "branch", [], [float_info("r")])
     inner = function(
         "Inner",
@@ -152,9 +150,7 @@ def test_attributes_through_two_levels_and_into_subgraphs() -> None:
          NODE("If", ["true"], ["b"], then_branch=branch, else_branch=branch)],
         attributes=["inner_k"],
     )  # fmt: skip
-    call = reference_attribute(
-        NODE("Inner", ["a"], ["b"], domain="my"), "inner_k", AttributeProto.FLOAT, "outer_k"
-    )
+    call = reference_attribute(NODE("Inner", ["a"], ["b"], domain="my"), "inner_k", AttributeProto.FLOAT, "outer_k")
     outer = function("Outer", [call], attributes=["outer_k"], calls=True)
     nodes = [
         NODE("Outer", ["x"], ["m"], domain="my", outer_k=2.5),
@@ -173,9 +169,7 @@ def test_an_attribute_may_be_a_graph_that_captures_the_callers_values() -> None:
     choose = function("Choose", [chooser], inputs=["c"], attributes=["body"])
     nodes = [NODE("Abs", ["x"], ["late"]), NODE("Choose", ["cond"], ["y"], domain="my", body=branch)]
     model = load_model(
-        calling_model(
-            nodes, [choose], inputs=["x", helper.make_tensor_value_info("cond", TensorProto.BOOL, ())]
-        )
+        calling_model(nodes, [choose], inputs=["x", helper.make_tensor_value_info("cond", TensorProto.BOOL, ())])
     )
     then_branch = dict(model.graph.nodes[1].subgraphs())["then_branch"]
     assert then_branch.nodes[0].inputs == ("late",)
@@ -198,28 +192,21 @@ def test_optional_inputs_and_outputs() -> None:
 
 def test_an_input_that_is_returned_and_a_value_that_is_returned_twice() -> None:
     passing = function("Pass", [NODE("Neg", ["a"], ["n"])], outputs=["a", "n", "n"])
-    proto = calling_model(
-        [NODE("Pass", ["x"], ["p", "q", "r"], domain="my")], [passing], outputs=["p", "q", "r"]
-    )
+    proto = calling_model([NODE("Pass", ["x"], ["p", "q", "r"], domain="my")], [passing], outputs=["p", "q", "r"])
     model = load_model(proto)
     results = run(export_model(model))
-    assert all(
-        np.array_equal(result, expected) for result, expected in zip(results, (X, -X, -X), strict=True)
-    )
+    assert all(np.array_equal(result, expected) for result, expected in zip(results, (X, -X, -X), strict=True))
 
 
 def test_a_function_wins_over_the_operator_of_its_name() -> None:
-    relu = helper.make_function(
-        "", "Relu", ["a"], ["b"], [NODE("Neg", ["a"], ["b"])], [helper.make_opsetid("", 17)]
-    )
+    relu = helper.make_function("", "Relu", ["a"], ["b"], [NODE("Neg", ["a"], ["b"])], [helper.make_opsetid("", 17)])
     proto = make_model([NODE("Relu", ["x"], ["y"])], functions=[relu], ir_version=9)
     assert load_model(proto).graph.nodes[0].op_type == "Neg"
 
 
 def test_overloads() -> None:
     functions = [
-        function("F", [NODE(op, ["a"], ["b"])], overload=overload)
-        for op, overload in (("Neg", "n"), ("Abs", "a"))
+        function("F", [NODE(op, ["a"], ["b"])], overload=overload) for op, overload in (("Neg", "n"), ("Abs", "a"))
     ]
     nodes = [
         NODE("F", ["x"], ["m"], domain="my", overload="a"),
@@ -316,9 +303,7 @@ def test_official_cases_expanded() -> None:
         proto = export_model(replace(model, graph=replace(model.graph, nodes=tuple(body))))
         load_model(proto)
         for inputs, expected in case.data_sets:
-            feeds = dict(
-                zip([info.name for info in case.model.graph.input], map(as_array, inputs), strict=False)
-            )
+            feeds = dict(zip([info.name for info in case.model.graph.input], map(as_array, inputs), strict=False))
             results = ReferenceEvaluator(proto).run(None, feeds)
             if not all(map(close, results, map(as_array, expected))):
                 failures.append(case.name)
@@ -353,9 +338,7 @@ def test_a_body_newer_than_the_node_says_so() -> None:
 
 def test_bodies_that_depend_on_types_and_omitted_inputs() -> None:
     low_only = expand_function(node_of("Clip", 13, ("x", "low")), [FLOAT2, TensorType(dt.FLOAT32, ())])
-    high_only = expand_function(
-        node_of("Clip", 13, ("x", None, "high")), [FLOAT2, None, TensorType(dt.FLOAT32, ())]
-    )
+    high_only = expand_function(node_of("Clip", 13, ("x", None, "high")), [FLOAT2, None, TensorType(dt.FLOAT32, ())])
     assert low_only is not None and high_only is not None
     assert ["Less" in [node.op_type for node in body] for body in (low_only, high_only)] in (
         [True, True],

@@ -133,9 +133,7 @@ def test_domains_without_import_have_defaults_or_are_errors() -> None:
     microsoft = make_model([NODE("Gelu", ["x"], ["y"], domain="com.microsoft")])
     assert load_model(microsoft).graph.nodes[0].domain == "com.microsoft"
     other = make_model([NODE("Relu", ["x"], ["y"], domain="com.example", name="r")])
-    with pytest.raises(
-        errors.InvalidGraph, match=r"node 'r' \(com.example.Relu\): .*domain 'com.example'"
-    ) as caught:
+    with pytest.raises(errors.InvalidGraph, match=r"node 'r' \(com.example.Relu\): .*domain 'com.example'") as caught:
         load_model(other)
     assert caught.value.code == onnxruntime_error(other.SerializeToString())
 

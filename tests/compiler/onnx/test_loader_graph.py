@@ -225,9 +225,7 @@ CASES: list[tuple[str, onnx.ModelProto, type[errors.CompileError], str]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("proto", "error", "message"), [case[1:] for case in CASES], ids=[case[0] for case in CASES]
-)
+@pytest.mark.parametrize(("proto", "error", "message"), [case[1:] for case in CASES], ids=[case[0] for case in CASES])
 def test_errors(proto: onnx.ModelProto, error: type[errors.CompileError], message: str) -> None:
     with pytest.raises(error, match=message) as caught:
         load_model(proto)
