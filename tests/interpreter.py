@@ -86,7 +86,7 @@ def run_steps(
         if status:
             raise Fault(int(status), int(context[3]), int(context[4]))
         written = {resolve(value, aliases): memory[resolve(value, aliases)] for value in step.writes}
-        _bind_late(graph, sizes, lambda value: written.get(resolve(value, aliases)))
+        _bind_late(graph, sizes, lambda value, written=written: written.get(resolve(value, aliases)))
     return [array(value, False).reshape([number(size) for size in value.shape]) for _, value in graph.outputs]
 
 
