@@ -359,8 +359,11 @@ def bounds_of(dim: Dim) -> tuple[Dim | None, Dim | None]:
 def _monomial_bounds(monomial: Monomial) -> tuple[Dim | None, Dim | None]:
     low: Dim = 1
     high: Dim | None = 1
-    if any(map(_varies, monomial)) and not all(map(_is_nonnegative_atom, monomial)):
-        return None, None
+    if not all(map(_is_nonnegative_atom, monomial)):
+        if any(map(_varies, monomial)):
+            return None, None
+        value = _poly({monomial: 1})
+        return value, value
     for atom in monomial:
         least, greatest = _atom_bounds(atom)
         if least is None:

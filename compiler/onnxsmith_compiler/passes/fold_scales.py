@@ -1,17 +1,19 @@
 """Moves constant factors into constant weights: batch normalisation after a convolution costs nothing then.
 
-    (x + b) * s   ->  x * s + (b * s)
-    (x + b) + c   ->  x + (b + c)
-    conv(x, W) * s   ->  conv(x, W * s)     where s has one element a channel, or one in all
-    matmul(x, W) * s ->  matmul(x, W * s)
+    conv(x, W) * s        ->  conv(x, W * s)          where s has one element a channel, or one in all
+    matmul(x, W) * s      ->  matmul(x, W * s)
+    (product + b) * s     ->  product * s + (b * s)   where product is one of these
+    (product + b) + c     ->  product + (b + c)
 
-Each only where the value in between has no other reader.
+Each only where the value in between has no other reader, and in float32 and float64, whose range a weight times
+a factor does not leave by accident.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from onnxsmith_compiler.ir import dtype as dtypes
 from onnxsmith_compiler.ir.graph import Graph, Node, Value
 from onnxsmith_compiler.ops.builder import GraphBuilder
 from onnxsmith_compiler.ops.contraction import Conv, MatMul
@@ -20,6 +22,8 @@ from onnxsmith_compiler.ops.view import Reshape
 from onnxsmith_compiler.passes.rewrite import Rewriter
 
 _MUL, _ADD = Pointwise("mul"), Pointwise("add")
+_PRODUCTS = (Conv, MatMul)
+_WIDE = (dtypes.FLOAT32, dtypes.FLOAT64)
 
 
 def fold_scales(graph: Graph) -> Graph:
@@ -43,7 +47,7 @@ class _FoldScales:
             new = None
             if node.op in (_MUL, _ADD):
                 value, constant = self._split([rewriter.new(v) for v in node.operands()])
-                if constant is not None and value.type == node.output.type and value.dtype.is_float:
+                if constant is not None and value.type == node.output.type and value.dtype in _WIDE:
                     new = self._fold(rewriter.builder, node.op, value, constant)
             if new is None:
                 kept = rewriter.keep(node)
@@ -75,15 +79,15 @@ class _FoldScales:
             return None
         if source.op == _ADD:
             inner, shift = self._split(list(source.operands()))
-            if shift is None or inner.type != value.type:
+            product = self.producers.get(inner)
+            # elsewhere, moving constants past each other could lose what cancels
+            if shift is None or inner.type != value.type or product is None or not isinstance(product.op, _PRODUCTS):
                 return None
             if op == _ADD:
                 return self._emit(builder, _ADD, inner, builder.emit(_ADD, shift, constant))
             scaled = self._fold(builder, _MUL, inner, constant)
-            if scaled is None:
-                scaled = self._emit(builder, _MUL, inner, constant)
-            return self._emit(builder, _ADD, scaled, builder.emit(_MUL, shift, constant))
-        if op == _MUL and isinstance(source.op, Conv | MatMul):
+            return None if scaled is None else self._emit(builder, _ADD, scaled, builder.emit(_MUL, shift, constant))
+        if op == _MUL and isinstance(source.op, _PRODUCTS):
             return self._into_weights(builder, source, constant)
         return None
 
