@@ -46,6 +46,8 @@ def print_cuda(group: LoopGroup, kept: frozenset[Value]) -> CudaKernel:
     stages = [flatten(stage.output, stage.computation) for stage in group.stages]
     if group.vertical:
         raise NotImplementedError("reductions along outer axes have no CUDA form")
+    if any(stage.combine.startswith("arg") for stage in stages):
+        raise NotImplementedError("positions of extremes have no CUDA form")
     if len(stages) == 1 and not group.stages[0].computation.reduce:
         return _print_map(stages[0])
     printed = print_rows(stages, group, kept, CudaStyle())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from tests.graphs import Sketch
 
 from onnxsmith_compiler.ir import dtype as dtypes
 from onnxsmith_compiler.ir.dtype import DType
@@ -10,7 +11,6 @@ from onnxsmith_compiler.ir.graph import Graph, Value
 from onnxsmith_compiler.ops.contraction import MatMul
 from onnxsmith_compiler.passes.cleanup import remove_dead_nodes
 from onnxsmith_compiler.passes.fold_scales import fold_scales
-from tests.graphs import Sketch
 
 
 def _operators(sketch: Sketch, output: Value) -> list[str]:

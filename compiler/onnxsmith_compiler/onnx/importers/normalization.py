@@ -71,7 +71,7 @@ def instance_normalization(node: NodeImport) -> Value:
 def group_normalization(node: NodeImport) -> Value:
     """Scale and bias have an element a group before opset 21, one a channel since."""
     x, groups = node.input(0), node.int("num_groups")
-    wide = dtypes.BY_ONNX_CODE[node.int("stash_type", 1)] if node.version >= 21 else _wide(x.dtype)
+    wide = _stash(node, x.dtype) if node.version >= 21 else _wide(x.dtype)
     batch, channels, *spatial = x.shape
     grouped = node.reshape(node.cast(x, wide), (batch, groups, dims.floordiv(channels, groups), *spatial))
     _, centred, variance = _moments(node, grouped, list(range(2, grouped.rank)))
