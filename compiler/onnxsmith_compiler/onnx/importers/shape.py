@@ -216,7 +216,10 @@ def split(node: NodeImport) -> list[Value | None]:
 def _split_sizes(node: NodeImport, extent: Dim) -> list[Dim]:
     given, attribute = node.optional(1), node.ints("split")
     if given is None and not attribute:
-        count = node.int("num_outputs", len(node.node.outputs))
+        outputs = len(node.node.outputs)
+        count = node.int("num_outputs", outputs)
+        if count != outputs:
+            raise node.invalid(f"num_outputs is {count} and the node has {outputs} outputs: expected the same")
         part = dims.ceildiv(extent, count)
         return [dims.maximum(0, dims.minimum(part, extent - part * number)) for number in range(count)]
     sizes = list[Dim](attribute or []) if given is None else node.sizes(given, "split")
