@@ -80,7 +80,7 @@ def merges_taps(channels: int | None, groups: int, dilations: Sequence[int]) -> 
 def conv_source(form: ConvForm, epilogue: Epilogue, label: str = "conv") -> KernelSource:
     """The kernel of `form`.
 
-    Parameters, in order: `x` (the images, dense), `w` (panels, as `packing.pack_conv` lays them out), the
+    Parameters, in order: `x` (the images, dense), `w` (panels, as `ops.packed.PackedConv` has them), the
     epilogue's, m_size (output pixels of all images), n_size (output channels of a group), channels (of a
     pixel of x), group_channels (of a group), then for each spatial axis, outermost first, the sizes of
     input, output and window, stride, dilation and padding before it, and rows_per_tile, panels_per_tile (a

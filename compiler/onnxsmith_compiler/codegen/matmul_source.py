@@ -87,7 +87,7 @@ def matmul_source(
     Parameters, in order: `a` (or, with a prologue, its parameters), `b`, the epilogue's, m_size, n_size,
     k_size, `a_row` (elements between rows of A, which are dense; not with a prologue), for each batch axis
     its size and the strides of A (not with a prologue) and of B in elements, rows_per_tile, panels_per_tile
-    (a Tiling). A and B have the tile's dtype; B is laid out as `packing.pack_matmul` does, with panels of
+    (a Tiling). A and B have the tile's dtype; B is laid out as `ops.packed.pack_columns` does, with panels of
     the tile's columns.
     """
     dtype = form.tile.dtype

@@ -54,6 +54,15 @@ class MatMul(Op):
         return (np.matmul(a, b),)
 
 
+def convolution_pairs(inputs: Types, window: Window, groups: int) -> Iterable[SizePair]:
+    """The sizes of an image [N, C, spatial...] and of weights [O, C / groups, window...] that must fit."""
+    weights = required(inputs, 1).shape
+    yield required(inputs, 0).shape[1], weights[1] * groups, Relation.EQUAL
+    yield dims.modulo(weights[0], groups), 0, Relation.EQUAL
+    for size, taps in zip(weights[2:], window.size, strict=True):
+        yield size, taps, Relation.EQUAL
+
+
 @dataclass(frozen=True)
 class Conv(ChannelsFirst):
     """Convolution of [N, C, spatial...] with weights [O, C / groups, window...]: [N, O, positions...]."""
@@ -71,11 +80,7 @@ class Conv(ChannelsFirst):
         return (TensorType(x.dtype, (x.shape[0], weights.shape[0], *self.window.output(x.shape[2:]))),)
 
     def assumes(self, inputs: Types) -> Iterable[SizePair]:
-        weights = required(inputs, 1).shape
-        yield required(inputs, 0).shape[1], weights[1] * self.groups, Relation.EQUAL
-        yield dims.modulo(weights[0], self.groups), 0, Relation.EQUAL
-        for size, taps in zip(weights[2:], self.window.size, strict=True):
-            yield size, taps, Relation.EQUAL
+        return convolution_pairs(inputs, self.window, self.groups)
 
     def emit_channels_last(
         self, builder: GraphBuilder, tile_columns: TileColumns, x: Value, *rest: Value | None

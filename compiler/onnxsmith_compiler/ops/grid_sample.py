@@ -16,7 +16,7 @@ from onnxsmith_compiler.ops import sampling
 from onnxsmith_compiler.ops.base import Op, Shape, ShapeError, SizePair, Types, required
 from onnxsmith_compiler.ops.builder import GraphBuilder
 from onnxsmith_compiler.ops.cast import Cast
-from onnxsmith_compiler.ops.contraction import MatMul
+from onnxsmith_compiler.ops.contraction import MatMul, convolution_pairs
 from onnxsmith_compiler.ops.packed import Window
 from onnxsmith_compiler.ops.sampling import Read, Tap, choose, combine, compare, number
 from onnxsmith_compiler.ops.view import Reshape, Transpose
@@ -206,11 +206,7 @@ class DeformConv(ChannelsFirst):
         return (TensorType(x.dtype, (x.shape[0], weights.shape[0], *self.window.output(x.shape[2:]))),)
 
     def assumes(self, inputs: Types) -> Iterable[SizePair]:
-        weights = required(inputs, 1).shape
-        yield required(inputs, 0).shape[1], weights[1] * self.groups, Relation.EQUAL
-        yield dims.modulo(weights[0], self.groups), 0, Relation.EQUAL
-        for size, taps in zip(weights[2:], self.window.size, strict=True):
-            yield size, taps, Relation.EQUAL
+        return convolution_pairs(inputs, self.window, self.groups)
 
     def emit_channels_last(
         self, builder: GraphBuilder, tile_columns: TileColumns, x: Value, *rest: Value | None

@@ -63,7 +63,6 @@ def _initial_groups(
     inliner = Inliner()
     origins: dict[Value, tuple[str, ...]] = {}
     outputs = graph.output_values()
-    given = set(graph.inputs)
     for item in lowered:
         node = item.node
         sources = [origin for value in node.operands() for origin in origins.get(value, ())]
@@ -79,8 +78,10 @@ def _initial_groups(
                 yield CallGroup(node, (item.lowering,))
             case _ if calls := item.computations():
                 source = next(node.operands(), None)
-                if isinstance(node.op, Reshape) and source not in inlined and _may_alias(node, source, outputs, given):
-                    aliases[node.output] = source  # type: ignore[assignment]
+                # an output needs memory of its own
+                alias = isinstance(node.op, Reshape) and node.output not in outputs
+                if alias and source is not None and source not in inlined:
+                    aliases[node.output] = source
                     continue
                 for computation in calls:
                     yield single(Stage(node.output, inliner.inline(computation), own))
@@ -102,13 +103,6 @@ def _split(group: Group) -> tuple[Group, ...]:
         return (group,)
     stages = split_reduction(group.stages[0], group.vertical)
     return (group,) if stages is None else tuple(map(single, stages))
-
-
-def _may_alias(node: object, source: Value | None, outputs: set[Value], given: set[Value]) -> bool:
-    """An output needs memory of its own, and never is a view of an input or a constant."""
-    if source is None:
-        return False
-    return node.output not in outputs  # type: ignore[attr-defined]
 
 
 def _live(groups: Sequence[Group], outputs: set[Value], aliases: dict[Value, Value]) -> list[Group]:

@@ -196,7 +196,6 @@ def build_program(
         slots.bind(dims.symbol(name), number)
     builder = _Builder(graph, calls, slots, _Places(graph, resolve), late, {n: i for i, n in enumerate(names)})
     segments = builder.segments()
-    kernels = tuple(dict.fromkeys(call.symbol for call in calls))
     overridable = {
         name: offset.index
         for name, value in border.overridable.items()
@@ -216,7 +215,7 @@ def build_program(
         slots=tuple(slots.values),
         segments=segments,
         buffers=builder.buffers(),
-        kernels=kernels,
+        kernels=tuple(builder.kernels),
         weight_bytes=builder.places.weight_bytes,
         overridable=overridable,
         metadata=dict(border.metadata),
@@ -253,6 +252,7 @@ class _Builder:
         self.places = places
         self.late = late
         self.symbol_slots = symbol_slots
+        self.kernels = {symbol: i for i, symbol in enumerate(dict.fromkeys(call.symbol for call in calls))}
         self.bound: set[str] = set(symbol_slots) - set(late)
         self.lifetimes: list[list[int]] = []
         self.assumptions = list(graph.assumptions)
@@ -274,7 +274,7 @@ class _Builder:
             for value in map(self.places.resolve, call.writes):
                 self._place(value, len(segments), number, last_use.get(value, number))
                 computed.add(value)
-            steps.append(self._step(call, {n: i for i, n in enumerate(dict.fromkeys(c.symbol for c in self.calls))}))
+            steps.append(self._step(call))
         output_sizes = [size for _, value in self.graph.outputs for size in value.shape]
         if self._unbound(output_sizes):
             segments.append(self._segment(bindings, steps))
@@ -338,7 +338,7 @@ class _Builder:
             size = self.slots.slot(value.type.size * value.dtype.itemsize)
             self.lifetimes.append([size, segment, first, last])
 
-    def _step(self, call: KernelCall, numbers: Mapping[str, int]) -> Step:
+    def _step(self, call: KernelCall) -> Step:
         arguments = tuple(
             self.places.argument(argument)
             if isinstance(argument, Value)
@@ -346,7 +346,7 @@ class _Builder:
             for argument in call.arguments
         )
         return Step(
-            numbers[call.symbol],
+            self.kernels[call.symbol],
             arguments,
             self.slots.slot(call.tiles),
             self.slots.slot(call.cost),

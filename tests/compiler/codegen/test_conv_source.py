@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 from contraction_harness import HOST, CompiledKernel, aligned, run_uncompiled
+from tests.compiler.codegen.packing import pack_conv
 
 from onnxsmith_compiler.codegen.contraction_source import Tiling
 from onnxsmith_compiler.codegen.conv_source import ConvForm, conv_source, conv_tiling, merges_taps
 from onnxsmith_compiler.codegen.epilogue import store_epilogue
-from onnxsmith_compiler.codegen.packing import pack_conv
 from onnxsmith_compiler.codegen.tiles import tile_shape
 from onnxsmith_compiler.ir.dtype import FLOAT32, FLOAT64
 

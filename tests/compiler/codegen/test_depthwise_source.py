@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 from contraction_harness import HOST, CompiledKernel, aligned, run_uncompiled
+from tests.compiler.codegen.packing import pack_depthwise
 
 from onnxsmith_compiler.codegen.contraction_source import Tiling
 from onnxsmith_compiler.codegen.depthwise_row_source import DepthwiseRowForm
@@ -13,7 +14,6 @@ from onnxsmith_compiler.codegen.depthwise_row_tile import DEPTHWISE_ROW_SHAPES, 
 from onnxsmith_compiler.codegen.depthwise_source import DepthwiseForm, depthwise_form
 from onnxsmith_compiler.codegen.depthwise_tile import DEPTHWISE_SHAPES, DEPTHWISE_TILES, depthwise_shape
 from onnxsmith_compiler.codegen.epilogue import store_epilogue
-from onnxsmith_compiler.codegen.packing import pack_depthwise
 from onnxsmith_compiler.ir.dtype import BY_NAME, FLOAT32
 
 COMPILED: dict[Any, CompiledKernel] = {}

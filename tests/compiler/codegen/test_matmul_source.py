@@ -5,11 +5,11 @@ from typing import Any
 import numpy as np
 import pytest
 from contraction_harness import HOST, CompiledKernel, aligned, run_uncompiled
+from tests.compiler.codegen.packing import pack_matmul
 
 from onnxsmith_compiler.codegen.contraction_source import Tiling
 from onnxsmith_compiler.codegen.epilogue import Epilogue, Prologue, store_epilogue
 from onnxsmith_compiler.codegen.matmul_source import MatmulForm, matmul_source, matmul_tiling
-from onnxsmith_compiler.codegen.packing import pack_matmul
 from onnxsmith_compiler.codegen.source import Parameter
 from onnxsmith_compiler.codegen.tiles import tile_shape
 from onnxsmith_compiler.ir.dtype import BY_NAME, FLOAT32

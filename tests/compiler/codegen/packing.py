@@ -1,4 +1,4 @@
-"""Weights laid out for register tiles, at compile time.
+"""Weights laid out for register tiles with numpy alone, for tests of the kernels that read them.
 
 A panel holds `columns` columns of a matrix of K rows, dense, row by row: [K][columns]. The panels of a
 matrix follow each other; the last one is filled up with zero columns.
