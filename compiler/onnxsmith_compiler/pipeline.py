@@ -18,6 +18,8 @@ from onnxsmith_compiler.codegen.kernel_text import PrintedStep
 from onnxsmith_compiler.codegen.recurrent import recurrence_tiling
 from onnxsmith_compiler.codegen.source import KernelSource
 from onnxsmith_compiler.codegen.target import Target
+from onnxsmith_compiler.codegen.winograd_source import winograd_block
+from onnxsmith_compiler.codegen.winograd_transforms import WEIGHT_MATRICES
 from onnxsmith_compiler.errors import InvalidGraph
 from onnxsmith_compiler.ir.graph import Graph, Value
 from onnxsmith_compiler.ir.verify import verify
@@ -36,6 +38,7 @@ from onnxsmith_compiler.passes.packing import pack_matmuls
 from onnxsmith_compiler.passes.recurrent import pack_recurrences
 from onnxsmith_compiler.passes.simplify import simplify
 from onnxsmith_compiler.passes.transposes import join_views
+from onnxsmith_compiler.passes.winograd import use_winograd
 from onnxsmith_compiler.schedule.fusion import Schedule, resolve, schedule
 from onnxsmith_compiler.schedule.program import Border, KernelCall, Weights, build_program
 from onnxsmith_compiler.workers import CompilePool
@@ -83,12 +86,17 @@ def passes(options: CompileOptions, target: Target) -> tuple[tuple[str, Pass], .
     )
     if not options.optimize:
         return needed
+    block = partial(winograd_block, target)
+    winograd = (
+        (("use_winograd", lambda graph: use_winograd(graph, block, WEIGHT_MATRICES)),) if options.winograd else ()
+    )
     return (
         ("remove_dead_nodes", remove_dead_nodes),
         ("simplify", simplify),
         ("merge_common", merge_common),
         ("fold_scales", fold_scales),
         ("channels_last", lambda graph: channels_last(graph, columns)),
+        *winograd,
         ("join_views", join_views),
         *((("fuse_attention", fuse_attention), ("join_views", join_views)) if options.fuse else ()),
         ("remove_dead_nodes", remove_dead_nodes),

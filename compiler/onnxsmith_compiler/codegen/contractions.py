@@ -15,6 +15,7 @@ from onnxsmith_compiler.codegen.matmul_source import MatmulForm, matmul_source, 
 from onnxsmith_compiler.codegen.source import Parameter
 from onnxsmith_compiler.codegen.target import Target
 from onnxsmith_compiler.codegen.tiles import tile_shape
+from onnxsmith_compiler.codegen.winograd_source import WinogradForm, winograd_source, winograd_tiling
 from onnxsmith_compiler.ir import dim as dims
 from onnxsmith_compiler.ir import loop
 from onnxsmith_compiler.ir.dim import Dim, LoopIndex
@@ -24,6 +25,7 @@ from onnxsmith_compiler.ir.loop import Computation
 from onnxsmith_compiler.ops.attention import FusedAttention
 from onnxsmith_compiler.ops.packed import DepthwiseConv, PackedConv, PackedMatMul, Window
 from onnxsmith_compiler.ops.view import delinearize
+from onnxsmith_compiler.ops.winograd import WinogradConv
 from onnxsmith_compiler.schedule.groups import ContractGroup
 
 
@@ -33,6 +35,8 @@ def print_contraction(group: ContractGroup, target: Target) -> Iterable[PrintedS
             yield _matmul(group, kernel, target)
         case PackedConv() as kernel:
             yield _conv(group, kernel, target)
+        case WinogradConv() as kernel:
+            yield _winograd(group, kernel, target)
         case DepthwiseConv() as kernel:
             yield _depthwise(group, kernel, target)
         case FusedAttention() as kernel:
@@ -155,6 +159,31 @@ def _conv(group: ContractGroup, kernel: PackedConv, target: Target) -> PrintedSt
         form.scratch(group_channels, tiling),
     )
     return PrintedStep(printed, group.outputs, "conv", group.origins)
+
+
+def _winograd(group: ContractGroup, kernel: WinogradConv, target: Target) -> PrintedStep:
+    x, weights = group.operands
+    images, channels = x.shape[0], weights.shape[-2]
+    assert isinstance(channels, int)
+    height, width = kernel.positions(x.shape)
+    form = WinogradForm(
+        tile_shape(target, x.dtype.name, kernel.columns), kernel.block, kernel.outputs % kernel.columns == 0
+    )
+    blocks = tuple(dims.ceildiv(size, kernel.block) for size in (height, width))
+    all_blocks = dims.product((images, *blocks))
+    tiling = winograd_tiling(form, _known(all_blocks), kernel.outputs, channels, target)
+    bound = bind_epilogue(group, dims.product((images, height, width)), kernel.outputs, batched=False)
+    patches = Window((form.patch,) * 2, (kernel.block,) * 2, (1, 1), kernel.window.before, kernel.window.after)
+    geometry = _geometry(patches, x.shape[1:-1], blocks)
+    sizes = (all_blocks, kernel.outputs, channels, *geometry, height, width, tiling.rows, tiling.panels)
+    printed = PrintedKernel(
+        winograd_source(form, bound.epilogue),
+        (x, weights, *bound.arguments, *sizes),
+        form.tiles(all_blocks, kernel.outputs, tiling),
+        form.cost(channels, tiling, target),
+        form.scratch(channels, tiling),
+    )
+    return PrintedStep(printed, group.outputs, "winograd", group.origins)
 
 
 def _depthwise(group: ContractGroup, kernel: DepthwiseConv, target: Target) -> PrintedStep:

@@ -21,6 +21,7 @@ from onnxsmith_compiler.codegen.tap_addresses import TAP_ADDRESSES
 from onnxsmith_compiler.codegen.tiles import TILES
 from onnxsmith_compiler.codegen.transpose import TRANSPOSES
 from onnxsmith_compiler.codegen.vector_math import VECTOR_MATH
+from onnxsmith_compiler.codegen.winograd_transforms import WINOGRAD_TRANSFORMS
 from onnxsmith_compiler.ir import dtype as dtypes
 
 # Types that scalars are computed in are numpy's, so that `float32(x)` converts; the others are only stored.
@@ -59,6 +60,7 @@ KERNEL_NAMESPACE: Mapping[str, Any] = MappingProxyType(
         **DEPTHWISE_TILES,
         **DEPTHWISE_ROW_TILES,
         **TAP_ADDRESSES,
+        **WINOGRAD_TRANSFORMS,
         **TRANSPOSES,
         **SHARING_INTRINSICS,
         prefetch.name: prefetch,

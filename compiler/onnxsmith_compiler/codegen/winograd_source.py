@@ -1,0 +1,246 @@
+"""Prints convolutions of 3 by 3 windows moved by one, after Winograd: fewer multiplications for more memory.
+
+The output is cut into blocks of 2 by 2 or 4 by 4 pixels. A step's tile is a group of blocks by a group of panels:
+the patches that its blocks depend on are transformed, each element of the transform is a matrix product of its own
+(blocks by input channels by output channels), and the products are transformed back into pixels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from onnxsmith_compiler.codegen.contraction_source import (
+    ADDRESS_BYTES,
+    CACHE_LINE,
+    Tiling,
+    ceil_div,
+    indent,
+    kernel_source,
+    sizes,
+)
+from onnxsmith_compiler.codegen.epilogue import Epilogue
+from onnxsmith_compiler.codegen.pixel_table import PixelTable
+from onnxsmith_compiler.codegen.source import KernelSource, Parameter
+from onnxsmith_compiler.codegen.target import Target
+from onnxsmith_compiler.codegen.tiles import TileShape, tile_shape
+from onnxsmith_compiler.codegen.winograd_transforms import WINDOW, input_name, output_name
+from onnxsmith_compiler.ir.dim import Dim
+
+_ELEMENT_BYTES = 4
+_LINE_ELEMENTS = CACHE_LINE // _ELEMENT_BYTES
+_MOST_BLOCK_GROUPS = 8
+
+
+@dataclass(frozen=True)
+class WinogradForm:
+    """What is baked into a kernel: outputs are computed in blocks of `block` by `block` pixels.
+
+    `whole_panels`: the output channels are a multiple of the tile's columns.
+    """
+
+    tile: TileShape
+    block: int
+    whole_panels: bool
+
+    @property
+    def patch(self) -> int:
+        """The extent of the inputs that a block depends on, on each axis."""
+        return self.block + WINDOW - 1
+
+    @property
+    def elements(self) -> int:
+        return self.patch**2
+
+    @property
+    def table(self) -> PixelTable:
+        return PixelTable((self.patch, self.patch), False, self.tile.rows, self.tile.element)
+
+    def tiles(self, blocks: Dim, outputs: Dim, tiling: Tiling) -> Dim:
+        """The number of tiles of a step; `blocks`: of all output images."""
+        return ceil_div(blocks, tiling.rows) * ceil_div(ceil_div(outputs, self.tile.columns), tiling.panels)
+
+    def scratch(self, channels: Dim, tiling: Tiling) -> Dim:
+        """Bytes of scratch a thread needs."""
+        addresses = _ceil_to_line(tiling.rows * ADDRESS_BYTES)
+        elements = (channels + 2 * _LINE_ELEMENTS) + tiling.panels * self.tile.columns
+        return (
+            self.table.scratch(channels, tiling) + addresses + self.elements * tiling.rows * elements * _ELEMENT_BYTES
+        )
+
+    def cost(self, channels: Dim, tiling: Tiling, target: Target) -> Dim:
+        """About how many nanoseconds a tile takes."""
+        per_nanosecond = 4 * target.vector_bits // self.tile.element.bits
+        products = tiling.panels * self.tile.columns * channels
+        return self.elements * tiling.rows * (products + 8 * channels) // per_nanosecond + 500
+
+
+def winograd_tiling(form: WinogradForm, blocks: int | None, outputs: int, channels: int, target: Target) -> Tiling:
+    """Blocks and panels of a tile; `blocks`: of all output images, None where unknown.
+
+    All weights are read for every group of blocks, and both transforms are written and read. What does not fit into
+    the second-level cache comes from further away: the size of a group that moves the fewest bytes for each block is
+    taken. Where there are too few groups for all cores, panels are divided too.
+    """
+    height = form.tile.rows
+    panels = -(-outputs // form.tile.columns)
+    weights = outputs * channels
+
+    def far_bytes(rows: int) -> float:
+        transforms = 2 * (channels + panels * form.tile.columns)
+        fits = form.elements * rows * transforms * _ELEMENT_BYTES // 2 <= target.l2 // 2
+        fits_too = form.elements * weights * _ELEMENT_BYTES <= target.l2 // 2
+        return (0.0 if fits else transforms) + (0.0 if fits and fits_too else weights / rows)
+
+    rows = min((height * count for count in range(1, _MOST_BLOCK_GROUPS + 1)), key=far_bytes)
+    if blocks is None:
+        return Tiling(rows, panels)
+    groups = max(1, -(-blocks // rows))
+    if groups > 1 and groups % target.cores:
+        groups = -(-groups // target.cores) * target.cores
+    rows = -(-max(1, -(-blocks // groups)) // height) * height
+    groups = -(-blocks // rows)
+    parts = 1 if groups >= target.cores else min(panels, target.cores)
+    return Tiling(rows, -(-panels // parts))
+
+
+def winograd_block(target: Target, channels: int, outputs: int, height: int | None, width: int | None) -> int:
+    """Whether a convolution of 3 by 3 windows in float32 is faster this way: the block's extent, 0 where it is not.
+
+    `height` and `width` are those of an output image, None where unknown.
+    """
+    tile = tile_shape(target, "float32", outputs)
+    if channels % tile.lanes or channels < 2 * tile.lanes:
+        return 0
+    return 4 if (height is None or height >= 8) and (width is None or width >= 8) else 0
+
+
+def winograd_source(form: WinogradForm, epilogue: Epilogue, label: str = "winograd") -> KernelSource:
+    """The kernel of `form`.
+
+    Parameters, in order: `x` (the images, [N, height, width, channels], dense), `w` (transformed weights in panels,
+    as `ops.winograd.WinogradConv` has them), the epilogue's, m_size (blocks of all images), n_size (output channels),
+    channels (of a pixel of x, a multiple of the tile's lanes), then for both axes the size of the input, the blocks
+    of an image, and the extent, stride, dilation and padding of the window of patches, the height and width of
+    the output, and rows_per_tile, panels_per_tile (a Tiling; rows are blocks). The epilogue's m counts the output
+    pixels, n the output channels; batch is 0.
+    """
+    tile, table = form.tile, form.table
+    parameters = (
+        Parameter("x", f"{tile.dtype}*"),
+        Parameter("w", f"{tile.dtype}*"),
+        *epilogue.parameters,
+        *sizes("m_size", "n_size", "channels", *table.sizes, "height", "width", "rows_per_tile", "panels_per_tile"),
+    )
+    panels = f"(n_size + {tile.columns - 1}) // {tile.columns}"
+    body = [
+        "depth = channels",
+        *table.setup(),
+        *_scratch_lines(form),
+        f"results = stack({tile.dtype}, {form.block**2 * tile.columns})",
+        f"panels = {panels}",
+        "panel_groups = int_div(panels + panels_per_tile - 1, panels_per_tile)",
+        "transformed = -1",
+        "for tile in range(begin, end):",
+        "    row_group = int_div(tile, panel_groups)",
+        "    first_panel = (tile - row_group * panel_groups) * panels_per_tile",
+        "    end_panel = min(first_panel + panels_per_tile, panels)",
+        "    first_row = row_group * rows_per_tile",
+        "    row_count = min(rows_per_tile, m_size - first_row)",
+        f"    blocks = (row_count + {tile.rows - 1}) // {tile.rows}",
+        "    if row_group != transformed:",
+        "        transformed = row_group",
+        *indent([*table.fill("0"), *_transform_inputs(form)], 2),
+        *indent([*_multiply(form), *_transform_outputs(form, epilogue)]),
+    ]
+    return kernel_source(label, parameters, body)
+
+
+def _scratch_lines(form: WinogradForm) -> list[str]:
+    """Lines that lay out scratch memory behind the table: row addresses, transformed patches, and products.
+
+    Rows of patches are an odd number of cache lines apart, which spreads them over the sets.
+    """
+    columns, line = form.tile.columns, _LINE_ELEMENTS
+    address_bytes = f"(rows_per_tile * {ADDRESS_BYTES} + {CACHE_LINE - 1}) // {CACHE_LINE} * {CACHE_LINE}"
+    return [
+        f"addresses_at = table_bytes + pitch * {_ELEMENT_BYTES}",
+        f"patches_at = addresses_at + {address_bytes}",
+        f"row_pitch = (channels + {line - 1}) // {2 * line} * {2 * line} + {line}",
+        "patch_step = rows_per_tile * row_pitch",
+        f"product_step = panels_per_tile * rows_per_tile * {columns}",
+        "addresses = scratch(ctx, int64, addresses_at)",
+        f"patches = scratch(ctx, {form.tile.dtype}, patches_at)",
+        f"products = scratch(ctx, {form.tile.dtype}, patches_at + {form.elements * _ELEMENT_BYTES} * patch_step)",
+    ]
+
+
+def _transform_inputs(form: WinogradForm) -> list[str]:
+    height, stride = form.tile.rows, form.table.stride
+    source = f"offset(table, block * block_entries + row - block * {height})"
+    name = input_name(form.block, form.tile.lanes)
+    return [
+        "for row in range(row_count):",
+        f"    block = row // {height}",
+        f"    {name}({source}, {stride}, channels, offset(patches, row * row_pitch), patch_step)",
+    ]
+
+
+def _multiply(form: WinogradForm) -> list[str]:
+    tile = form.tile
+    product = f"products, element * product_step + ((panel_index - first_panel) * rows_per_tile + row) * {tile.columns}"
+    return [
+        f"share = int_div({tile.columns * _ELEMENT_BYTES - 1} + blocks, blocks)",
+        f"for element in range({form.elements}):",
+        f"    for i in range(blocks * {tile.rows}):",
+        "        row = element * rows_per_tile + min(i, row_count - 1)",
+        "        store(addresses, i, address(offset(patches, row * row_pitch)))",
+        "    for panel_index in range(first_panel, end_panel):",
+        f"        panel = offset(w, (element * panels + panel_index) * channels * {tile.columns})",
+        "        for block in range(blocks):",
+        f"            row = block * {tile.rows}",
+        f"            rows = min({tile.rows}, row_count - row)",
+        f"            ahead = address(panel) + channels * ({tile.columns * _ELEMENT_BYTES} + block * share)",
+        f"            {tile.name}(offset(addresses, row), rows, 1, channels, panel, offset({product}), ahead, share)",
+    ]
+
+
+def _transform_outputs(form: WinogradForm, epilogue: Epilogue) -> list[str]:
+    tile, block = form.tile, form.block
+    product = f"offset(products, ((panel_index - first_panel) * rows_per_tile + row) * {tile.columns})"
+    pixel = [
+        "m_index = (image * height + top + i) * width + left + j",
+        *_epilogue_loops(form, epilogue),
+    ]
+    return [
+        "for row in range(row_count):",
+        "    line = int_div(first_row + row, out_x)",
+        "    image = int_div(line, out_y)",
+        f"    top = (line - image * out_y) * {block}",
+        f"    left = (first_row + row - line * out_x) * {block}",
+        "    for panel_index in range(first_panel, end_panel):",
+        f"        first_column = panel_index * {tile.columns}",
+        f"        {output_name(block, tile.lanes)}({product}, product_step, {tile.columns}, results)",
+        f"        for i in range(min({block}, height - top)):",
+        f"            for j in range(min({block}, width - left)):",
+        *indent(pixel, 4),
+    ]
+
+
+def _epilogue_loops(form: WinogradForm, epilogue: Epilogue) -> list[str]:
+    lines = epilogue.lines("total", "m_index", "n_index", "0")
+
+    def over(columns: str) -> list[str]:
+        return [
+            f"for column in range({columns}):",
+            "    n_index = first_column + column",
+            f"    total = load(results, (i * {form.block} + j) * {form.tile.columns} + column)",
+            *indent(lines),
+        ]
+
+    if form.whole_panels:
+        return over(str(form.tile.columns))
+    return over(f"min({form.tile.columns}, n_size - first_column)")
+
+
+def _ceil_to_line(size: int) -> int:
+    return -(-size // CACHE_LINE) * CACHE_LINE

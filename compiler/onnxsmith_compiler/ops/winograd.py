@@ -1,0 +1,51 @@
+"""Winograd's convolution: the operator, and its weights made of those of a direct one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from onnxsmith_compiler.ir.dim import Dim
+from onnxsmith_compiler.ir.graph import Node, TensorType
+from onnxsmith_compiler.ops.base import Op, Types, required
+from onnxsmith_compiler.ops.lowering import Contract
+from onnxsmith_compiler.ops.packed import Window
+
+
+@dataclass(frozen=True)
+class WinogradConv(Op):
+    """Convolution of [N, height, width, C] with windows of 3 by 3, moved by one: [N, positions..., outputs].
+
+    The weights are transformed, in panels [(block + 2)^2, panels, C, columns]; `block` is the extent of the blocks of
+    output that are computed at once.
+    """
+
+    window: Window
+    block: int
+    outputs: int
+    columns: int
+
+    def infer(self, inputs: Types) -> tuple[TensorType, ...]:
+        x = required(inputs, 0)
+        return (TensorType(x.dtype, (x.shape[0], *self.positions(x.shape), self.outputs)),)
+
+    def positions(self, image: tuple[Dim, ...]) -> tuple[Dim, ...]:
+        """Height and width of the output for images [N, height, width, C]."""
+        return self.window.output(image[1:-1])
+
+    def lower(self, node: Node) -> Contract:
+        return Contract(self)
+
+
+def transform_weights(packed: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """Panels of a direct convolution, [1, panels, 9 * C, columns], as those of a WinogradConv.
+
+    `matrix` is G of shape [block + 2, 3]: a window g becomes G g G^T, computed in float64.
+    """
+    _, panels, depth, columns = packed.shape
+    windows = packed.reshape(panels, *matrix.shape[1:] * 2, depth // 9, columns)
+    result = np.empty((len(matrix), len(matrix), panels, depth // 9, columns), packed.dtype)
+    for number, panel in enumerate(windows):
+        result[:, :, number] = np.einsum("ai,bj,ijcn->abcn", matrix, matrix, panel.astype(np.float64), optimize=True)
+    return result.reshape(-1, panels, depth // 9, columns)

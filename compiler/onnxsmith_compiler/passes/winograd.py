@@ -1,0 +1,56 @@
+"""Computes convolutions by Winograd's algorithm where that is faster."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from onnxsmith_compiler.ir import dtype as dtypes
+from onnxsmith_compiler.ir.dim import Dim
+from onnxsmith_compiler.ir.graph import Graph, Node, Value
+from onnxsmith_compiler.ops.packed import PackedConv
+from onnxsmith_compiler.ops.winograd import WinogradConv, transform_weights
+from onnxsmith_compiler.passes.rewrite import Rewriter, rewrite_nodes
+
+ChooseBlock = Callable[[int, int, int | None, int | None], int]
+"""The extent of output blocks for (input channels, output channels, height and width of an output), 0 for none.
+
+Sizes that only a run can tell are None. The number of images is not among them: results must not depend on it.
+"""
+
+
+def use_winograd(graph: Graph, choose_block: ChooseBlock, matrices: Mapping[int, np.ndarray]) -> Graph:
+    """`graph` with WinogradConv where `choose_block` says so; `matrices[block]` transforms weights."""
+
+    def rewrite(rewriter: Rewriter, node: Node) -> Value | None:
+        op = node.op
+        if not isinstance(op, PackedConv) or not _is_eligible(op, node):
+            return None
+        x, weights = node.operands()
+        assert weights.data is not None and isinstance(op.outputs, int)
+        channels = weights.data.shape[-2] // 9
+        block = choose_block(channels, op.outputs, *map(_known, op.window.output(x.shape[1:-1])))
+        if block == 0:
+            return None
+        transformed = rewriter.builder.constant(transform_weights(weights.data, matrices[block]), weights.dtype)
+        new = WinogradConv(op.window, block, op.outputs, op.columns)
+        return rewriter.builder.emit(new, x, transformed)
+
+    return rewrite_nodes(graph, rewrite)
+
+
+def _is_eligible(op: PackedConv, node: Node) -> bool:
+    """Whether it is a 3 by 3 window moved by one over images of float32, with constant weights."""
+    x, weights = node.operands()
+    window = op.window
+    return (
+        (window.size, window.strides, window.dilations, op.groups) == ((3, 3), (1, 1), (1, 1), 1)
+        and weights.data is not None
+        and isinstance(op.outputs, int)
+        and x.dtype is dtypes.FLOAT32
+    )
+
+
+def _known(size: Dim) -> int | None:
+    return size if isinstance(size, int) else None
