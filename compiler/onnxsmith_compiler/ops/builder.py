@@ -130,7 +130,7 @@ class GraphBuilder:
             return None
         sizes = [type_.size for type_ in types]
         given = sum(value.data.size for value in inputs if value is not None and value.data is not None)
-        if not all(isinstance(size, int) and (size <= FOLD_LIMIT or size <= given) for size in sizes):
+        if not all(isinstance(size, int) and size <= given + FOLD_LIMIT for size in sizes):
             return None
         with np.errstate(all="ignore"):
             results = op.evaluate([None if value is None else value.data for value in inputs], types)
@@ -156,7 +156,7 @@ def _holds(left: int, right: int, relation: Relation) -> bool:
 
 
 FOLD_LIMIT = 1 << 20
-"""Elements of the largest constant that is computed from smaller ones."""
+"""How many more elements than its operands a constant may have that is computed at compile time."""
 KNOWN_LIMIT = 1024
 """Elements of the largest integer constant whose elements are also followed as Dims."""
 
