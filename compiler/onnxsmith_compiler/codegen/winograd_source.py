@@ -7,6 +7,7 @@ the patches that its blocks depend on are transformed, each element of the trans
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from onnxsmith_compiler.codegen.contraction_source import (
@@ -23,12 +24,20 @@ from onnxsmith_compiler.codegen.pixel_table import PixelTable
 from onnxsmith_compiler.codegen.source import KernelSource, Parameter
 from onnxsmith_compiler.codegen.target import Target
 from onnxsmith_compiler.codegen.tiles import TileShape, tile_shape
-from onnxsmith_compiler.codegen.winograd_transforms import WINDOW, input_name, output_name
+from onnxsmith_compiler.codegen.winograd_transforms import BLOCKS, WINDOW, input_name, output_name
 from onnxsmith_compiler.ir.dim import Dim
 
 _ELEMENT_BYTES = 4
 _LINE_ELEMENTS = CACHE_LINE // _ELEMENT_BYTES
+# What a tile of a step takes at the most, in register tiles: bounds scratch memory.
 _MOST_BLOCK_GROUPS = 8
+# Measured: a core does 3 to 7 multiply-adds while a byte comes from beyond its own caches.
+_MULTIPLY_ADDS_PER_FAR_BYTE = 6
+# Measured: for each output pixel and channel, both transforms and their stores take as long as so many.
+_MULTIPLY_ADDS_PER_TRANSFORMED = 32
+_TYPICAL_EXTENT = 56
+_FEWEST_ROWS = 4
+_WORTHWHILE = 0.95
 
 
 @dataclass(frozen=True)
@@ -74,44 +83,69 @@ class WinogradForm:
         return self.elements * tiling.rows * (products + 8 * channels) // per_nanosecond + 500
 
 
+def _duration(multiply_adds: float, far_bytes: float) -> float:
+    """About how many multiply-adds could be done in the time of these, while memory beyond the caches is read.
+
+    The two overlap, if not fully.
+    """
+    waiting = far_bytes * _MULTIPLY_ADDS_PER_FAR_BYTE
+    return max(multiply_adds, waiting) + min(multiply_adds, waiting) / 4
+
+
 def winograd_tiling(form: WinogradForm, blocks: int | None, outputs: int, channels: int, target: Target) -> Tiling:
     """Blocks and panels of a tile; `blocks`: of all output images, None where unknown.
 
-    All weights are read for every group of blocks, and both transforms are written and read. What does not fit into
-    the second-level cache comes from further away: the size of a group that moves the fewest bytes for each block is
-    taken. Where there are too few groups for all cores, panels are divided too.
+    Every group of blocks reads the weights of its panels, and has its transforms written and read again: what does not
+    fit into the second-level cache comes from further away. A group of more blocks reads weights less often, a group
+    of fewer keeps its transforms near; and panels may be divided between cores, which then transform the same inputs.
     """
-    height = form.tile.rows
     panels = -(-outputs // form.tile.columns)
-    weights = outputs * channels
+    near = target.l2 // 2 // _ELEMENT_BYTES
+    weights_are_far = form.elements * outputs * channels > near
 
-    def far_bytes(rows: int) -> float:
-        transforms = 2 * (channels + panels * form.tile.columns)
-        fits = form.elements * rows * transforms * _ELEMENT_BYTES // 2 <= target.l2 // 2
-        fits_too = form.elements * weights * _ELEMENT_BYTES <= target.l2 // 2
-        return (0.0 if fits else transforms) + (0.0 if fits and fits_too else weights / rows)
+    def duration(tiling: Tiling) -> float:
+        columns = tiling.panels * form.tile.columns
+        products = form.elements * tiling.rows * channels * columns
+        transforms = form.elements * tiling.rows * (channels + columns)
+        far = (2 * transforms if transforms > near else 0) + weights_are_far * form.elements * channels * columns
+        own = _duration(products + _transform_work(form.block, tiling.rows, channels, columns), far * _ELEMENT_BYTES)
+        if blocks is None:
+            return own / tiling.rows
+        tiles = -(-blocks // tiling.rows) * -(-panels // tiling.panels)
+        return own * -(-tiles // target.cores)
 
-    rows = min((height * count for count in range(1, _MOST_BLOCK_GROUPS + 1)), key=far_bytes)
-    if blocks is None:
-        return Tiling(rows, panels)
-    groups = max(1, -(-blocks // rows))
-    if groups > 1 and groups % target.cores:
-        groups = -(-groups // target.cores) * target.cores
-    rows = -(-max(1, -(-blocks // groups)) // height) * height
-    groups = -(-blocks // rows)
-    parts = 1 if groups >= target.cores else min(panels, target.cores)
-    return Tiling(rows, -(-panels // parts))
+    parts = (1,) if blocks is None else (1, min(panels, target.cores))
+    height = form.tile.rows
+    needed = _MOST_BLOCK_GROUPS if blocks is None else -(-max(1, blocks) // height)
+    most = min(_MOST_BLOCK_GROUPS, needed)
+    heights = [height * count for count in range(min(2, most), most + 1)]
+    return min((Tiling(rows, -(-panels // part)) for rows in heights for part in parts), key=duration)
+
+
+def _transform_work(block: int, blocks: int, channels: int, outputs: int) -> int:
+    """Both transforms and the epilogue in multiply-adds."""
+    return _MULTIPLY_ADDS_PER_TRANSFORMED * block**2 * blocks * (channels + outputs)
 
 
 def winograd_block(target: Target, channels: int, outputs: int, height: int | None, width: int | None) -> int:
-    """Whether a convolution of 3 by 3 windows in float32 is faster this way: the block's extent, 0 where it is not.
+    """The extent of the blocks by which a convolution of 3 by 3 windows in float32 is fastest, 0 where it is direct.
 
-    `height` and `width` are those of an output image, None where unknown.
+    `height` and `width` are those of an output image, None where unknown. Channels must fill whole vectors.
     """
-    tile = tile_shape(target, "float32", outputs)
-    if channels % tile.lanes or channels < 2 * tile.lanes:
+    if channels % tile_shape(target, "float32", outputs).lanes:
         return 0
-    return 4 if (height is None or height >= 8) and (width is None or width >= 8) else 0
+    sizes = (_TYPICAL_EXTENT if height is None else height, _TYPICAL_EXTENT if width is None else width)
+    weights = channels * outputs
+
+    def duration(block: int) -> float:
+        elements = (block + WINDOW - 1) ** 2
+        blocks = math.prod(-(-size // block) for size in sizes)
+        work = elements * max(blocks, _FEWEST_ROWS) * weights + _transform_work(block, blocks, channels, outputs)
+        return _duration(work, elements * weights * _ELEMENT_BYTES)
+
+    direct = _duration(WINDOW**2 * math.prod(sizes) * weights, WINDOW**2 * weights * _ELEMENT_BYTES)
+    best = min(BLOCKS, key=duration)
+    return best if duration(best) < _WORTHWHILE * direct else 0
 
 
 def winograd_source(form: WinogradForm, epilogue: Epilogue, label: str = "winograd") -> KernelSource:
