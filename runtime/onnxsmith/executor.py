@@ -127,7 +127,7 @@ class Executor:
         """
         if len(outputs) != len(self._output_dtypes):
             raise ValueError(f"{len(outputs)} outputs given, the program has {len(self._output_dtypes)}")
-        apart = [None if out is None or _overlaps(out, (*inputs, *outputs)) else out for out in outputs]
+        apart = [None if out is None or overlaps(out, (*inputs, *outputs)) else out for out in outputs]
         inputs = list(inputs)
         lane = self._take_lane()
         try:
@@ -148,6 +148,21 @@ class Executor:
                 np.copyto(wanted, result)
                 results[number] = wanted
         return results
+
+    def run_bound(self, inputs: list[Array], outputs: list[Array]) -> bool:
+        """Run from and to arrays, one for each input and output, no output overlapping another of them.
+
+        False, and nothing was run, where a plan for their shapes is not at hand or an array does not fit.
+        """
+        lane = self._take_lane()
+        status = self._run_natively(lane.block, id(inputs), id(outputs))
+        if status == abi.MISMATCH and lane.choose(tuple([array.shape for array in inputs])):
+            status = self._run_natively(lane.block, id(inputs), id(outputs))
+        fault = _fault(lane.block) if status == abi.FAULT else None
+        self._give_lane_back(lane)
+        if fault is not None:
+            raise fault
+        return status == abi.DONE
 
     def run_timed(self, inputs: Sequence[Array | None]) -> tuple[list[Array], list[StepTime]]:
         """As `run`, with the time that each step took, measured around one native call a step."""
@@ -379,7 +394,7 @@ def _input_element(arrays: Sequence[Array], binding: Binding) -> int:
     return int(arrays[number].reshape(-1)[binding.element])
 
 
-def _overlaps(output: Array, arrays: Sequence[Array | None]) -> bool:
+def overlaps(output: Array, arrays: Sequence[Array | None]) -> bool:
     """Whether `output`, itself one of `arrays`, may share memory with another of them."""
     return sum(array is not None and np.may_share_memory(output, array) for array in arrays) > 1
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from onnxsmith.executor import overlaps
 from onnxsmith.ort_value import Array, ElementType, OrtValue, element_dtype
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ class IOBinding:
         self._input_names = [tensor.name for tensor in session.program.inputs]
         self._output_names = [tensor.name for tensor in session.program.outputs]
         self._ordered: tuple[list[Array] | None, list[Array | None]] | None = None
+        # What a run can be one native call on: arrays for all inputs and outputs, which do not overlap.
+        self._direct: tuple[list[Array], list[Array]] | None = None
 
     def bind_cpu_input(self, name: str, arr_on_cpu: Any) -> None:
         """Bind an input to an array; what it holds when a run begins is used, unless it is not contiguous."""
@@ -94,23 +97,26 @@ class IOBinding:
     def clear_binding_inputs(self) -> None:
         """Forget the bound inputs."""
         self._inputs.clear()
-        self._ordered = None
+        self._forget_order()
 
     def clear_binding_outputs(self) -> None:
         """Forget the bound outputs."""
         self._outputs.clear()
         self._results = []
-        self._ordered = None
+        self._forget_order()
 
     def _bind_input(self, name: str, array: Array) -> None:
         _require_name(name, self._input_names)
         self._inputs[name] = array
-        self._ordered = None
+        self._forget_order()
 
     def _bind_output(self, name: str, array: Array | None) -> None:
         _require_name(name, self._output_names)
         self._outputs[name] = array
-        self._ordered = None
+        self._forget_order()
+
+    def _forget_order(self) -> None:
+        self._ordered = self._direct = None
 
     def _bound_results(self) -> list[Array]:
         if not self._results:
@@ -129,6 +135,15 @@ class IOBinding:
             outputs = [self._outputs.get(name) for name in self._output_names]
             self._ordered = (inputs if len(inputs) == len(self._input_names) else None), outputs
         return self._ordered
+
+    def _keep_results(self, results: list[Array]) -> None:
+        """The results of a run on the arrays of `_in_order`; further runs may be direct where all were bound."""
+        self._results = results
+        inputs, outputs = self._in_order()
+        if inputs is None or any(bound is not result for bound, result in zip(outputs, results, strict=True)):
+            return
+        if not any(overlaps(result, (*inputs, *results)) for result in results):
+            self._direct = inputs, results
 
 
 def _require_name(name: str, known: Sequence[str]) -> None:

@@ -206,10 +206,17 @@ class InferenceSession:
             raise ValueError("IOBinding must be used with the session that created it.")
         if run_options is not None:
             _check_run_options(run_options)
+        direct = iobinding._direct
+        if direct is not None and self._profile is None:
+            try:
+                if self._executor.run_bound(*direct):
+                    return
+            except RUN_FAULTS:
+                pass  # as below
         inputs, outputs = iobinding._in_order()
         if self._profile is None and inputs is not None:
             try:
-                iobinding._results = self._executor.run_into(inputs, outputs)
+                iobinding._keep_results(self._executor.run_into(inputs, outputs))
                 return
             except RUN_FAULTS:
                 pass  # the checked way explains it, or does what onnxruntime does

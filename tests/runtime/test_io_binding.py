@@ -10,6 +10,8 @@ import ml_dtypes
 import numpy as np
 import onnxruntime
 import pytest
+from onnx import helper
+from small_models import model, tensor
 
 import onnxsmith
 from onnxsmith import OrtValue
@@ -234,3 +236,20 @@ def test_native_code_takes_arrays_with_a_dtype_object_of_their_own(relu_model, m
     monkeypatch.setattr(session._executor, "_run_closely", None)
     session.run_with_iobinding(binding)
     assert out.tolist() == [0, 3]
+
+
+def test_bound_runs_of_changing_shapes_and_contents() -> None:
+    relu = helper.make_node("Relu", ["x"], ["y"])
+    session = onnxsmith.InferenceSession(model([relu], [tensor("x", ["N"])], [tensor("y", ["N"])]))
+    bindings = []
+    for size in (3, 5, 0):
+        binding, x, y = session.io_binding(), np.zeros(size, np.float32), np.zeros(size, np.float32)
+        binding.bind_cpu_input("x", x)
+        binding.bind_ortvalue_output("y", onnxsmith.OrtValue.ortvalue_from_numpy(y))
+        bindings.append((binding, x, y))
+    for turn in range(4):
+        for binding, x, y in bindings:
+            x[:] = np.arange(x.size) - turn
+            session.run_with_iobinding(binding)
+            np.testing.assert_array_equal(y, np.maximum(x, 0))
+            assert binding.get_outputs()[0].numpy() is y
