@@ -93,7 +93,9 @@ def transpose_cases() -> Iterator[Case]:
     windows: list[dict[str, Any]] = [
         {},
         {"strides": [2, 3]},
+        {"strides": [3, 2]},
         {"strides": [2, 2], "pads": [1, 0, 0, 1]},
+        {"strides": [4, 3], "dilations": [3, 1]},
         {"strides": [3, 2], "output_padding": [1, 1]},
         {"dilations": [2, 1], "strides": [2, 2], "pads": [1, 1, 1, 1]},
         {"strides": [2, 2], "output_shape": [8, 10]},

@@ -22,7 +22,7 @@ from onnxsmith_compiler.ops.base import (
 from onnxsmith_compiler.ops.builder import GraphBuilder
 from onnxsmith_compiler.ops.cast import Cast
 from onnxsmith_compiler.ops.packed import DepthwiseConv, PackedConv, PackedMatMul, Window, pack_columns
-from onnxsmith_compiler.ops.view import Pad, Reshape, Slice, Transpose
+from onnxsmith_compiler.ops.view import Reshape, Transpose
 from onnxsmith_compiler.ops.windows import ChannelsFirst, TileColumns
 
 
@@ -112,81 +112,3 @@ def _pack_weights(builder: GraphBuilder, weights: Value, groups: int, columns: i
     turned = builder.emit(Transpose((0, 3, 2, 1)), grouped)
     matrices = builder.emit(Reshape((groups, taps * inputs, outputs)), turned)
     return pack_columns(builder, matrices, columns)
-
-
-@dataclass(frozen=True)
-class ConvTranspose(ChannelsFirst):
-    """The transpose of a convolution: [N, C, spatial...] with weights [C, O / groups, window...].
-
-    Output size: stride * (size - 1) + extra + extent - before - after on each axis.
-    """
-
-    window: Window
-    groups: int
-    extra: tuple[int, ...]
-
-    def infer(self, inputs: Types) -> tuple[TensorType, ...]:
-        x, weights = required(inputs, 0), required(inputs, 1)
-        if x.rank != weights.rank or x.rank != self.window.rank + 2:
-            raise ShapeError(f"cannot convolve {x} with weights {weights}: the ranks differ")
-        sizes = []
-        for axis, extent in enumerate(self.window.extents()):
-            size = self.window.strides[axis] * (x.shape[2 + axis] - 1) + self.extra[axis] + extent
-            sizes.append(dims.maximum(0, size - self.window.before[axis] - self.window.after[axis]))
-        return (TensorType(x.dtype, (x.shape[0], weights.shape[1] * self.groups, *sizes)),)
-
-    def assumes(self, inputs: Types) -> Iterable[SizePair]:
-        weights = required(inputs, 1).shape
-        yield required(inputs, 0).shape[1], weights[0], Relation.EQUAL
-        yield dims.modulo(weights[0], self.groups), 0, Relation.EQUAL
-        for size, taps in zip(weights[2:], self.window.size, strict=True):
-            yield size, taps, Relation.EQUAL
-
-    def emit_channels_last(
-        self, builder: GraphBuilder, tile_columns: TileColumns, x: Value, *rest: Value | None
-    ) -> tuple[Value, ...]:
-        """A convolution with the turned window over x with zeros put between its elements."""
-        (weights,) = rest
-        assert weights is not None
-        spread = _spread(builder, x, self.window.strides)
-        before, after = [], []
-        for axis, extent in enumerate(self.window.extents()):
-            before.append(extent - 1 - self.window.before[axis])
-            after.append(extent - 1 - self.window.after[axis] + self.extra[axis])
-        ones = (1,) * self.window.rank
-        window = Window(self.window.size, ones, self.window.dilations, tuple(before), tuple(after))
-        return Conv(window, self.groups).emit_channels_last(
-            builder, tile_columns, spread, _turn(builder, weights, self.groups)
-        )
-
-
-def _spread(builder: GraphBuilder, x: Value, strides: Sequence[int]) -> Value:
-    """x of shape [N, spatial..., C] with stride - 1 zeros after each element but the last of every spatial axis."""
-    if all(stride == 1 for stride in strides):
-        return x
-    batch, *spatial, channels = x.shape
-    wide = builder.emit(Reshape((batch, *(part for size in spatial for part in (size, 1)), channels)), x)
-    rank = wide.rank
-    after = [0] * rank
-    for axis, stride in enumerate(strides):
-        after[2 + 2 * axis] = stride - 1
-    zero = builder.constant(x.dtype.storage.type(0), x.dtype)
-    padded = builder.emit(Pad((0,) * rank, tuple(after)), wide, zero)
-    full = tuple(size * stride for size, stride in zip(spatial, strides, strict=True))
-    merged = builder.emit(Reshape((batch, *full, channels)), padded)
-    sizes = tuple(size - stride + 1 for size, stride in zip(full, strides, strict=True))
-    sizes = tuple(dims.maximum(0, size) for size in sizes)
-    whole = merged.rank
-    return builder.emit(Slice((0,) * whole, (1,) * whole, (batch, *sizes, channels)), merged)
-
-
-def _turn(builder: GraphBuilder, weights: Value, groups: int) -> Value:
-    """[C, O / groups, window...] as the weights [O, C / groups, window...] of the convolution, the window reversed."""
-    inputs, outputs, *window = weights.shape
-    grouped = builder.emit(Reshape((groups, dims.floordiv(inputs, groups), outputs, *window)), weights)
-    order = (0, 2, 1, *range(3, grouped.rank))
-    swapped = builder.emit(Transpose(order), grouped)
-    joined = builder.emit(Reshape((outputs * groups, dims.floordiv(inputs, groups), *window)), swapped)
-    starts = (0, 0, *(size - 1 for size in window))
-    steps = (1, 1, *(-1 for _ in window))
-    return builder.emit(Slice(starts, steps, joined.shape), joined)

@@ -10,7 +10,8 @@ from onnxsmith_compiler.ir import dtype as dtypes
 from onnxsmith_compiler.ir.dim import Dim
 from onnxsmith_compiler.ir.graph import Value
 from onnxsmith_compiler.onnx.node_import import Importer, NodeImport
-from onnxsmith_compiler.ops.contraction import Conv, ConvTranspose
+from onnxsmith_compiler.ops.contraction import Conv
+from onnxsmith_compiler.ops.conv_transpose import ConvTranspose
 from onnxsmith_compiler.ops.packed import Window
 from onnxsmith_compiler.ops.pooling import Pool, WindowCount
 from onnxsmith_compiler.ops.view import Iota
