@@ -123,11 +123,15 @@ class Executor:
         """As `run`, but results are written to those of `outputs` that are arrays, which are returned.
 
         They must be C-contiguous, aligned, writeable, and of the result's dtype and shape: OutputMismatch
-        otherwise. They may overlap inputs or each other: such a result is copied in at the end.
+        otherwise. They may overlap inputs or each other: such a result is copied in at the end, unless
+        the program changes that very input in place.
         """
         if len(outputs) != len(self._output_dtypes):
             raise ValueError(f"{len(outputs)} outputs given, the program has {len(self._output_dtypes)}")
-        apart = [None if out is None or overlaps(out, (*inputs, *outputs)) else out for out in outputs]
+        apart = [
+            None if out is None or self.shares_memory(number, inputs, outputs) else out
+            for number, out in enumerate(outputs)
+        ]
         inputs = list(inputs)
         lane = self._take_lane()
         try:
@@ -163,6 +167,17 @@ class Executor:
         if fault is not None:
             raise fault
         return status == abi.DONE
+
+    def shares_memory(self, output: int, inputs: Sequence[Array | None], outputs: Sequence[Array | None]) -> bool:
+        """Whether outputs[output] may overlap another array, other than an input that it may be written over."""
+        array = outputs[output]
+        assert array is not None
+        changed = [source for number, source in self.program.in_place if number == output]
+        others = [
+            *(other for number, other in enumerate(inputs) if number not in changed or not _is_same(other, array)),
+            *(other for number, other in enumerate(outputs) if number != output),
+        ]
+        return any(other is not None and np.may_share_memory(array, other) for other in others)
 
     def run_timed(self, inputs: Sequence[Array | None]) -> tuple[list[Array], list[StepTime]]:
         """As `run`, with the time that each step took, measured around one native call a step."""
@@ -394,9 +409,9 @@ def _input_element(arrays: Sequence[Array], binding: Binding) -> int:
     return int(arrays[number].reshape(-1)[binding.element])
 
 
-def overlaps(output: Array, arrays: Sequence[Array | None]) -> bool:
-    """Whether `output`, itself one of `arrays`, may share memory with another of them."""
-    return sum(array is not None and np.may_share_memory(output, array) for array in arrays) > 1
+def _is_same(one: Array | None, other: Array) -> bool:
+    """Whether both are the same elements in memory."""
+    return one is not None and (address_of(one), one.nbytes) == (address_of(other), other.nbytes)
 
 
 def _check_output(number: int, array: Array, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:

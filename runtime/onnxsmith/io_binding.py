@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from onnxsmith.executor import overlaps
 from onnxsmith.ort_value import Array, ElementType, OrtValue, element_dtype
 
 if TYPE_CHECKING:
@@ -142,7 +141,8 @@ class IOBinding:
         inputs, outputs = self._in_order()
         if inputs is None or any(bound is not result for bound, result in zip(outputs, results, strict=True)):
             return
-        if not any(overlaps(result, (*inputs, *results)) for result in results):
+        executor = self._session._executor
+        if not any(executor.shares_memory(number, inputs, results) for number in range(len(results))):
             self._direct = inputs, results
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import IntEnum
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 
 class Opcode(IntEnum):
@@ -169,6 +169,9 @@ class Program:
     weight_bytes: int
     # Inputs from this index on are initializers that a feed may override: (name -> weight offset).
     overridable: dict[str, int] = field(default_factory=dict)
+    # (output, input) that may be the same memory: the output is the input with some elements changed, and no
+    # other step reads the input.
+    in_place: tuple[tuple[int, int], ...] = ()
     metadata: dict[str, str] = field(default_factory=dict)
     custom_metadata: dict[str, str] = field(default_factory=dict)
     schema: int = SCHEMA_VERSION

@@ -53,6 +53,9 @@ def _border_problems(program: Program) -> Iterator[str]:
             yield f"overridable '{name}' is no input"
         if offset not in range(program.weight_bytes + 1):
             yield f"overridable '{name}' lies outside the weights"
+    for output, changed in program.in_place:
+        if output not in range(len(program.outputs)) or changed not in range(len(program.inputs)):
+            yield f"output {output} cannot take the memory of input {changed}: one of them does not exist"
     for number, buffer in enumerate(program.buffers):
         if buffer.segment not in range(len(program.segments)) or buffer.size not in range(count):
             yield f"buffer {number}: its segment or size does not exist"

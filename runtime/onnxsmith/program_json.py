@@ -42,6 +42,7 @@ def decode(text: bytes) -> Program:
         kernels=tuple(fields["kernels"]),
         weight_bytes=fields["weight_bytes"],
         overridable=fields["overridable"],
+        in_place=tuple((output, source) for output, source in fields["in_place"]),
         metadata=fields["metadata"],
         custom_metadata=fields["custom_metadata"],
         schema=fields["schema"],

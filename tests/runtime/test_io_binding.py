@@ -253,3 +253,71 @@ def test_bound_runs_of_changing_shapes_and_contents() -> None:
             session.run_with_iobinding(binding)
             np.testing.assert_array_equal(y, np.maximum(x, 0))
             assert binding.get_outputs()[0].numpy() is y
+
+
+class TestInPlace:
+    """A cache that is bound to a model's input and output grows where it is."""
+
+    LENGTH = 6
+
+    @pytest.fixture
+    def session(self):
+        nodes = [
+            helper.make_node("TensorScatter", ["past", "new", "at"], ["present"], axis=1),
+            helper.make_node("ReduceSum", ["present", "axes"], ["total"], keepdims=0),
+        ]
+        inputs = [tensor("past", [1, self.LENGTH, 2]), tensor("new", [1, 1, 2]), tensor("at", [1], 7)]
+        outputs = [tensor("present", [1, self.LENGTH, 2]), tensor("total", [1, 2])]
+        axes = [helper.make_tensor("axes", 7, [1], [1])]
+        return onnxsmith.InferenceSession(model(nodes, inputs, outputs, axes, opset=24))
+
+    def test_only_the_update_is_written(self, session):
+        assert session.program.in_place == ((0, 0),)
+        cache = np.zeros((1, self.LENGTH, 2), np.float32)
+        new, at = np.zeros((1, 1, 2), np.float32), np.zeros(1, np.int64)
+        binding = session.io_binding()
+        value = OrtValue.ortvalue_from_numpy(cache)
+        binding.bind_ortvalue_input("past", value)
+        binding.bind_cpu_input("new", new)
+        binding.bind_cpu_input("at", at)
+        binding.bind_ortvalue_output("present", value)
+        total = np.zeros((1, 2), np.float32)
+        binding.bind_ortvalue_output("total", OrtValue.ortvalue_from_numpy(total))
+        for step in range(self.LENGTH):
+            new[:], at[:] = step + 1, step
+            session.run_with_iobinding(binding)
+            np.testing.assert_array_equal(total, np.full((1, 2), sum(range(step + 2))))
+        np.testing.assert_array_equal(cache[0, :, 0], np.arange(1, self.LENGTH + 1))
+
+    def test_memory_that_overlaps_otherwise_is_copied(self, session):
+        memory = np.arange(2 * (self.LENGTH + 1), dtype=np.float32)
+        past = memory[: 2 * self.LENGTH].reshape(1, self.LENGTH, 2)
+        present = memory[2:].reshape(1, self.LENGTH, 2)
+        expected = past.copy()
+        expected[0, 4] = -1
+        binding = session.io_binding()
+        binding.bind_ortvalue_input("past", OrtValue(past))
+        binding.bind_cpu_input("new", np.full((1, 1, 2), -1, np.float32))
+        binding.bind_cpu_input("at", np.array([4]))
+        binding.bind_ortvalue_output("present", OrtValue(present))
+        session.run_with_iobinding(binding)
+        np.testing.assert_array_equal(present, expected)
+
+    def test_an_input_that_others_read_too_is_not_changed(self):
+        nodes = [
+            helper.make_node("TensorScatter", ["past", "new"], ["present"], axis=1),
+            helper.make_node("Sub", ["present", "past"], ["change"]),
+        ]
+        inputs = [tensor("past", [1, 3, 2]), tensor("new", [1, 1, 2])]
+        outputs = [tensor("present", [1, 3, 2]), tensor("change", [1, 3, 2])]
+        session = onnxsmith.InferenceSession(model(nodes, inputs, outputs, opset=24))
+        assert session.program.in_place == ()
+        cache = OrtValue.ortvalue_from_numpy(np.ones((1, 3, 2), np.float32))
+        binding = session.io_binding()
+        binding.bind_ortvalue_input("past", cache)
+        binding.bind_cpu_input("new", np.full((1, 1, 2), 5, np.float32))
+        binding.bind_ortvalue_output("present", cache)
+        binding.bind_output("change")
+        session.run_with_iobinding(binding)
+        np.testing.assert_array_equal(binding.get_outputs()[1].numpy()[0, :, 0], [4, 0, 0])
+        np.testing.assert_array_equal(cache.numpy()[0, :, 0], [5, 1, 1])

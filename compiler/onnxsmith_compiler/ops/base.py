@@ -31,9 +31,11 @@ class Op:
     """One operation with its attributes. It has one meaning: opset differences end in the importer.
 
     `folds_to_known`: `evaluate` also works on object arrays of Dims, so shapes can be followed through it.
+    `changes_first`: the output is the first operand with some elements changed, and may be the same memory.
     """
 
     folds_to_known: ClassVar[bool] = False
+    changes_first: ClassVar[bool] = False
 
     @property
     def name(self) -> str:

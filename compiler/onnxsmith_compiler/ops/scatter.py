@@ -15,6 +15,7 @@ import numpy as np
 from onnxsmith_compiler.ir import dim as dims
 from onnxsmith_compiler.ir import dtype as dtypes
 from onnxsmith_compiler.ir import loop
+from onnxsmith_compiler.ir.dim import Dim
 from onnxsmith_compiler.ir.graph import Node, Relation, TensorType, Value
 from onnxsmith_compiler.ops.base import Op, Shape, ShapeError, SizePair, Types, required
 from onnxsmith_compiler.ops.cast import convert
@@ -123,6 +124,46 @@ def _normalized(indices: np.ndarray, size: dims.Dim) -> np.ndarray | None:
 
 
 @dataclass(frozen=True)
+class CachePositions(Op):
+    """Row-major offsets, in a cache of `shape`, of the slices that ONNX TensorScatter puts in along `axis`.
+
+    The input is the first position of each batch, [batch]; the output is [batch, ..., count], for the axes up to
+    `axis`. `circular`: positions past the end continue at the beginning; otherwise they are faults.
+    """
+
+    axis: int
+    circular: bool
+    shape: Shape
+    count: Dim
+
+    def infer(self, inputs: Types) -> tuple[TensorType, ...]:
+        if self.axis == 0:
+            raise ShapeError("an update cannot be put in along axis 0, which counts the batches: expected 1 or more")
+        return (TensorType(dtypes.INT64, (*self.shape[: self.axis], self.count)),)
+
+    def assumes(self, inputs: Types) -> Iterable[SizePair]:
+        yield required(inputs, 0).shape[0], self.shape[0], Relation.EQUAL
+        yield self.count, self.shape[self.axis], Relation.AT_MOST
+
+    def lower(self, node: Node) -> loop.Computation:
+        (starts,) = node.operands()
+        axes = loop.axes_for(node.output.shape)
+        index = loop.index_of(axes)
+        length = self.shape[self.axis]
+        start = convert(loop.load(starts, (index[0],)), starts.dtype, dtypes.INT64)
+        if self.circular:
+            place = dims.modulo(index[self.axis] + loop.computed(start), length)
+        else:
+            # a negative position is out of range too, though a checked index may count from the end
+            is_negative = loop.apply("lt", start, loop.const(0, dtypes.INT64), dtype=dtypes.BOOL)
+            beyond = loop.const(np.iinfo(np.int64).max, dtypes.INT64)
+            start = loop.apply("select", is_negative, beyond, start, dtype=dtypes.INT64)
+            place = index[self.axis] + loop.computed(loop.Checked(dtypes.INT64, start, length - self.count + 1))
+        whole = (*index[: self.axis], place, *(0 for _ in self.shape[self.axis + 1 :]))
+        return loop.Computation(axes, loop.IndexValue(dtypes.INT64, loop.linear_offset(self.shape, whole)))
+
+
+@dataclass(frozen=True)
 class ScatterElements(Op):
     """Data with each update put at its offset: inputs are data, and offsets and updates of one shape.
 
@@ -131,6 +172,7 @@ class ScatterElements(Op):
     """
 
     folds_to_known: ClassVar[bool] = True
+    changes_first: ClassVar[bool] = True
     axis: int
     reduction: str
 
@@ -173,6 +215,7 @@ class ScatterSlices(Op):
     """Data with each slice put at its offset: inputs are data, offsets [n...] and updates [n..., slice...]."""
 
     folds_to_known: ClassVar[bool] = True
+    changes_first: ClassVar[bool] = True
     reduction: str
 
     def infer(self, inputs: Types) -> tuple[TensorType, ...]:
@@ -243,48 +286,3 @@ def _scattered(
     for place, update in zip(places.tolist(), updates, strict=True):
         result[place] = update if reduction == "none" else _NUMPY[reduction](result[place], update)
     return (result.reshape(data.shape),)
-
-
-@dataclass(frozen=True)
-class CacheUpdate(Op):
-    """ONNX TensorScatter: a cache with an update put in along `axis`, from another position on for each batch.
-
-    Inputs are the cache [batch, ..., length, ...], the update, shorter along `axis` alone, and the first positions
-    [batch]. `circular`: positions past the end continue at the beginning; otherwise they are faults.
-    """
-
-    axis: int
-    circular: bool
-
-    def infer(self, inputs: Types) -> tuple[TensorType, ...]:
-        cache, update = required(inputs, 0), required(inputs, 1)
-        if cache.dtype is not update.dtype or cache.rank != update.rank or self.axis == 0:
-            raise ShapeError(
-                f"the cache is {cache}, the update {update}: expected one type and rank, and an axis not 0"
-            )
-        return (cache,)
-
-    def assumes(self, inputs: Types) -> Iterable[SizePair]:
-        cache, update, starts = (required(inputs, number).shape for number in range(3))
-        yield starts[0], cache[0], Relation.EQUAL
-        for axis, (whole, part) in enumerate(zip(cache, update, strict=True)):
-            yield part, whole, Relation.AT_MOST if axis == self.axis else Relation.EQUAL
-
-    def lower(self, node: Node) -> loop.Computation:
-        cache, update, starts = node.operands()
-        axes = loop.axes_for(cache.shape)
-        index = loop.index_of(axes)
-        length, count = cache.shape[self.axis], update.shape[self.axis]
-        start = convert(loop.load(starts, (index[0],)), starts.dtype, dtypes.INT64)
-        if self.circular:
-            place = dims.modulo(index[self.axis] - loop.computed(start), length)
-        else:
-            # a negative position is out of range too, though a checked index may count from the end
-            is_negative = loop.apply("lt", start, loop.const(0, dtypes.INT64), dtype=dtypes.BOOL)
-            beyond = loop.const(np.iinfo(np.int64).max, dtypes.INT64)
-            start = loop.apply("select", is_negative, beyond, start, dtype=dtypes.INT64)
-            place = index[self.axis] - loop.computed(loop.Checked(dtypes.INT64, start, length - count + 1))
-        inside = loop.in_range(place, count)
-        assert inside is not None
-        new = loop.load(update, (*index[: self.axis], place, *index[self.axis + 1 :]))
-        return loop.Computation(axes, loop.Guarded(new.dtype, inside, new, loop.load(cache, index)))

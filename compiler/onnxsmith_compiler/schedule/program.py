@@ -218,10 +218,23 @@ def build_program(
         kernels=tuple(builder.kernels),
         weight_bytes=builder.places.weight_bytes,
         overridable=overridable,
+        in_place=tuple(_in_place(graph)),
         metadata=dict(border.metadata),
         custom_metadata=dict(border.custom_metadata),
     )
     return program, Weights(tuple(builder.places.pieces), builder.places.weight_bytes)
+
+
+def _in_place(graph: Graph) -> Iterable[tuple[int, int]]:
+    """The outputs that may be written over an input, with it: nothing but the node that changes it reads it."""
+    consumers = graph.consumers()
+    outputs = {value: number for number, (_, value) in enumerate(graph.outputs)}
+    inputs = {value: number for number, value in enumerate(graph.inputs) if value not in outputs}
+    for node in graph.nodes:
+        changed, *others = node.operands()
+        alone = changed in inputs and changed not in others and consumers[changed] == [node]
+        if node.op.changes_first and alone and node.output in outputs:
+            yield outputs[node.output], inputs[changed]
 
 
 def _input_symbols(graph: Graph) -> tuple[list[str], list[tuple[int, int]]]:

@@ -10,7 +10,13 @@ from onnxsmith_compiler.ir.graph import Value
 from onnxsmith_compiler.onnx.node_import import NodeImport
 from onnxsmith_compiler.ops.base import normalize_axis
 from onnxsmith_compiler.ops.gather import Gather, GatherElements, GatherND
-from onnxsmith_compiler.ops.scatter import CacheUpdate, ElementPositions, ScatterElements, ScatterSlices, SlicePositions
+from onnxsmith_compiler.ops.scatter import (
+    CachePositions,
+    ElementPositions,
+    ScatterElements,
+    ScatterSlices,
+    SlicePositions,
+)
 from onnxsmith_compiler.ops.selection import CountNonzero, FindNonzero, Unravel
 from onnxsmith_compiler.ops.view import Slice
 
@@ -50,7 +56,10 @@ def tensor_scatter(node: NodeImport) -> Value:
         raise node.invalid(f"mode '{mode}' is unknown: expected linear or circular")
     if starts is None:
         starts = node.expand(node.constant(0, dtypes.INT64), (cache.shape[0],))
-    return node.emit(CacheUpdate(axis, mode == "circular"), cache, update, starts)
+    if cache.dtype is not update.dtype or cache.rank != update.rank:
+        raise node.invalid(f"the cache is {cache.type}, the update {update.type}: expected one type and rank")
+    places = node.emit(CachePositions(axis, mode == "circular", cache.shape, update.shape[axis]), starts)
+    return node.emit(ScatterSlices("none"), cache, places, update)
 
 
 def nonzero(node: NodeImport) -> Value:
