@@ -23,7 +23,7 @@ Feed = dict[str, Array]
 class ZooModel:
     """One row of the benchmark: an ONNX file, and the sizes that its symbolic dimensions take.
 
-    `family` names what builds the file ("timm", "transformer", "recurrent", "digits"); `file` is its name
+    `family` names what builds the file ("timm", "transformer", "decoder", "recurrent", "digits"); `file` is its name
     where that is not the row's.
     """
 
@@ -59,6 +59,7 @@ MODELS = (
     *(ZooModel(name, "timm") for name in TIMM_NAMES),
     *(ZooModel(name, "transformer") for name in TRANSFORMER_NAMES),
     ZooModel("bert-base-symbolic", "transformer", {"batch": 1, "sequence": 100}),
+    ZooModel("gpt2-decode", "decoder", {"past": 128}),
     *(ZooModel(name, "recurrent") for name in RECURRENT_NAMES),
     *(ZooModel(name, "digits", {"batch": 1}) for name in DIGITS_NAMES),
     *(ZooModel(f"{name}, {DIGITS_ROWS} rows", "digits", {"batch": DIGITS_ROWS}, name) for name in DIGITS_NAMES),

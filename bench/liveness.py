@@ -84,7 +84,7 @@ def calibrate_batch_norms(model: nn.Module, inputs: Sequence[Tensor]) -> None:
 
 
 def assert_alive(model: nn.Module, inputs: Sequence[Tensor]) -> None:
-    """Shuffles the first input, then one weight tensor at a time.
+    """Shuffles the first input of more than one element, then one weight tensor at a time.
 
     Raises DeadWeightError where the output hardly moves. `inputs` are restored.
     """
@@ -93,7 +93,7 @@ def assert_alive(model: nn.Module, inputs: Sequence[Tensor]) -> None:
         raise DeadWeightError("the output is not finite")
     scale = expected.abs().max()
     generator = torch.Generator().manual_seed(0)
-    live = [("the input", inputs[0], SMALLEST_CHANGE_BY_INPUT)]
+    live = [("the input", next(x for x in inputs if x.numel() > 1), SMALLEST_CHANGE_BY_INPUT)]
     for name, parameter in model.named_parameters():
         if not name.endswith(WITHOUT_EFFECT):
             live.append((name, parameter.detach(), SMALLEST_CHANGE))

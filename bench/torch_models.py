@@ -139,6 +139,44 @@ def transformer_model(model: ZooModel) -> Exportable:
     return Exportable(module, inputs, kind.inputs, kind.outputs, DYNAMIC_AXES if model.sizes else {})
 
 
+class DecodeStep(nn.Module):
+    """One token through a decoder: (ids [1, 1], keys and values of each layer [1, heads, past, width]) to the logits
+    and the keys and values with the token's own."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, ids: Tensor, *past: Tensor) -> tuple[Tensor, ...]:
+        from transformers import DynamicCache
+
+        cache = DynamicCache()
+        for layer in range(len(past) // 2):
+            cache.update(past[2 * layer], past[2 * layer + 1], layer)
+        result = self.model(input_ids=ids, past_key_values=cache, use_cache=True)
+        present = [tensor for layer in result.past_key_values.layers for tensor in (layer.keys, layer.values)]
+        return (result.logits, *present)
+
+
+def decoder_model(model: ZooModel) -> Exportable:
+    declare_torchvision_operators()
+    import transformers
+
+    logging.getLogger("transformers").setLevel(logging.ERROR)
+    config = transformers.GPT2Config(attn_implementation="eager")
+    module = DecodeStep(transformers.GPT2LMHeadModel(config)).eval()
+    enliven(module, seed=1)
+    generator = torch.Generator().manual_seed(0)
+    shape = (1, config.n_head, model.sizes["past"], config.n_embd // config.n_head)
+    past = tuple(torch.randn(shape, generator=generator) for _ in range(2 * config.n_layer))
+    numbers = range(config.n_layer)
+    before = tuple(f"{kind}.{number}" for number in numbers for kind in ("past_key", "past_value"))
+    after = tuple(name.replace("past", "present") for name in before)
+    axes = {name: {2: "past"} for name in before}
+    ids = torch.from_numpy(token_ids(1, 1, seed=0))
+    return Exportable(module, (ids, *past), ("input_ids", *before), ("logits", *after), axes)
+
+
 class FirstOutput(nn.Module):
     """A recurrent network's sequence of outputs [steps, batch, hidden], without the final states."""
 
@@ -159,4 +197,9 @@ def recurrent_model(model: ZooModel) -> Exportable:
     return Exportable(module, (sequence,), ("sequence",), ("output",), {})
 
 
-BUILDERS = {"timm": timm_model, "transformer": transformer_model, "recurrent": recurrent_model}
+BUILDERS = {
+    "timm": timm_model,
+    "transformer": transformer_model,
+    "decoder": decoder_model,
+    "recurrent": recurrent_model,
+}

@@ -231,9 +231,10 @@ def _in_place(graph: Graph) -> Iterable[tuple[int, int]]:
     outputs = {value: number for number, (_, value) in enumerate(graph.outputs)}
     inputs = {value: number for number, value in enumerate(graph.inputs) if value not in outputs}
     for node in graph.nodes:
+        if not node.op.changes_first or node.output not in outputs:
+            continue
         changed, *others = node.operands()
-        alone = changed in inputs and changed not in others and consumers[changed] == [node]
-        if node.op.changes_first and alone and node.output in outputs:
+        if changed in inputs and changed not in others and consumers[changed] == [node]:
             yield outputs[node.output], inputs[changed]
 
 
