@@ -22,6 +22,7 @@ from onnxsmith_compiler.onnx.importers import (
     resize,
     shape,
     sorting,
+    trees,
     vision,
     windows,
 )
@@ -239,6 +240,9 @@ CLASSICAL: Mapping[str, Versions] = {
     "LinearRegressor": _since(ml.linear_regressor),
     "Normalizer": _since(ml.normalizer),
     "Scaler": _since(ml.scaler),
+    "TreeEnsemble": _since(trees.tree_ensemble),
+    "TreeEnsembleClassifier": _since(trees.tree_ensemble_classifier),
+    "TreeEnsembleRegressor": _since(trees.tree_ensemble_regressor),
 }
 
 OPERATORS: Mapping[str, Mapping[str, Versions]] = {

@@ -12,6 +12,7 @@ from typing import Any
 
 from onnxsmith_compiler.codegen.library import linear, random, scatter, selection, shapes, sorting, vision
 from onnxsmith_compiler.codegen.library.sizes import store_sizes
+from onnxsmith_compiler.codegen.library.trees import walk_trees
 from onnxsmith_compiler.ops.lowering import LibraryCall
 
 Text = Callable[[LibraryCall], str]
@@ -67,6 +68,7 @@ LIBRARY: Mapping[str, Text] = {
     "suppress_boxes": _source(selection.suppress_boxes),
     "top_k": _source(sorting.top_k),
     "unique_items": _source(sorting.unique_items),
+    "walk_trees": walk_trees,
     "widened_sizes": _source(shapes.widened_sizes),
 }
 """Text of each kernel for a call."""

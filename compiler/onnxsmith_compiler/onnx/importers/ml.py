@@ -16,7 +16,7 @@ from onnxsmith_compiler.ops.view import Concat
 _TINY = 1e-7
 
 
-def _matrix(node: NodeImport, x: Value) -> Value:
+def as_matrix(node: NodeImport, x: Value) -> Value:
     """x of shape [N, C], a vector as one row."""
     return node.unsqueeze(x, [0]) if x.rank == 1 else x
 
@@ -52,7 +52,7 @@ def normalizer(node: NodeImport) -> Value:
 
 def _scores(node: NodeImport, targets: int) -> Value:
     """x times the transposed [targets, C] coefficients, plus the intercepts."""
-    x = _matrix(node, node.cast(node.input(0), dtypes.FLOAT32))
+    x = as_matrix(node, node.cast(node.input(0), dtypes.FLOAT32))
     coefficients = node.floats("coefficients") or []
     weights = np.asarray(coefficients, np.float32).reshape(targets, -1).T
     scores = node.emit(MatMul(), x, node.builder.constant(np.ascontiguousarray(weights)))
@@ -66,9 +66,7 @@ def linear_regressor(node: NodeImport) -> Value:
 
 def linear_classifier(node: NodeImport) -> list[Value | None]:
     """Outputs: labels [N] and scores [N, classes]. A single score stands for the second of two classes."""
-    labels = node.ints("classlabels_ints")
-    if labels is None:
-        raise node.unsupported("class labels that are strings")
+    labels = class_labels(node, "classlabels_ints")
     width = node.input(0).shape[-1]
     coefficients = node.floats("coefficients") or []
     targets = len(node.floats("intercepts") or []) or (len(coefficients) // width if isinstance(width, int) else 0)
@@ -103,9 +101,22 @@ def _binary(node: NodeImport, scores: Value, labels: list[int]) -> list[Value | 
     return [chosen, node.emit(Concat(1), first_score, score)]
 
 
+def class_labels(node: NodeImport, name: str) -> list[int]:
+    labels = node.ints(name)
+    if labels:
+        return labels
+    if node.attribute("classlabels_strings"):
+        raise node.unsupported("class labels that are strings")
+    raise node.invalid(f"attribute '{name}' is missing")
+
+
 def post_transform(node: NodeImport, scores: Value) -> Value:
     """The `post_transform` attribute applied to scores [N, classes]."""
-    match node.string("post_transform", "NONE"):
+    return transform_scores(node, scores, node.string("post_transform", "NONE"))
+
+
+def transform_scores(node: NodeImport, scores: Value, transform: str) -> Value:
+    match transform:
         case "NONE":
             return scores
         case "LOGISTIC":
@@ -116,7 +127,7 @@ def post_transform(node: NodeImport, scores: Value) -> Value:
             return _softmax_zero(node, scores)
         case "PROBIT":
             return _probit(node, scores)
-    raise node.invalid(f"post_transform is '{node.string('post_transform')}'")
+    raise node.invalid(f"post_transform is '{transform}'")
 
 
 def _softmax_zero(node: NodeImport, scores: Value) -> Value:
@@ -132,7 +143,7 @@ def _softmax_zero(node: NodeImport, scores: Value) -> Value:
 def _probit(node: NodeImport, scores: Value) -> Value:
     """sqrt(2) * erfinv(2 x - 1), by Winitzki's approximation of the inverse error function."""
     x = node.sub(node.mul(scores, 2.0), 1.0)
-    logarithm = node.map("log", node.mul(node.sub(node.constant(1, dtypes.FLOAT32), x), node.add(x, 1.0)))
+    logarithm = node.map("log", node.mul(node.sub(node.constant(1, x.dtype), x), node.add(x, 1.0)))
     a = node.add(node.mul(logarithm, 0.5), 2.0 / (np.pi * 0.147))
     b = node.mul(logarithm, 1.0 / 0.147)
     size = node.map("sqrt", node.sub(node.map("sqrt", node.sub(node.mul(a, a), b)), a))
@@ -173,7 +184,7 @@ def feature_vectorizer(node: NodeImport) -> Value:
     columns = []
     widths = node.ints("inputdimensions") or []
     for number, value in enumerate(value for value in node.inputs if value is not None):
-        matrix = node.cast(_matrix(node, value), dtypes.FLOAT32)
+        matrix = node.cast(as_matrix(node, value), dtypes.FLOAT32)
         matrix = node.reshape(matrix, (matrix.shape[0], dims.product(matrix.shape[1:])))
         if number < len(widths) and matrix.shape[1] != widths[number]:
             raise node.invalid(f"input {number} has {matrix.shape[1]} columns, inputdimensions says {widths[number]}")
