@@ -22,6 +22,7 @@ from onnxsmith_compiler.onnx.importers import (
     resize,
     shape,
     sorting,
+    tree_classifier,
     trees,
     vision,
     windows,
@@ -241,7 +242,7 @@ CLASSICAL: Mapping[str, Versions] = {
     "Normalizer": _since(ml.normalizer),
     "Scaler": _since(ml.scaler),
     "TreeEnsemble": _since(trees.tree_ensemble),
-    "TreeEnsembleClassifier": _since(trees.tree_ensemble_classifier),
+    "TreeEnsembleClassifier": _since(tree_classifier.tree_ensemble_classifier),
     "TreeEnsembleRegressor": _since(trees.tree_ensemble_regressor),
 }
 

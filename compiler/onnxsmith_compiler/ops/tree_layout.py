@@ -181,7 +181,7 @@ def _rounds(tree: Integers, target: Integers, trees: Integers, targets: int) -> 
     rank = np.empty_like(order)
     rank[order] = np.arange(len(trees)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
     grid = int(sizes.max()) * targets
-    if grid > 2 * len(trees) + 8:
+    if grid > len(trees) + len(trees) // 4 + 8:
         return None
     rounds = np.zeros((grid, 3), np.int64)
     rounds[:, 0] = -1

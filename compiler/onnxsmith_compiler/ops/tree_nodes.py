@@ -56,6 +56,20 @@ class Nodes:
         return self.low < 0
 
 
+def trees_of(tests: Tests, roots: Integers) -> Integers | None:
+    """The number of the tree that each node belongs to, -1 for those of none; None where a node has two parents."""
+    tree = np.full(len(tests.mode), -1)
+    level, owner = roots, np.arange(len(roots))
+    while len(level):
+        if (tree[level] >= 0).any() or len(np.unique(level)) < len(level):
+            return None
+        tree[level] = owner
+        inner = tests.true[level] >= 0
+        parents, owner = level[inner], np.repeat(owner[inner], 2)
+        level = np.stack([tests.true[parents], tests.false[parents]], 1).reshape(-1)
+    return tree
+
+
 def below(values: Floats) -> Floats:
     """The next smaller number of each: x < t is x <= below(t). NaN for -inf and NaN."""
     smaller = np.nextafter(values, values.dtype.type(-np.inf))

@@ -2,44 +2,57 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from onnxsmith_compiler.ir import dtype as dtypes
 from onnxsmith_compiler.ir.dtype import DType
 from onnxsmith_compiler.ir.graph import Relation, Value
-from onnxsmith_compiler.onnx.importers.ml import as_matrix, class_labels, transform_scores
+from onnxsmith_compiler.onnx.importers.ml import as_matrix, transform_scores
 from onnxsmith_compiler.onnx.importers.tree_attributes import (
     Ensemble,
     classic_ensemble,
     compute_dtype,
     ensemble_of_version_5,
-    integers,
     numbers,
 )
 from onnxsmith_compiler.onnx.node_import import NodeImport
 from onnxsmith_compiler.ops.gather import Gather
 from onnxsmith_compiler.ops.tree_layout import Entries, lay_out
-from onnxsmith_compiler.ops.tree_nodes import TreeError, nodes_of
+from onnxsmith_compiler.ops.tree_nodes import Integers, TreeError, nodes_of, trees_of
 from onnxsmith_compiler.ops.trees import Aggregate
 from onnxsmith_compiler.ops.view import Concat, Slice
 
+_KINDS: Mapping[str, Aggregate] = {"AVERAGE": "sum", "SUM": "sum", "MIN": "min", "MAX": "max"}
 _AGGREGATES = ("AVERAGE", "SUM", "MIN", "MAX")
 """By TreeEnsemble's codes."""
 _TRANSFORMS = ("NONE", "SOFTMAX", "LOGISTIC", "SOFTMAX_ZERO", "PROBIT")
+
+
+@dataclass(frozen=True, eq=False)
+class Regression:
+    """What is made of the trees' values for `targets`: an aggregate, plus a base value each (or none), transformed."""
+
+    targets: int
+    aggregate: str
+    base: np.ndarray
+    transform: str
 
 
 def tree_ensemble(node: NodeImport) -> Value:
     """Version 5: attributes by position, and a result of x's type."""
     x = node.input(0)
     dtype = dtypes.FLOAT64 if x.dtype is dtypes.FLOAT64 else dtypes.FLOAT32
-    targets = _targets(node)
-    aggregate = _coded(node, "aggregate_function", _AGGREGATES, 1)
-    ensemble = ensemble_of_version_5(node, targets, dtype)
-    scores = _aggregated(node, ensemble, aggregate, targets, dtype)
-    transform = _coded(node, "post_transform", _TRANSFORMS, 0)
-    return node.cast(transform_scores(node, scores, transform), x.dtype)
+    rule = Regression(
+        _targets(node),
+        _coded(node, "aggregate_function", _AGGREGATES, 1),
+        np.zeros(0),
+        _coded(node, "post_transform", _TRANSFORMS, 0),
+    )
+    ensemble = ensemble_of_version_5(node, rule.targets, dtype)
+    return node.cast(_regression(node, ensemble, rule, dtype), x.dtype)
 
 
 def tree_ensemble_regressor(node: NodeImport) -> Value:
@@ -48,14 +61,12 @@ def tree_ensemble_regressor(node: NodeImport) -> Value:
     aggregate = node.string("aggregate_function", "SUM")
     if aggregate not in _AGGREGATES:
         raise node.invalid(f"aggregate_function is '{aggregate}': expected one of {', '.join(_AGGREGATES)}")
-    ensemble = classic_ensemble(node, "target", targets, dtype)
-    scores = _aggregated(node, ensemble, aggregate, targets, dtype)
     base = numbers(node, "base_values", dtype)
     if len(base) not in (0, targets):
         raise node.invalid(f"attribute 'base_values' has {len(base)} elements: expected none or {targets}")
-    if len(base):
-        scores = node.add(scores, node.constant(base, dtype))
-    return node.cast(transform_scores(node, scores, node.string("post_transform", "NONE")), dtypes.FLOAT32)
+    rule = Regression(targets, aggregate, base, node.string("post_transform", "NONE"))
+    ensemble = classic_ensemble(node, "target", targets, dtype)
+    return node.cast(_regression(node, ensemble, rule, dtype), dtypes.FLOAT32)
 
 
 def _targets(node: NodeImport) -> int:
@@ -72,15 +83,85 @@ def _coded(node: NodeImport, name: str, meanings: tuple[str, ...], default: int)
     return meanings[code]
 
 
-def _aggregated(node: NodeImport, ensemble: Ensemble, aggregate: str, targets: int, dtype: DType) -> Value:
-    """[N, targets]. A target that no reached leaf adds to is 0."""
-    if aggregate in ("MIN", "MAX"):
-        kind: Aggregate = "min" if aggregate == "MIN" else "max"
-        best = _walked(node, ensemble, kind, targets, dtype)
-        nothing = node.map("isinf", best)
-        return node.select(nothing, node.constant(0, dtype), best)
-    total = _walked(node, ensemble, "sum", targets, dtype)
-    return node.div(total, float(len(ensemble.roots))) if aggregate == "AVERAGE" else total
+def _regression(node: NodeImport, ensemble: Ensemble, rule: Regression, dtype: DType) -> Value:
+    """[N, targets]. onnxruntime gives 0, without a base value, for a target that no reached leaf has a weight for;
+    and of the transforms it applies only PROBIT to a single target."""
+    kind = _KINDS[rule.aggregate]
+    scores, present = scored(node, ensemble, kind, rule.targets, dtype)
+    if rule.aggregate == "AVERAGE":
+        scores = node.div(scores, float(len(ensemble.roots)))
+    if len(rule.base):
+        scores = node.add(scores, node.constant(rule.base, dtype))
+    if present is not None:
+        scores = node.select(present, scores, node.constant(0, dtype))
+    if rule.targets == 1 and rule.transform in ("LOGISTIC", "SOFTMAX", "SOFTMAX_ZERO"):
+        return scores
+    return transform_scores(node, scores, rule.transform)
+
+
+def scored(
+    node: NodeImport, ensemble: Ensemble, kind: Aggregate, targets: int, dtype: DType
+) -> tuple[Value, Value | None]:
+    """[N, targets] of numbers, and of whether a reached leaf has a weight; None where one always has.
+
+    A target without any weight is 0; where that is the only reason for a second result, it is a constant [1, targets].
+    """
+    used, numbered = np.unique(ensemble.entries.target, return_inverse=True)
+    if 0 < len(used) < targets:
+        entries = replace(ensemble.entries, target=numbered)
+        sums, present = scored(node, replace(ensemble, entries=entries), kind, len(used), dtype)
+        return _spread(node, sums, used, targets), _spread_marks(node, present, used, targets)
+    if _always_scored(ensemble, targets):
+        return _walked(node, ensemble, kind, targets, dtype), None
+    mark = -1.0 if kind == "min" else 1.0
+    both = _walked(node, _marked(ensemble, targets, mark), kind, 2 * targets, dtype)
+    sums, marks = (node.emit(Slice((0, start), (1, 1), (both.shape[0], targets)), both) for start in (0, targets))
+    return sums, node.map("lt" if kind == "min" else "gt", marks, 0.0)
+
+
+def _spread(node: NodeImport, columns: Value, places: Integers, targets: int) -> Value:
+    """[N, targets] with these columns at `places`, zero elsewhere."""
+    source = np.zeros(targets, np.int64)
+    source[places] = np.arange(len(places))
+    wide = node.emit(Gather(1), columns, node.constant(source, dtypes.INT64))
+    return node.select(_mask(node, places, targets), wide, node.constant(0, columns.dtype))
+
+
+def _spread_marks(node: NodeImport, present: Value | None, places: Integers, targets: int) -> Value:
+    if present is None:
+        return _mask(node, places, targets)
+    return _spread(node, present, places, targets)
+
+
+def _mask(node: NodeImport, places: Integers, targets: int) -> Value:
+    mask = np.zeros((1, targets), bool)
+    mask[0, places] = True
+    return node.constant(mask, dtypes.BOOL)
+
+
+def _always_scored(ensemble: Ensemble, targets: int) -> bool:
+    """Whether every target has a tree all of whose leaves have a weight for it."""
+    trees = trees_of(ensemble.tests, ensemble.roots)
+    if trees is None:
+        return False
+    entries = ensemble.entries
+    is_leaf = (ensemble.tests.true < 0) & (trees >= 0)
+    leaves = np.bincount(trees[is_leaf], minlength=len(ensemble.roots))
+    pairs = np.stack([entries.leaf, entries.target])[:, is_leaf[entries.leaf]]
+    leaf, target = np.unique(pairs, axis=1)
+    (tree, scored), times = np.unique(np.stack([trees[leaf], target]), axis=1, return_counts=True)
+    return len(np.unique(scored[times == leaves[tree]])) == targets
+
+
+def _marked(ensemble: Ensemble, targets: int, mark: float) -> Ensemble:
+    """The ensemble that also has `mark`, for each weight, for one of a second set of targets."""
+    entries = ensemble.entries
+    marks = Entries(
+        np.concatenate([entries.leaf, entries.leaf]),
+        np.concatenate([entries.target, entries.target + targets]),
+        np.concatenate([entries.value, np.full_like(entries.value, mark)]),
+    )
+    return replace(ensemble, entries=marks)
 
 
 def _walked(node: NodeImport, ensemble: Ensemble, aggregate: Aggregate, targets: int, dtype: DType) -> Value:
@@ -99,67 +180,3 @@ def _walked(node: NodeImport, ensemble: Ensemble, aggregate: Aggregate, targets:
         x = node.emit(Concat(1), x, turned) if layout.positive else turned
     operands = (node.builder.constant(operand) for operand in layout.operands)
     return node.emit(layout.op, x, *operands)
-
-
-def tree_ensemble_classifier(node: NodeImport) -> list[Value | None]:
-    """Outputs: labels [N] and scores [N, classes], by onnxruntime's rules where the specification leaves them open."""
-    labels = class_labels(node, "classlabels_int64s")
-    dtype = compute_dtype(node, "nodes_values", "class_weights", "base_values")
-    ensemble = classic_ensemble(node, "class", len(labels), dtype)
-    base = numbers(node, "base_values", dtype)
-    if len(labels) > 2:
-        return _many_classes(node, ensemble, labels, base, dtype)
-    return _two_classes(node, ensemble, labels, base, dtype)
-
-
-def _many_classes(
-    node: NodeImport, ensemble: Ensemble, labels: list[int], base: np.ndarray, dtype: DType
-) -> list[Value | None]:
-    """The label is that of the first highest score, among the classes that some leaf or base value scores."""
-    count = len(labels)
-    if len(base) not in (0, count):
-        raise node.invalid(f"attribute 'base_values' has {len(base)} elements: expected none or {count}")
-    if len(base):
-        scores = candidates = node.add(_walked(node, ensemble, "sum", count, dtype), node.constant(base, dtype))
-    elif _always_scored(node, ensemble, count):
-        scores = candidates = _walked(node, ensemble, "sum", count, dtype)
-    else:
-        both = _walked(node, _with_presence(ensemble, count), "sum", 2 * count, dtype)
-        rows = both.shape[0]
-        scores = node.emit(Slice((0, 0), (1, 1), (rows, count)), both)
-        present = node.map("gt", node.emit(Slice((0, count), (1, 1), (rows, count)), both), 0.0)
-        candidates = node.select(present, scores, float("-inf"))
-    best = node.reduce("argmax_first", candidates, [1], keepdims=False)
-    label = node.emit(Gather(0), node.constant(labels, dtypes.INT64), best)
-    transformed = transform_scores(node, scores, node.string("post_transform", "NONE"))
-    return [label, node.cast(transformed, dtypes.FLOAT32)]
-
-
-def _always_scored(node: NodeImport, ensemble: Ensemble, count: int) -> bool:
-    """Whether every class has a tree all of whose leaves have a weight for it."""
-    trees = np.unique(integers(node, "nodes_treeids"), return_inverse=True)[1]
-    leaves = np.bincount(trees[ensemble.tests.true < 0], minlength=len(ensemble.roots))
-    entries = ensemble.entries
-    pairs = np.unique(np.stack([entries.leaf, entries.target]), axis=1)
-    scored, times = np.unique(np.stack([trees[pairs[0]], pairs[1]]), axis=1, return_counts=True)
-    whole = times >= leaves[scored[0]]
-    return len(np.unique(scored[1][whole])) == count
-
-
-def _with_presence(ensemble: Ensemble, count: int) -> Ensemble:
-    """The ensemble that also adds 1, for each weight, to a second set of targets."""
-    entries = ensemble.entries
-    return replace(
-        ensemble,
-        entries=Entries(
-            np.concatenate([entries.leaf, entries.leaf]),
-            np.concatenate([entries.target, entries.target + count]),
-            np.concatenate([entries.value, np.ones_like(entries.value)]),
-        ),
-    )
-
-
-def _two_classes(
-    node: NodeImport, ensemble: Ensemble, labels: list[int], base: np.ndarray, dtype: DType
-) -> list[Value | None]:
-    raise node.unsupported("two classes")
