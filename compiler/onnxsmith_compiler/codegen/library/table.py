@@ -10,7 +10,7 @@ import textwrap
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from onnxsmith_compiler.codegen.library import linear, random, scatter, selection, shapes, sorting, vision
+from onnxsmith_compiler.codegen.library import coupling, linear, random, scatter, selection, shapes, sorting, vision
 from onnxsmith_compiler.codegen.library.sizes import store_sizes
 from onnxsmith_compiler.codegen.library.trees import walk_trees
 from onnxsmith_compiler.ops.lowering import LibraryCall
@@ -49,6 +49,7 @@ LIBRARY: Mapping[str, Text] = {
     "axis_sizes": _source(shapes.axis_sizes),
     "copy_elements": _source(scatter.copy_elements),
     "count_nonzero": _source(selection.count_nonzero),
+    "couple_pairs": _source(coupling.couple_pairs),
     "cumulate": _source(sorting.cumulate),
     "determinant": _source(linear.determinant),
     "draw_seed": _source(random.draw_seed),

@@ -130,6 +130,25 @@ def transform_scores(node: NodeImport, scores: Value, transform: str) -> Value:
     raise node.invalid(f"post_transform is '{transform}'")
 
 
+def opposites(node: NodeImport, score: Value, sums_to_one: bool) -> Value:
+    """[N, 2] from the second class's scores [N, 1], transformed as onnxruntime does: the first one's is 1 less that, or
+    its opposite. A softmax of two opposites is not taken, and PROBIT leaves the second one empty."""
+    match node.string("post_transform", "NONE"):
+        case "PROBIT":
+            return beside(node, _probit(node, score), node.constant(np.zeros((1, 1)), score.dtype))
+        case "LOGISTIC":
+            return beside(node, *(node.map("sigmoid", side) for side in (node.map("neg", score), score)))
+    if sums_to_one:
+        return beside(node, node.sub(node.constant(1, score.dtype), score), score)
+    return beside(node, node.map("neg", score), score)
+
+
+def beside(node: NodeImport, first: Value, second: Value) -> Value:
+    """[N, 1] and [N, 1] as [N, 2]; either may be one number, [1, 1]."""
+    rows = second.shape[0] if first.shape[0] == 1 else first.shape[0]
+    return node.emit(Concat(1), *(node.expand(side, (rows, 1)) for side in (first, second)))
+
+
 def _softmax_zero(node: NodeImport, scores: Value) -> Value:
     """A softmax in which scores of 0 stay 0."""
     top = node.reduce("max", scores, [1])

@@ -13,12 +13,12 @@ import numpy as np
 from onnxsmith_compiler.ir import dtype as dtypes
 from onnxsmith_compiler.ir.dtype import DType
 from onnxsmith_compiler.ir.graph import Value
-from onnxsmith_compiler.onnx.importers.ml import class_labels, transform_scores
+from onnxsmith_compiler.onnx.importers.ml import beside, class_labels, opposites, transform_scores
 from onnxsmith_compiler.onnx.importers.tree_attributes import Ensemble, classic_ensemble, compute_dtype, numbers
 from onnxsmith_compiler.onnx.importers.trees import scored
 from onnxsmith_compiler.onnx.node_import import NodeImport
 from onnxsmith_compiler.ops.gather import Gather
-from onnxsmith_compiler.ops.view import Concat, Slice
+from onnxsmith_compiler.ops.view import Slice
 
 
 def tree_ensemble_classifier(node: NodeImport) -> list[Value | None]:
@@ -107,7 +107,7 @@ def _two_classes(
         alone = node.add(first, float(base[0])) if len(base) else first
         alone = _choose(node, has_first, alone, zero)
         scores = _choose(
-            node, has_second, _transformed_pair(node, alone, second), _opposites(node, alone, pair)
+            node, has_second, _transformed_pair(node, alone, second), opposites(node, alone, sums_to_one=pair.one_class and pair.positive)
         )
         decisive = _choose(node, has_second, second, alone)
     return _decided(node, decisive, pair, labels), scores
@@ -122,22 +122,4 @@ def _decided(node: NodeImport, score: Value, pair: _Pair, labels: list[int]) -> 
 
 
 def _transformed_pair(node: NodeImport, first: Value, second: Value) -> Value:
-    return transform_scores(node, _beside(node, first, second), node.string("post_transform", "NONE"))
-
-
-def _opposites(node: NodeImport, score: Value, pair: _Pair) -> Value:
-    """The scores of both classes from the one of the second."""
-    match node.string("post_transform", "NONE"):
-        case "PROBIT":
-            return _beside(node, transform_scores(node, score, "PROBIT"), node.constant(np.zeros((1, 1)), score.dtype))
-        case "LOGISTIC":
-            return _beside(node, *(node.map("sigmoid", side) for side in (node.map("neg", score), score)))
-    if pair.one_class and pair.positive:
-        return _beside(node, node.sub(node.constant(1, score.dtype), score), score)
-    return _beside(node, node.map("neg", score), score)
-
-
-def _beside(node: NodeImport, first: Value, second: Value) -> Value:
-    """[N, 1] and [N, 1] as [N, 2]; either may be one number, [1, 1]."""
-    rows = second.shape[0] if first.shape[0] == 1 else first.shape[0]
-    return node.emit(Concat(1), *(node.expand(side, (rows, 1)) for side in (first, second)))
+    return transform_scores(node, beside(node, first, second), node.string("post_transform", "NONE"))
