@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +13,7 @@ Integers = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.floating]
 
 LEQ, LT, GTE, GT, EQ, NEQ, MEMBER, LEAF = range(8)
-"""Tests of ai.onnx.ml: of a feature against the node's split, or its members. The first seven are TreeEnsemble's codes."""
+"""Tests of a feature against the node's split, or its members. The first seven are TreeEnsemble's codes."""
 
 
 class TreeError(ValueError):
@@ -107,9 +108,9 @@ class _Table:
         self.count += len(features)
         return new
 
-    def set(self, node: object, bound: object, nan_low: object, low: object, high: object) -> None:
-        self.bound[node], self.nan_low[node] = bound, nan_low  # type: ignore[index]
-        self.low[node], self.high[node] = low, high  # type: ignore[index]
+    def set(self, node: Any, bound: Any, nan_low: Any, low: Any, high: Any) -> None:
+        self.bound[node], self.nan_low[node] = bound, nan_low
+        self.low[node], self.high[node] = low, high
 
 
 def _compare(table: _Table, tests: Tests) -> None:
@@ -145,7 +146,7 @@ def _member(table: _Table, tests: Tests, node: int, members: Floats) -> None:
         if stop - start == 1:
             (second,) = table.add(np.array([feature]))
             table.set(place, members[middle], tracks, second, false)
-            table.set(second, below(members[middle : stop])[0], False, false, true)
+            table.set(second, below(members[middle:stop])[0], False, false, true)
             continue
         low, high = table.add(np.array([feature, feature]))
         table.set(place, members[middle], tracks, low, high)
@@ -180,4 +181,5 @@ def ranges(starts: Integers, stops: Integers) -> Integers:
     lengths = stops - starts
     ends = np.cumsum(lengths)
     total = int(ends[-1]) if len(ends) else 0
-    return np.arange(total) + np.repeat(starts - ends + lengths, lengths)
+    shifts: Integers = np.repeat(starts - ends + lengths, lengths)
+    return np.arange(total) + shifts

@@ -10,7 +10,17 @@ import textwrap
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from onnxsmith_compiler.codegen.library import coupling, linear, random, scatter, selection, shapes, sorting, vision
+from onnxsmith_compiler.codegen.library import (
+    coupling,
+    linear,
+    look_up,
+    random,
+    scatter,
+    selection,
+    shapes,
+    sorting,
+    vision,
+)
 from onnxsmith_compiler.codegen.library.sizes import store_sizes
 from onnxsmith_compiler.codegen.library.trees import walk_trees
 from onnxsmith_compiler.ops.lowering import LibraryCall
@@ -59,6 +69,7 @@ LIBRARY: Mapping[str, Text] = {
     "list_boxes": _source(selection.list_boxes),
     "pad_amounts": _source(shapes.pad_amounts),
     "reshape_sizes": _source(shapes.reshape_sizes),
+    "look_up": _source(look_up.look_up),
     "max_roi_pool": _source(vision.max_roi_pool),
     "roi_align": _source(vision.roi_align),
     "scatter_elements": _source(scatter.scatter_elements),

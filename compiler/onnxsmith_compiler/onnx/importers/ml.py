@@ -14,6 +14,7 @@ from onnxsmith_compiler.ops.gather import Gather
 from onnxsmith_compiler.ops.view import Concat
 
 _TINY = 1e-7
+_OF_SEVERAL = ("LOGISTIC", "SOFTMAX", "SOFTMAX_ZERO")
 
 
 def as_matrix(node: NodeImport, x: Value) -> Value:
@@ -128,6 +129,11 @@ def transform_scores(node: NodeImport, scores: Value, transform: str) -> Value:
         case "PROBIT":
             return _probit(node, scores)
     raise node.invalid(f"post_transform is '{transform}'")
+
+
+def transform_single(node: NodeImport, score: Value, transform: str) -> Value:
+    """Scores [N, 1] of a single class or target, to which onnxruntime applies only PROBIT."""
+    return transform_scores(node, score, transform if transform not in _OF_SEVERAL else "NONE")
 
 
 def opposites(node: NodeImport, score: Value, sums_to_one: bool) -> Value:

@@ -10,7 +10,14 @@ import numpy.typing as npt
 
 from onnxsmith_compiler.ir import dtype as dtypes
 from onnxsmith_compiler.ir.graph import Value
-from onnxsmith_compiler.onnx.importers.ml import as_matrix, beside, class_labels, opposites, post_transform
+from onnxsmith_compiler.onnx.importers.ml import (
+    as_matrix,
+    class_labels,
+    opposites,
+    post_transform,
+    transform_scores,
+    transform_single,
+)
 from onnxsmith_compiler.onnx.node_import import NodeImport
 from onnxsmith_compiler.ops.contraction import MatMul
 from onnxsmith_compiler.ops.coupling import PairwiseCoupling
@@ -54,9 +61,7 @@ def svm_classifier(node: NodeImport) -> list[Value | None]:
         return _linear(node, labels, coefficients)
     machine = _Machine.of(node, len(labels), counts, coefficients)
     similar = _similarities(node, _features(node), machine.vectors)
-    decisions = node.add(
-        _product(node, similar, machine.decisions()), node.constant(machine.rho, dtypes.FLOAT32)
-    )
+    decisions = node.add(_product(node, similar, machine.decisions()), node.constant(machine.rho, dtypes.FLOAT32))
     label = _voted(node, decisions, machine, labels)
     return [label, _scores(node, decisions, machine)]
 
@@ -137,7 +142,7 @@ def _scores(node: NodeImport, decisions: Value, machine: _Machine) -> Value:
 
 
 def _linear(node: NodeImport, labels: list[int], coefficients: Floats) -> list[Value | None]:
-    """Without support vectors: a score a class, coefficients [classes, features]. The kernel is linear whatever it says."""
+    """Without support vectors: a score a class, coefficients [classes, features]; the kernel is taken to be linear."""
     rho = _floats(node, "rho")
     if len(rho) < 1 or len(coefficients) % len(labels):
         raise node.invalid(
@@ -149,7 +154,8 @@ def _linear(node: NodeImport, labels: list[int], coefficients: Floats) -> list[V
     label = _label_of_highest(node, scores, labels)
     if len(labels) == 2 and not node.floats("prob_a"):
         label = _linear_binary(node, scores, labels, label, positive=bool((coefficients >= 0).all()))
-    return [label, post_transform(node, scores)]
+    transform = transform_single if len(labels) == 1 else transform_scores
+    return [label, transform(node, scores, node.string("post_transform", "NONE"))]
 
 
 def _linear_binary(node: NodeImport, scores: Value, labels: list[int], label: Value, positive: bool) -> Value:

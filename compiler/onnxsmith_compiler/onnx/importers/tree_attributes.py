@@ -113,7 +113,7 @@ def classic_ensemble(node: NodeImport, prefix: str, targets: int, dtype: DType) 
             raise node.invalid(
                 f"node {ids[at]} of tree {trees[at]} has node {child[at]} as its {name} branch: there is no such node"
             )
-    tests = Tests(modes, features, splits, tracks_of(node, len(trees)), *branches)
+    tests = Tests(modes, features, splits, tracks_of(node, len(trees)), branches[0], branches[1])
     roots = np.sort(np.unique(trees, return_index=True)[1])
     return Ensemble(tests, roots, _entries(node, prefix, targets, dtype, index))
 
@@ -193,7 +193,8 @@ def ensemble_of_version_5(node: NodeImport, targets: int, dtype: DType) -> Ensem
         np.concatenate([features, np.zeros(len(ids), np.int64)]),
         np.concatenate([splits, np.zeros(len(ids), dtype.storage)]),
         np.concatenate([tracks_of(node, count), np.zeros(len(ids), bool)]),
-        *branches,
+        branches[0],
+        branches[1],
         _members(node, modes, dtype),
     )
     return Ensemble(tests, roots, Entries(leaves, ids, weights))

@@ -13,7 +13,7 @@ import numpy as np
 from onnxsmith_compiler.ir import dtype as dtypes
 from onnxsmith_compiler.ir.dtype import DType
 from onnxsmith_compiler.ir.graph import Value
-from onnxsmith_compiler.onnx.importers.ml import beside, class_labels, opposites, transform_scores
+from onnxsmith_compiler.onnx.importers.ml import beside, class_labels, opposites, transform_scores, transform_single
 from onnxsmith_compiler.onnx.importers.tree_attributes import Ensemble, classic_ensemble, compute_dtype, numbers
 from onnxsmith_compiler.onnx.importers.trees import scored
 from onnxsmith_compiler.onnx.node_import import NodeImport
@@ -45,24 +45,24 @@ def _many_classes(
 ) -> tuple[Value, Value]:
     """The first class of the highest score, among those that a leaf or a base value scores."""
     scores = node.add(sums, node.constant(base, dtype)) if len(base) else sums
-    open_classes = present is not None and not len(base)
-    candidates = node.select(present, scores, node.constant(-np.inf, dtype)) if open_classes else scores
+    candidates = scores
+    if present is not None and not len(base):
+        candidates = node.select(present, scores, node.constant(-np.inf, dtype))
     best = node.reduce("argmax_first", candidates, [1], keepdims=False)
     label = node.emit(Gather(0), node.constant(labels, dtypes.INT64), best)
     return label, transform_scores(node, scores, node.string("post_transform", "NONE"))
 
 
 def _one_class(node: NodeImport, sums: Value, base: np.ndarray) -> tuple[Value, Value]:
-    """The label is 1 where the score is positive, else 0; of the transforms only PROBIT applies."""
+    """The label is 1 where the score is positive, else 0."""
     score = node.add(sums, float(base[0])) if len(base) else sums
     label = node.cast(node.map("gt", score, 0.0), dtypes.INT64)
-    probit = node.string("post_transform", "NONE") == "PROBIT"
-    return label, transform_scores(node, score, "PROBIT") if probit else score
+    return label, transform_single(node, score, node.string("post_transform", "NONE"))
 
 
 @dataclass(frozen=True, eq=False)
 class _Pair:
-    """Two classes' sums, [N, 1] each, and whether a reached leaf scores them: a bool, or bools [N, 1] where rows differ.
+    """Two classes' sums, [N, 1] each, and whether a reached leaf scores them: a bool, or [N, 1] where rows differ.
 
     `one_class`: the ensemble has weights for one class only. `positive`: none of its weights is negative.
     """
@@ -77,9 +77,11 @@ class _Pair:
         first, second = (_column(node, sums, k) for k in (0, 1))
         entries = ensemble.entries
         used = [bool((entries.target == k).any()) for k in (0, 1)]
-        always = present is None or present.data is not None
-        has = [scores and (always or _column(node, present, k)) for k, scores in enumerate(used)]
-        return _Pair((first, second), (has[0], has[1]), sum(used) == 1, not (entries.value < 0).any())
+        has_first: bool | Value = used[0]
+        has_second: bool | Value = used[1]
+        if present is not None and present.data is None:
+            has_first, has_second = (scores and _column(node, present, k) for k, scores in enumerate(used))
+        return _Pair((first, second), (has_first, has_second), sum(used) == 1, not (entries.value < 0).any())
 
 
 def _column(node: NodeImport, matrix: Value, number: int) -> Value:
@@ -107,7 +109,10 @@ def _two_classes(
         alone = node.add(first, float(base[0])) if len(base) else first
         alone = _choose(node, has_first, alone, zero)
         scores = _choose(
-            node, has_second, _transformed_pair(node, alone, second), opposites(node, alone, sums_to_one=pair.one_class and pair.positive)
+            node,
+            has_second,
+            _transformed_pair(node, alone, second),
+            opposites(node, alone, sums_to_one=pair.one_class and pair.positive),
         )
         decisive = _choose(node, has_second, second, alone)
     return _decided(node, decisive, pair, labels), scores

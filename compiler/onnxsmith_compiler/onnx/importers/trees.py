@@ -10,7 +10,7 @@ import numpy as np
 from onnxsmith_compiler.ir import dtype as dtypes
 from onnxsmith_compiler.ir.dtype import DType
 from onnxsmith_compiler.ir.graph import Relation, Value
-from onnxsmith_compiler.onnx.importers.ml import as_matrix, transform_scores
+from onnxsmith_compiler.onnx.importers.ml import as_matrix, transform_scores, transform_single
 from onnxsmith_compiler.onnx.importers.tree_attributes import (
     Ensemble,
     classic_ensemble,
@@ -84,8 +84,7 @@ def _coded(node: NodeImport, name: str, meanings: tuple[str, ...], default: int)
 
 
 def _regression(node: NodeImport, ensemble: Ensemble, rule: Regression, dtype: DType) -> Value:
-    """[N, targets]. onnxruntime gives 0, without a base value, for a target that no reached leaf has a weight for;
-    and of the transforms it applies only PROBIT to a single target."""
+    """[N, targets]. onnxruntime gives 0, without a base value, for a target that no reached leaf has a weight for."""
     kind = _KINDS[rule.aggregate]
     scores, present = scored(node, ensemble, kind, rule.targets, dtype)
     if rule.aggregate == "AVERAGE":
@@ -94,9 +93,8 @@ def _regression(node: NodeImport, ensemble: Ensemble, rule: Regression, dtype: D
         scores = node.add(scores, node.constant(rule.base, dtype))
     if present is not None:
         scores = node.select(present, scores, node.constant(0, dtype))
-    if rule.targets == 1 and rule.transform in ("LOGISTIC", "SOFTMAX", "SOFTMAX_ZERO"):
-        return scores
-    return transform_scores(node, scores, rule.transform)
+    transform = transform_single if rule.targets == 1 else transform_scores
+    return transform(node, scores, rule.transform)
 
 
 def scored(
