@@ -14,6 +14,8 @@ from onnxsmith_compiler.ops.gather import Gather
 from onnxsmith_compiler.ops.view import Concat
 
 _TINY = 1e-7
+_PI = 3.14159
+"""As onnxruntime has it: what follows cancels digits, so that more of them would make other results."""
 _OF_SEVERAL = ("LOGISTIC", "SOFTMAX", "SOFTMAX_ZERO")
 
 
@@ -169,7 +171,7 @@ def _probit(node: NodeImport, scores: Value) -> Value:
     """sqrt(2) * erfinv(2 x - 1), by Winitzki's approximation of the inverse error function."""
     x = node.sub(node.mul(scores, 2.0), 1.0)
     logarithm = node.map("log", node.mul(node.sub(node.constant(1, x.dtype), x), node.add(x, 1.0)))
-    a = node.add(node.mul(logarithm, 0.5), 2.0 / (np.pi * 0.147))
+    a = node.add(node.mul(logarithm, 0.5), 2.0 / (_PI * 0.147))
     b = node.mul(logarithm, 1.0 / 0.147)
     size = node.map("sqrt", node.sub(node.map("sqrt", node.sub(node.mul(a, a), b)), a))
     return node.mul(node.select(node.map("lt", x, 0.0), node.map("neg", size), size), 1.41421356)
