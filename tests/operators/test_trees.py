@@ -7,15 +7,10 @@ import pytest
 from onnx import numpy_helper
 
 import onnxsmith
-from tests.operators.tree_models import MODES, SPLITS, features, forest, ml_case, ml_model
+from tests.operators.tree_models import MODES, SPLITS, features, forest, ml_case, ml_model, tolerance
 from tests.support import Case, check
 
 TRANSFORMS = ("NONE", "LOGISTIC", "SOFTMAX", "SOFTMAX_ZERO", "PROBIT")
-
-
-def tolerance(transform: str) -> dict[str, float]:
-    """onnxruntime's PROBIT loses digits near a half, where it subtracts two numbers of four digits more."""
-    return {"rtol": 1e-3, "atol": 1e-4} if transform == "PROBIT" else {}
 
 
 def session(case: Case, threads: int = 1) -> onnxsmith.InferenceSession:

@@ -27,7 +27,7 @@ def ml_case(
     rtol: float = 1e-5,
     atol: float = 1e-6,
 ) -> Case:
-    """A model of one ai.onnx.ml node with a symbolic batch; onnxruntime says what is expected where nothing is given."""
+    """A model of one ai.onnx.ml node with a symbolic batch; onnxruntime says what to expect where nothing is given."""
     model = ml_model(op_type, x, attributes, version=version, outputs=outputs)
     arrays = tuple(ask(model, {"x": x}, "onnxruntime") if expected is None else expected)
     return Case(f"{op_type} {name}", model, {"x": x}, arrays, rtol, atol)
@@ -81,8 +81,15 @@ class Trees:
         if tracks:
             nodes["nodes_missing_value_tracks_true"] = tracked
         entries = [list(column) for column in zip(*self.entries, strict=True)]
-        weights = dict(zip((f"{prefix}_{name}" for name in ("treeids", "nodeids", "ids", "weights")), entries, strict=True))
+        weights = dict(
+            zip((f"{prefix}_{name}" for name in ("treeids", "nodeids", "ids", "weights")), entries, strict=True)
+        )
         return {**nodes, **weights, **more}
+
+
+def tolerance(transform: str) -> dict[str, float]:
+    """onnxruntime's PROBIT loses digits near a half, where it subtracts two numbers of four digits more."""
+    return {"rtol": 2e-3, "atol": 1e-4} if transform == "PROBIT" else {}
 
 
 SPLITS = (-1.0, -0.5, 0.0, 0.25, 0.5, 1.0)

@@ -14,7 +14,7 @@ _STRINGS = ("classes_strings", "keys_strings", "values_strings")
 
 
 def label_encoder(node: NodeImport) -> Value:
-    """Each element of x by the value of its key, of two equal keys the first; NaN is a key like another."""
+    """Each element of x by the value of its key, of two equal keys the first; NaN equals NaN since version 4."""
     if any(node.attribute(name) for name in _STRINGS):
         raise node.unsupported("labels that are strings")
     x, keys, values = node.input(0), _table(node, "keys"), _table(node, "values")
@@ -31,7 +31,7 @@ def label_encoder(node: NodeImport) -> Value:
         result = node.emit(LookUp(), x, node.builder.constant(ordered), node.builder.constant(table))
     else:
         result = node.expand(node.constant(default, kind), x.shape)
-    if missing.any():
+    if missing.any() and node.version >= 4:
         result = node.select(node.map("isnan", x), node.constant(values[missing][0], kind), result)
     return result
 
