@@ -233,26 +233,6 @@ def reinterpret(context: Any, pointer: Any, kind: Any) -> Any:
     return StoragePointer(dtype)(pointer, kind), emit
 
 
-def _itself(value: Any) -> Any:
-    return value
-
-
-@intrinsic(_itself)
-def in_register(context: Any, value: Any) -> Any:
-    """in_register(n): the int64 `n`, which LLVM may not make an element of a vector.
-
-    Loads from several computed places are slower gathered into a vector than one by one.
-    """
-    if not isinstance(value, types.Integer):
-        return None
-
-    def emit(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
-        kind = ir.FunctionType(_I64, [_I64])
-        return builder.call(ir.InlineAsm(kind, "", "=r,0"), arguments)
-
-    return types.int64(types.int64), emit
-
-
 def _extreme(name: str, comparison: str, reference: Callable[..., Any]) -> Intrinsic:
     def define(context: Any, *kinds: Any) -> Any:
         if len(kinds) < 2 or not all(isinstance(kind, types.Integer) and kind.signed for kind in kinds):
@@ -270,7 +250,7 @@ def _extreme(name: str, comparison: str, reference: Callable[..., Any]) -> Intri
 
 
 MEMORY_INTRINSICS: dict[str, Intrinsic] = {
-    function.name: function for function in (load, store, offset, stack, scratch, address, reinterpret, in_register)
+    function.name: function for function in (load, store, offset, stack, scratch, address, reinterpret)
 }
 
 # Of signed sizes and indices only; numbers have `minimum` and `maximum`.

@@ -2,7 +2,7 @@
 
 Several rows go down one tree side by side, or where rows are few one row goes down several trees, so that the
 loads of one walk are in flight while another waits for its own. A step has no branch: a node's two children stand
-next to each other, and leaves lead to themselves.
+next to each other, and leaves lead to themselves (`codegen.tree_steps`).
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ class _Form:
         return f"{self.type}({_START[self.aggregate]})"
 
     @property
-    def bound_stride(self) -> int:
-        """Elements of the bounds' type in a record."""
-        return 4 if self.type == "float32" and not self.narrow else 2
+    def step(self) -> str:
+        """The function that takes one step; see `codegen.tree_steps`."""
+        return f"narrow_step_{self.type}" if self.narrow else f"step_{self.type}"
 
 
 def walk_trees(call: LibraryCall) -> str:
@@ -55,7 +55,6 @@ def walk_trees(call: LibraryCall) -> str:
     tables = "".join(f"{name}, " for name in _TABLES[form.leaves])
     lines = [
         f"def kernel(ctx, x, records, trees, values, {tables}y, rows, width, count, targets, begin, end):",
-        *_indent(_record_pointers(form)),
         "    for tile in range(begin, end):",
         f"        first = tile * {TREE_ROWS}",
         f"        last = minimum(first + {TREE_ROWS}, rows)",
@@ -73,26 +72,9 @@ def _indent(lines: Iterator[str], levels: int = 1) -> list[str]:
     return ["    " * levels + line for line in lines]
 
 
-def _record_pointers(form: _Form) -> Iterator[str]:
-    if form.narrow:
-        yield "features = reinterpret(records, uint16)"
-        yield "moves = offset(reinterpret(records, int16), 1)"
-    else:
-        yield "features = offset(reinterpret(records, int32), 2)"
-        yield "moves = offset(reinterpret(records, int32), 3)"
-    yield f"bounds = {_bounds(form)}"
-
-
-def _bounds(form: _Form) -> str:
-    pointer = f"reinterpret(records, {form.type})"
-    return f"offset({pointer}, 1)" if form.narrow else pointer
-
-
 def _step(form: _Form, lane: int, row: str, old: str = "") -> str:
-    """Moves a lane on: to the record `moves` away where the feature is above the bound, else to the next one."""
-    node = old or f"n{lane}"
-    inside = f"load({row}, load(features, {node} * 4)) <= load(bounds, {node} * {form.bound_stride})"
-    return f"n{lane} = in_register({node} + load(moves, {node} * 4) + int64({inside}))"
+    """Moves a lane on, from the node `old` where that is not its own."""
+    return f"n{lane} = {form.step}(records, {row}, {old or f'n{lane}'})"
 
 
 def _walk(form: _Form, rows: Sequence[str], depth: str) -> Iterator[str]:

@@ -145,10 +145,11 @@ def _always_scored(ensemble: Ensemble, targets: int) -> bool:
     entries = ensemble.entries
     is_leaf = (ensemble.tests.true < 0) & (trees >= 0)
     leaves = np.bincount(trees[is_leaf], minlength=len(ensemble.roots))
-    pairs = np.stack([entries.leaf, entries.target])[:, is_leaf[entries.leaf]]
-    leaf, target = np.unique(pairs, axis=1)
-    (tree, scored), times = np.unique(np.stack([trees[leaf], target]), axis=1, return_counts=True)
-    return len(np.unique(scored[times == leaves[tree]])) == targets
+    used = is_leaf[entries.leaf]
+    leaf, target = np.divmod(np.unique(entries.leaf[used] * targets + entries.target[used]), targets)
+    scored_by, times = np.unique(trees[leaf] * targets + target, return_counts=True)
+    whole = times == leaves[scored_by // targets]
+    return len(np.unique(scored_by[whole] % targets)) == targets
 
 
 def _marked(ensemble: Ensemble, targets: int, mark: float) -> Ensemble:
