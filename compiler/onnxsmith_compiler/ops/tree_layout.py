@@ -144,11 +144,13 @@ def _leaves(
     record[placed.node] = np.arange(len(placed.node))
     used = (record[entries.leaf] >= 0) & is_leaf[entries.leaf]
     entries = Entries(entries.leaf[used], entries.target[used], entries.value[used])
-    shared = np.bincount(placed.node).max() > 1
-    rounds = None if shared else _rounds(placed.tree[record[entries.leaf]], entries.target, trees, targets)
+    rounds = None
+    if not _crosses(placed):
+        rounds = _rounds(placed.tree[record[entries.leaf]], entries.target, trees, targets)
     if rounds is not None:
-        values = np.full(len(placed.node) + 1, _IDENTITY[aggregate], entries.value.dtype)
-        _COMBINE[aggregate].at(values, record[entries.leaf], entries.value)
+        of_node = np.full(len(is_leaf), _IDENTITY[aggregate], entries.value.dtype)
+        _COMBINE[aggregate].at(of_node, entries.leaf, entries.value)
+        values = np.append(of_node[placed.node], of_node.dtype.type(_IDENTITY[aggregate]))
         rounds[rounds[:, 0] < 0, 0] = len(placed.node)
         return "single", rounds, (values,)
     number = np.full(len(is_leaf), 0)
@@ -164,6 +166,13 @@ def _leaves(
     order = np.argsort(leaf, kind="stable")
     starts = np.searchsorted(leaf[order], np.arange(count + 1)).astype(np.int32)
     return "sparse", trees, (entries.value[order], slots, starts, entries.target[order].astype(np.int32))
+
+
+def _crosses(placed: _Placed) -> bool:
+    """Whether a tree leads into another one."""
+    children = placed.children[placed.node]
+    inner = children >= 0
+    return bool((placed.tree[children[inner]] != placed.tree[inner]).any())
 
 
 def _rounds(tree: Integers, target: Integers, trees: Integers, targets: int) -> Integers | None:

@@ -21,7 +21,7 @@ class TreeError(ValueError):
 
 
 @dataclass(frozen=True, eq=False)
-class Tests:
+class Comparisons:
     """The nodes of all trees, one element of each array a node.
 
     A node goes to `true` where its test (`mode`) of `feature` against `split` holds, else to `false`; a NaN goes to
@@ -57,7 +57,7 @@ class Nodes:
         return self.low < 0
 
 
-def trees_of(tests: Tests, roots: Integers) -> Integers | None:
+def trees_of(tests: Comparisons, roots: Integers) -> Integers | None:
     """The number of the tree that each node belongs to, -1 for those of none; None where a node has two parents."""
     tree = np.full(len(tests.mode), -1)
     level, owner = roots, np.arange(len(roots))
@@ -77,7 +77,7 @@ def below(values: Floats) -> Floats:
     return np.where(np.isneginf(values), values.dtype.type(np.nan), smaller)
 
 
-def nodes_of(tests: Tests) -> Nodes:
+def nodes_of(tests: Comparisons) -> Nodes:
     """The same trees of one kind of test; node i remains node i. Raises TreeError where children form a cycle."""
     (equal,) = np.nonzero(np.isin(tests.mode, (EQ, NEQ)))
     members = {node: np.unique(values) for node, values in tests.members.items()}
@@ -93,7 +93,7 @@ def nodes_of(tests: Tests) -> Nodes:
 class _Table:
     """Nodes' fields, with room for `more` behind those of `tests`: equality and membership take several each."""
 
-    def __init__(self, tests: Tests, more: int) -> None:
+    def __init__(self, tests: Comparisons, more: int) -> None:
         self.count = len(tests.mode)
         self.feature = np.concatenate([tests.feature, np.zeros(more, np.int64)])
         self.bound = np.concatenate([tests.split, np.zeros(more, tests.split.dtype)])
@@ -113,7 +113,7 @@ class _Table:
         self.low[node], self.high[node] = low, high
 
 
-def _compare(table: _Table, tests: Tests) -> None:
+def _compare(table: _Table, tests: Comparisons) -> None:
     """LEQ, LT, GTE and GT: the false branch of GT is the low one. A split of NaN is passed by no number."""
     (strict,) = np.nonzero(np.isin(tests.mode, (LT, GTE)))
     table.bound[strict] = below(tests.split[strict])
@@ -122,7 +122,7 @@ def _compare(table: _Table, tests: Tests) -> None:
     table.nan_low[turned] = ~tests.tracks[turned]
 
 
-def _equal(table: _Table, tests: Tests, found: Integers) -> None:
+def _equal(table: _Table, tests: Comparisons, found: Integers) -> None:
     """x == t: not above t, and then not below it. NaN differs from everything, so that NEQ takes it as true."""
     differs = tests.mode[found] == NEQ
     same = np.where(differs, tests.false[found], tests.true[found])
@@ -132,7 +132,7 @@ def _equal(table: _Table, tests: Tests, found: Integers) -> None:
     table.set(second, below(tests.split[found]), False, other, same)
 
 
-def _member(table: _Table, tests: Tests, node: int, members: Floats) -> None:
+def _member(table: _Table, tests: Comparisons, node: int, members: Floats) -> None:
     """A search for the only member that x can be, which is then compared."""
     true, false, tracks = tests.true[node], tests.false[node], tests.tracks[node]
     if not len(members):

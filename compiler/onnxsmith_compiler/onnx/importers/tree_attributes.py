@@ -11,7 +11,7 @@ from onnxsmith_compiler.ir import dtype as dtypes
 from onnxsmith_compiler.ir.dtype import DType
 from onnxsmith_compiler.onnx.node_import import NodeImport
 from onnxsmith_compiler.ops.tree_layout import Entries
-from onnxsmith_compiler.ops.tree_nodes import EQ, GT, GTE, LEAF, LEQ, LT, MEMBER, NEQ, Floats, Integers, Tests
+from onnxsmith_compiler.ops.tree_nodes import EQ, GT, GTE, LEAF, LEQ, LT, MEMBER, NEQ, Comparisons, Floats, Integers
 
 _MODES = {
     "BRANCH_LEQ": LEQ, "BRANCH_LT": LT, "BRANCH_GTE": GTE, "BRANCH_GT": GT, "BRANCH_EQ": EQ, "BRANCH_NEQ": NEQ,
@@ -24,7 +24,7 @@ _FEATURE_LIMIT = 1 << 30
 class Ensemble:
     """Trees by their roots' positions in `tests`, and what their leaves add. Numbers are of one dtype."""
 
-    tests: Tests
+    tests: Comparisons
     roots: Integers
     entries: Entries
 
@@ -113,7 +113,7 @@ def classic_ensemble(node: NodeImport, prefix: str, targets: int, dtype: DType) 
             raise node.invalid(
                 f"node {ids[at]} of tree {trees[at]} has node {child[at]} as its {name} branch: there is no such node"
             )
-    tests = Tests(modes, features, splits, tracks_of(node, len(trees)), branches[0], branches[1])
+    tests = Comparisons(modes, features, splits, tracks_of(node, len(trees)), branches[0], branches[1])
     roots = np.sort(np.unique(trees, return_index=True)[1])
     return Ensemble(tests, roots, _entries(node, prefix, targets, dtype, index))
 
@@ -188,7 +188,7 @@ def ensemble_of_version_5(node: NodeImport, targets: int, dtype: DType) -> Ensem
         check_range(node, f"attribute 'nodes_{name}nodeids': the node", np.where(leaf, 0, child), count)
         branches.append(np.concatenate([child + np.where(leaf, count, 0), np.full(len(ids), -1)]))
     leaves = np.arange(count, count + len(ids))
-    tests = Tests(
+    tests = Comparisons(
         np.concatenate([modes, np.full(len(ids), LEAF)]),
         np.concatenate([features, np.zeros(len(ids), np.int64)]),
         np.concatenate([splits, np.zeros(len(ids), dtype.storage)]),
