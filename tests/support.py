@@ -77,7 +77,7 @@ def node_case(
     )
     imports = [helper.make_opsetid("", opset), *([helper.make_opsetid(domain, 1)] if domain else [])]
     model = helper.make_model(graph, opset_imports=imports, ir_version=10)
-    arrays = _ask(model, fed, expected) if isinstance(expected, str) else list(expected)
+    arrays = ask(model, fed, expected) if isinstance(expected, str) else list(expected)
     name = f"{op_type}-{opset} {' '.join(_describe(value) for value in inputs)} {attributes or ''}"
     return Case(name, model, fed, tuple(arrays), rtol, atol)
 
@@ -95,7 +95,7 @@ def _describe(value: Array | Fixed | None) -> str:
     return f"{value.dtype}{list(value.shape)}"
 
 
-def _ask(model: onnx.ModelProto, feeds: dict[str, Array], oracle: str) -> list[Array]:
+def ask(model: onnx.ModelProto, feeds: dict[str, Array], oracle: str) -> list[Array]:
     if oracle == "reference":
         return [np.asarray(result) for result in onnx.reference.ReferenceEvaluator(model).run(None, feeds)]
     options = onnxruntime.SessionOptions()

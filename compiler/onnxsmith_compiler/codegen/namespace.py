@@ -20,6 +20,7 @@ from onnxsmith_compiler.codegen.scalar import SCALAR_INTRINSICS
 from onnxsmith_compiler.codegen.tap_addresses import TAP_ADDRESSES
 from onnxsmith_compiler.codegen.tiles import TILES
 from onnxsmith_compiler.codegen.transpose import TRANSPOSES
+from onnxsmith_compiler.codegen.tree_steps import TREE_STEPS
 from onnxsmith_compiler.codegen.vector_math import VECTOR_MATH
 from onnxsmith_compiler.codegen.winograd_transforms import WINOGRAD_TRANSFORMS
 from onnxsmith_compiler.ir import dtype as dtypes
@@ -62,6 +63,7 @@ KERNEL_NAMESPACE: Mapping[str, Any] = MappingProxyType(
         **TAP_ADDRESSES,
         **WINOGRAD_TRANSFORMS,
         **TRANSPOSES,
+        **TREE_STEPS,
         **SHARING_INTRINSICS,
         prefetch.name: prefetch,
     }

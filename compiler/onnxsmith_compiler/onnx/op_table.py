@@ -11,6 +11,7 @@ from onnxsmith_compiler.onnx.importers import (
     elementwise,
     generate,
     indexing,
+    label_encoder,
     linear,
     ml,
     normalization,
@@ -22,6 +23,9 @@ from onnxsmith_compiler.onnx.importers import (
     resize,
     shape,
     sorting,
+    svm,
+    tree_classifier,
+    trees,
     vision,
     windows,
 )
@@ -235,10 +239,16 @@ CLASSICAL: Mapping[str, Versions] = {
     "Binarizer": _since(ml.binarizer),
     "FeatureVectorizer": _since(ml.feature_vectorizer),
     "Imputer": _since(ml.imputer),
+    "LabelEncoder": _since(label_encoder.label_encoder),
     "LinearClassifier": _since(ml.linear_classifier),
     "LinearRegressor": _since(ml.linear_regressor),
     "Normalizer": _since(ml.normalizer),
+    "SVMClassifier": _since(svm.svm_classifier),
+    "SVMRegressor": _since(svm.svm_regressor),
     "Scaler": _since(ml.scaler),
+    "TreeEnsemble": _since(trees.tree_ensemble),
+    "TreeEnsembleClassifier": _since(tree_classifier.tree_ensemble_classifier),
+    "TreeEnsembleRegressor": _since(trees.tree_ensemble_regressor),
 }
 
 OPERATORS: Mapping[str, Mapping[str, Versions]] = {

@@ -10,8 +10,19 @@ import textwrap
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from onnxsmith_compiler.codegen.library import linear, random, scatter, selection, shapes, sorting, vision
+from onnxsmith_compiler.codegen.library import (
+    coupling,
+    linear,
+    look_up,
+    random,
+    scatter,
+    selection,
+    shapes,
+    sorting,
+    vision,
+)
 from onnxsmith_compiler.codegen.library.sizes import store_sizes
+from onnxsmith_compiler.codegen.library.trees import walk_trees
 from onnxsmith_compiler.ops.lowering import LibraryCall
 
 Text = Callable[[LibraryCall], str]
@@ -48,6 +59,7 @@ LIBRARY: Mapping[str, Text] = {
     "axis_sizes": _source(shapes.axis_sizes),
     "copy_elements": _source(scatter.copy_elements),
     "count_nonzero": _source(selection.count_nonzero),
+    "couple_pairs": _source(coupling.couple_pairs),
     "cumulate": _source(sorting.cumulate),
     "determinant": _source(linear.determinant),
     "draw_seed": _source(random.draw_seed),
@@ -57,6 +69,7 @@ LIBRARY: Mapping[str, Text] = {
     "list_boxes": _source(selection.list_boxes),
     "pad_amounts": _source(shapes.pad_amounts),
     "reshape_sizes": _source(shapes.reshape_sizes),
+    "look_up": _source(look_up.look_up),
     "max_roi_pool": _source(vision.max_roi_pool),
     "roi_align": _source(vision.roi_align),
     "scatter_elements": _source(scatter.scatter_elements),
@@ -67,6 +80,7 @@ LIBRARY: Mapping[str, Text] = {
     "suppress_boxes": _source(selection.suppress_boxes),
     "top_k": _source(sorting.top_k),
     "unique_items": _source(sorting.unique_items),
+    "walk_trees": walk_trees,
     "widened_sizes": _source(shapes.widened_sizes),
 }
 """Text of each kernel for a call."""

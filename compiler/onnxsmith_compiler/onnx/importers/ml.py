@@ -14,9 +14,12 @@ from onnxsmith_compiler.ops.gather import Gather
 from onnxsmith_compiler.ops.view import Concat
 
 _TINY = 1e-7
+_PI = 3.14159
+"""As onnxruntime has it: what follows cancels digits, so that more of them would make other results."""
+_OF_SEVERAL = ("LOGISTIC", "SOFTMAX", "SOFTMAX_ZERO")
 
 
-def _matrix(node: NodeImport, x: Value) -> Value:
+def as_matrix(node: NodeImport, x: Value) -> Value:
     """x of shape [N, C], a vector as one row."""
     return node.unsqueeze(x, [0]) if x.rank == 1 else x
 
@@ -52,7 +55,7 @@ def normalizer(node: NodeImport) -> Value:
 
 def _scores(node: NodeImport, targets: int) -> Value:
     """x times the transposed [targets, C] coefficients, plus the intercepts."""
-    x = _matrix(node, node.cast(node.input(0), dtypes.FLOAT32))
+    x = as_matrix(node, node.cast(node.input(0), dtypes.FLOAT32))
     coefficients = node.floats("coefficients") or []
     weights = np.asarray(coefficients, np.float32).reshape(targets, -1).T
     scores = node.emit(MatMul(), x, node.builder.constant(np.ascontiguousarray(weights)))
@@ -66,9 +69,7 @@ def linear_regressor(node: NodeImport) -> Value:
 
 def linear_classifier(node: NodeImport) -> list[Value | None]:
     """Outputs: labels [N] and scores [N, classes]. A single score stands for the second of two classes."""
-    labels = node.ints("classlabels_ints")
-    if labels is None:
-        raise node.unsupported("class labels that are strings")
+    labels = class_labels(node, "classlabels_ints")
     width = node.input(0).shape[-1]
     coefficients = node.floats("coefficients") or []
     targets = len(node.floats("intercepts") or []) or (len(coefficients) // width if isinstance(width, int) else 0)
@@ -103,9 +104,22 @@ def _binary(node: NodeImport, scores: Value, labels: list[int]) -> list[Value | 
     return [chosen, node.emit(Concat(1), first_score, score)]
 
 
+def class_labels(node: NodeImport, name: str) -> list[int]:
+    labels = node.ints(name)
+    if labels:
+        return labels
+    if node.attribute("classlabels_strings"):
+        raise node.unsupported("class labels that are strings")
+    raise node.invalid(f"attribute '{name}' is missing")
+
+
 def post_transform(node: NodeImport, scores: Value) -> Value:
     """The `post_transform` attribute applied to scores [N, classes]."""
-    match node.string("post_transform", "NONE"):
+    return transform_scores(node, scores, node.string("post_transform", "NONE"))
+
+
+def transform_scores(node: NodeImport, scores: Value, transform: str) -> Value:
+    match transform:
         case "NONE":
             return scores
         case "LOGISTIC":
@@ -116,7 +130,31 @@ def post_transform(node: NodeImport, scores: Value) -> Value:
             return _softmax_zero(node, scores)
         case "PROBIT":
             return _probit(node, scores)
-    raise node.invalid(f"post_transform is '{node.string('post_transform')}'")
+    raise node.invalid(f"post_transform is '{transform}'")
+
+
+def transform_single(node: NodeImport, score: Value, transform: str) -> Value:
+    """Scores [N, 1] of a single class or target, to which onnxruntime applies only PROBIT."""
+    return transform_scores(node, score, transform if transform not in _OF_SEVERAL else "NONE")
+
+
+def opposites(node: NodeImport, score: Value, sums_to_one: bool) -> Value:
+    """[N, 2] from the second class's scores [N, 1], transformed as onnxruntime does: the first one's is 1 less that, or
+    its opposite. A softmax of two opposites is not taken, and PROBIT leaves the second one empty."""
+    match node.string("post_transform", "NONE"):
+        case "PROBIT":
+            return beside(node, _probit(node, score), node.constant(np.zeros((1, 1)), score.dtype))
+        case "LOGISTIC":
+            return beside(node, *(node.map("sigmoid", side) for side in (node.map("neg", score), score)))
+    if sums_to_one:
+        return beside(node, node.sub(node.constant(1, score.dtype), score), score)
+    return beside(node, node.map("neg", score), score)
+
+
+def beside(node: NodeImport, first: Value, second: Value) -> Value:
+    """[N, 1] and [N, 1] as [N, 2]; either may be one number, [1, 1]."""
+    rows = second.shape[0] if first.shape[0] == 1 else first.shape[0]
+    return node.emit(Concat(1), *(node.expand(side, (rows, 1)) for side in (first, second)))
 
 
 def _softmax_zero(node: NodeImport, scores: Value) -> Value:
@@ -132,8 +170,8 @@ def _softmax_zero(node: NodeImport, scores: Value) -> Value:
 def _probit(node: NodeImport, scores: Value) -> Value:
     """sqrt(2) * erfinv(2 x - 1), by Winitzki's approximation of the inverse error function."""
     x = node.sub(node.mul(scores, 2.0), 1.0)
-    logarithm = node.map("log", node.mul(node.sub(node.constant(1, dtypes.FLOAT32), x), node.add(x, 1.0)))
-    a = node.add(node.mul(logarithm, 0.5), 2.0 / (np.pi * 0.147))
+    logarithm = node.map("log", node.mul(node.sub(node.constant(1, x.dtype), x), node.add(x, 1.0)))
+    a = node.add(node.mul(logarithm, 0.5), 2.0 / (_PI * 0.147))
     b = node.mul(logarithm, 1.0 / 0.147)
     size = node.map("sqrt", node.sub(node.map("sqrt", node.sub(node.mul(a, a), b)), a))
     return node.mul(node.select(node.map("lt", x, 0.0), node.map("neg", size), size), 1.41421356)
@@ -173,7 +211,7 @@ def feature_vectorizer(node: NodeImport) -> Value:
     columns = []
     widths = node.ints("inputdimensions") or []
     for number, value in enumerate(value for value in node.inputs if value is not None):
-        matrix = node.cast(_matrix(node, value), dtypes.FLOAT32)
+        matrix = node.cast(as_matrix(node, value), dtypes.FLOAT32)
         matrix = node.reshape(matrix, (matrix.shape[0], dims.product(matrix.shape[1:])))
         if number < len(widths) and matrix.shape[1] != widths[number]:
             raise node.invalid(f"input {number} has {matrix.shape[1]} columns, inputdimensions says {widths[number]}")
