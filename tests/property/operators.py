@@ -343,14 +343,20 @@ def _cast_to_integer(draft: Draft) -> None:
         draft.node("Cast", [x], to, x.shape, True, to=to)
 
 
-def _quantise(draft: Draft) -> None:
-    """Of numbers that are fed. The scale is a power of two, so that nothing but the wanted rounding rounds."""
-    x = draft.pick(lambda value: _is_real(value) and value in draft.inputs)
+def _quantised(draft: Draft, accept: Callable[[Tensor], bool]) -> Tensor | None:
+    """A quantised value that `accept` takes, made of numbers that are fed where there is none.
+
+    Scales are powers of two, so that nothing but the wanted rounding rounds.
+    """
+    found = draft.pick(lambda value: value.dtype in ("int8", "uint8") and accept(value))
+    if found is not None:
+        return found
+    x = draft.pick(lambda value: _is_real(value) and value in draft.inputs and accept(value))
     if x is None or draft.narrow:
-        return
+        return None
     draft.ordinary = True  # what NaN becomes is not defined
     to = draft.draw(st.sampled_from(("int8", "uint8")))
-    draft.node("QuantizeLinear", [x.name, *_scale(draft, to)], to, x.shape, True)
+    return draft.node("QuantizeLinear", [x.name, *_scale(draft, to)], to, x.shape, True)
 
 
 def _scale(draft: Draft, dtype: str) -> tuple[str, str]:
@@ -360,18 +366,14 @@ def _scale(draft: Draft, dtype: str) -> tuple[str, str]:
     return draft.constant(np.asarray(scale), REAL), draft.constant(np.asarray(zero), dtype)
 
 
-def _is_quantised(value: Tensor) -> bool:
-    return value.dtype in ("int8", "uint8")
-
-
 def _dequantise(draft: Draft) -> None:
-    x = draft.pick(_is_quantised)
+    x = _quantised(draft, lambda value: True)
     if x is not None:
         draft.node("DequantizeLinear", [x.name, *_scale(draft, x.dtype)], REAL, x.shape, True)
 
 
 def _quantised_product(draft: Draft) -> None:
-    x = draft.pick(lambda value: _is_quantised(value) and value.rank >= 2 and isinstance(value.shape[-1], int))
+    x = _quantised(draft, lambda value: value.rank >= 2 and isinstance(value.shape[-1], int))
     if x is None:
         return
     depth, width = x.shape[-1], draft.draw(st.sampled_from((1, 3, 17)))
@@ -387,7 +389,7 @@ def _quantised_product(draft: Draft) -> None:
 
 
 def _quantised_convolution(draft: Draft) -> None:
-    x = draft.pick(lambda value: _is_quantised(value) and value.rank == 4 and value.shape[1] in (1, 2, 6, 16, 33))
+    x = _quantised(draft, lambda value: value.rank == 4 and value.shape[1] in (1, 2, 6, 16, 33))
     if x is None:
         return
     channels, outputs = x.shape[1], draft.draw(st.sampled_from((1, 6)))
@@ -434,7 +436,7 @@ RULES: Mapping[str, Sequence[Rule]] = {
     "image": [_convolution, _convolution, _pool("MaxPool"), _pool("AveragePool"), _batch_normalization, _global_pool],
     "shape": [_transpose, _flatten, _split_axis, _unsqueeze, _expand],
     "part": [_concat, _slice, _gather],
-    "quantised": [_quantise, _quantise, _dequantise, _quantised_product, _quantised_convolution],
+    "quantised": [_dequantise, _quantised_product, _quantised_convolution],
     "recurrence": [
         _recurrence("LSTM", 4),
         _recurrence("GRU", 3),
