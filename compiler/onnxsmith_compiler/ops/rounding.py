@@ -31,7 +31,7 @@ def _wide(array: np.ndarray) -> np.ndarray:
     size = np.abs(array).view(np.uint64)  # the least integer too
     odd = (size & ~np.uint64(_DROPPED)) | np.where(size & np.uint64(_DROPPED), np.uint64(_DROPPED + 1), np.uint64(0))
     exact = np.where(size >> np.uint64(_EXACT_BITS), odd, size).astype(np.float64)
-    return np.where(array < 0, -exact, exact)
+    return np.asarray(np.where(array < 0, -exact, exact))
 
 
 def narrowed(array: np.ndarray, storage: np.dtype) -> np.ndarray:
