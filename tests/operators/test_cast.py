@@ -88,4 +88,3 @@ def _nearest_integer(number: int) -> float:
 @pytest.mark.parametrize("cases", [narrowing_cases, integer_cases], ids=["floats", "integers"])
 def test_rounded_once(cases: Any) -> None:
     check(list(cases()))
-
