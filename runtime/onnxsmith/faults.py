@@ -81,3 +81,10 @@ class OutputSizeFault(Exception):
     def __init__(self, index: int, shape: tuple[int, ...]) -> None:
         self.index, self.shape = index, shape
         super().__init__(f"output {index}: impossible shape {shape}")
+
+
+RunFault = InputMismatch | OutputMismatch | ExecutionFault | PlanFault | SizeFault | OutputSizeFault | MemoryError
+RUN_FAULTS = (
+    InputMismatch, OutputMismatch, ExecutionFault, PlanFault, SizeFault, OutputSizeFault, MemoryError,
+)  # fmt: skip
+"""What a run may raise."""

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from onnxsmith.errors import InvalidArgument, error
-from onnxsmith.program import Program, Tensor
 from onnxsmith.values import numpy_dtype, tensor_type, tensor_type_of
+
+if TYPE_CHECKING:
+    from onnxsmith.program import Program, Tensor
 
 Array: TypeAlias = npt.NDArray[np.generic]
 

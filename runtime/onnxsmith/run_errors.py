@@ -9,14 +9,10 @@ from onnxsmith.faults import (
     OutputMismatch,
     OutputSizeFault,
     PlanFault,
+    RunFault,
     SizeFault,
 )
 from onnxsmith.program import Program, Relation, Step
-
-RunFault = InputMismatch | OutputMismatch | ExecutionFault | PlanFault | SizeFault | OutputSizeFault | MemoryError
-RUN_FAULTS = (
-    InputMismatch, OutputMismatch, ExecutionFault, PlanFault, SizeFault, OutputSizeFault, MemoryError,
-)  # fmt: skip
 
 _RELATIONS = {
     Relation.EQUAL: "they must be equal",

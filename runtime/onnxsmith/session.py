@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from onnxsmith.errors import ERRORS, Fail, InvalidArgument, NotImplemented, error, sentence_of
-from onnxsmith.faults import OutputMismatch
+from onnxsmith.faults import RUN_FAULTS, OutputMismatch, RunFault
 from onnxsmith.io_binding import IOBinding
 from onnxsmith.options import RunOptions, SessionOptions
 from onnxsmith.ort_value import OrtValue
 from onnxsmith.providers import ProviderOptions, Providers, choose_providers
-from onnxsmith.run_errors import RUN_FAULTS, explain
 from onnxsmith.values import ModelMetadata, NodeArg, model_metadata, node_arg
 
 if TYPE_CHECKING:
@@ -177,7 +176,7 @@ class InferenceSession:
         try:
             results = self._run_feed(input_feed)
         except RUN_FAULTS as fault:
-            raise explain(self._executor.program, fault) from None
+            raise _explained(self._executor.program, fault) from None
         if results is None:
             results = self._run_checked(input_feed)
         return results if wanted is None else _select(results, wanted)
@@ -265,7 +264,7 @@ class InferenceSession:
             try:
                 return self._run_arrays(executor, arrays, given)
             except RUN_FAULTS as fault:
-                raise explain(program, fault) from None
+                raise _explained(program, fault) from None
 
     def _run_arrays(self, executor: Executor, arrays: list[Array], given: list[Array | None] | None) -> list[Any]:
         profile = self._profile
@@ -323,6 +322,12 @@ class InferenceSession:
         self._fallback = state["fallback"]
         self._providers = choose_providers(list(state["providers"].items()), None, self._fallback)
         self._load(None)
+
+
+def _explained(program: Program, fault: RunFault) -> Exception:
+    from onnxsmith.run_errors import explain
+
+    return explain(program, fault)
 
 
 def _not_at_once(feed: Mapping[str, Any]) -> None:

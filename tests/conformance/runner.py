@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from onnxsmith.executor import Executor
-from onnxsmith.run_errors import RUN_FAULTS, explain
+from onnxsmith.faults import RUN_FAULTS
+from onnxsmith.run_errors import explain
 from onnxsmith_compiler.codegen.compile_errors import KernelCompileError
 from onnxsmith_compiler.errors import CompileError
 from onnxsmith_compiler.options import CompileOptions

@@ -237,6 +237,64 @@ def test_pads_longer_than_the_axis_turn_as_often_as_numpy_says(mode: str) -> Non
     check(both("Pad", one, ints(2, 0, 3, 0), opset=19, mode=mode, expected=[wanted]))
 
 
+UNUSUAL_PADS = [
+    ((0,), (0, 0)),
+    ((1,), (3, 2)),
+    ((3,), (3, 0)),
+    ((3,), (7, 9)),
+    ((4,), (-1, 2)),
+    ((4,), (-2, -2)),
+    ((4,), (-3, 6)),
+    ((2,), (1, -1)),
+    ((2, 0), (1, 0, 1, 0)),
+    ((2, 3), (5, -1, -1, 5)),
+    ((0, 3), (0, 5, 0, 5)),
+    ((0, 4), (0, -2, 0, 7)),
+]
+
+
+def padded(x: Array, pads: tuple[int, ...], mode: str) -> Array:
+    """Numpy's, of what is left once elements are removed."""
+    before, after = pads[: x.ndim], pads[x.ndim :]
+    kept = x[tuple(slice(max(0, -a), n + min(0, b)) for n, a, b in zip(x.shape, before, after, strict=True))]
+    amounts = [(max(0, a), max(0, b)) for a, b in zip(before, after, strict=True)]
+    return np.pad(kept, amounts, mode=mode)  # type: ignore[call-overload,no-any-return]
+
+
+@pytest.mark.parametrize("mode", ["constant", "reflect", "edge", "wrap"])
+def test_pads_of_empty_axes_and_of_what_is_left(mode: str) -> None:
+    cases = []
+    for shape, pads in UNUSUAL_PADS:
+        x = numbers(*shape)
+        given: dict[str, object] = {"opset": 19, "mode": mode, "expected": [padded(x, pads, mode)]}
+        cases += [
+            *both("Pad", x, ints(*pads), **given),
+            node_case("Pad", x, Fixed(ints(*pads)), symbolic=False, **given),
+        ]
+    check(cases)
+
+
+@pytest.mark.parametrize("mode", ["reflect", "edge", "wrap"])
+@pytest.mark.parametrize(
+    ("shape", "pads", "words"),
+    [
+        ((0,), (1, 0), "no elements"),
+        ((4,), (-4, 3), "no elements"),
+        ((5,), (10, -5), "no elements"),
+        ((2, 0), (0, 0, 0, 1), "no elements"),
+        ((4,), (-3, -2), "more than the 4"),
+        ((2, 3), (0, -4, 0, 0), "more than the 3"),
+    ],
+)
+def test_pads_that_nothing_can_fill(mode: str, shape: tuple[int, ...], pads: tuple[int, ...], words: str) -> None:
+    x = numbers(*shape)
+    given: dict[str, object] = {"opset": 19, "mode": mode, "expected": [x]}
+    with pytest.raises(onnxsmith.errors.InvalidGraph, match=words):
+        check([node_case("Pad", x, Fixed(ints(*pads)), symbolic=False, **given)])
+    with pytest.raises(onnxsmith.errors.Fail, match="Sizes do not fit"):
+        check([node_case("Pad", x, Fixed(ints(*pads)), **given)])
+
+
 def test_padding_nothing_with_its_own_elements_is_refused() -> None:
     case = node_case("Pad", numbers(3), Fixed(ints(1, 1)), opset=19, mode="edge")
     session = onnxsmith.InferenceSession(case.model.SerializeToString())

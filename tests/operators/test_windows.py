@@ -146,6 +146,51 @@ def max_pool_cases() -> Iterator[Case]:
     yield node_case("MaxPool", draw(0, 5, 5, 5), opset=12, kernel_shape=[2, 2], expected=[empty])
 
 
+def pooled(x: Array, kind: str, size: int, pad: int, dilation: int = 1) -> tuple[Array, Array]:
+    """A pool of one axis by its definition: the results, and where they are in x (-1: nowhere)."""
+    rows, length = x.reshape(-1, x.shape[-1]), x.shape[-1]
+    values, places = [], []
+    for row, start in itertools.product(range(len(rows)), range(-pad, length + pad - (size - 1) * dilation)):
+        taps = [at for at in range(start, start + size * dilation, dilation) if 0 <= at < length]
+        covered = rows[row, taps]
+        if not taps:
+            values.append(-np.inf if kind == "max" else 0.0)
+        else:
+            values.append(float(np.max(covered) if kind == "max" else np.mean(covered, dtype=np.float64)))
+        places.append(row * length + taps[int(np.argmax(covered))] if taps else -1)
+    shape = (*x.shape[:-1], -1)
+    return np.array(values, x.dtype).reshape(shape), np.array(places).reshape(shape)
+
+
+def unusual_pool_cases() -> Iterator[Case]:
+    """NaN goes through, and wherever an extreme is, it is no place in the padding."""
+    nan, inf = np.nan, np.inf
+    row = np.array([1, nan, 2, 3, nan, -inf, -inf, -inf, -inf, nan, nan, nan, 5, 4])
+    x = np.stack([row, row[::-1], np.full(14, -inf), np.full(14, nan)])[None]
+    for dtype, size, dilation in itertools.product((np.float32, np.float64, np.float16), (2, 3), (1, 2)):
+        window: dict[str, Any] = {"kernel_shape": [size], "pads": [1, 1], "dilations": [dilation]}
+        data = x.astype(dtype)
+        values, places = pooled(data, "max", size, 1, dilation)
+        for symbolic in (True, False):
+            yield node_case("MaxPool", data, opset=22, symbolic=symbolic, expected=[values], **window)
+            given: dict[str, Any] = {"symbolic": symbolic, "expected": [values, places]}
+            yield node_case("MaxPool", data, opset=22, outputs=2, **given, **window)
+        mean = [pooled(data, "mean", size, 1, dilation)[0]]
+        yield node_case("AveragePool", data, opset=22, expected=mean, **window)
+    for dtype in (np.int8, np.uint8):
+        least = np.full((1, 1, 3), np.iinfo(dtype).min, dtype)
+        yield node_case("MaxPool", least, opset=12, outputs=2, kernel_shape=[3], pads=[1, 1])
+    planes = np.full((2, 3, 4, 4), -inf, np.float32)
+    for wide in (1, 2):
+        window = {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1], "dilations": [wide, wide]}
+        yield node_case("MaxPool", planes, opset=12, outputs=2, **window)
+    narrow: dict[str, Any] = {"kernel_shape": [2], "pads": [1, 1], "dilations": [3]}
+    nothing = draw(1, 2, 2)
+    values, places = pooled(nothing, "max", 2, 1, 3)
+    yield node_case("MaxPool", nothing, opset=12, outputs=2, expected=[values, places], **narrow)
+    yield node_case("AveragePool", nothing, opset=19, **narrow)
+
+
 def average_pool_cases() -> Iterator[Case]:
     x = draw(2, 5, 9, 11)
     for given, include, symbolic in itertools.product(pool_windows(), (0, 1), (True, False)):
@@ -182,6 +227,7 @@ TABLES = {
     "conv types": conv_type_cases,
     "transpose": transpose_cases,
     "max pool": max_pool_cases,
+    "unusual pools": unusual_pool_cases,
     "average pool": average_pool_cases,
     "other pools": other_pool_cases,
 }

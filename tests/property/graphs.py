@@ -1,8 +1,8 @@
 """Random valid graphs: what is drawn, node by node, and the model that it makes.
 
 A draft's shapes are made of symbols and constants, so that it is valid for every size of its symbols. Its floats have
-no fixed width: `model(np.float64)` is the same graph in double precision, whose results tell how far the single
-precision ones can be trusted.
+no fixed width: `model(np.float64)` is the same graph in double precision, whose results tell how far those in single,
+or in half precision, can be trusted.
 """
 
 from __future__ import annotations
@@ -20,10 +20,20 @@ Array = np.ndarray[Any, np.dtype[Any]]
 Draw: TypeAlias = Callable[[st.SearchStrategy[Any]], Any]
 Size: TypeAlias = int | str
 Shape: TypeAlias = tuple[Size, ...]
+Real: TypeAlias = type[Any]
+"""A floating type of numpy, or of ml_dtypes."""
 
 OPSET = 20
 REAL = "real"
 """The element type that `Draft.model` chooses."""
+
+_MOVES = frozenset(
+    [
+        "Abs", "Clip", "Concat", "Expand", "Flatten", "Gather", "Identity", "Max", "MaxPool", "Min", "Neg", "ReduceMax",
+        "ReduceMin", "Relu", "Reshape", "Slice", "Transpose", "Unsqueeze", "Where",
+    ]
+)  # fmt: skip
+"""Operators that round in no precision: what they give was among their operands, but for the sign."""
 
 _SPECIAL = (np.nan, np.inf, -np.inf, -0.0, 0.0)
 
@@ -54,7 +64,7 @@ class _Node:
 class Draft:
     """A graph under construction. With `batch`, axis 0 of every value that is not constant is that symbol.
 
-    `ordinary`: it is to be fed finite numbers alone.
+    `ordinary`: it is to be fed finite numbers alone. `narrow`: its floats are to have 16 bits, which hold no sum.
     """
 
     draw: Draw
@@ -66,6 +76,7 @@ class Draft:
     nodes: list[_Node] = field(default_factory=list)
     outputs: list[Tensor] = field(default_factory=list)
     ordinary: bool = False
+    narrow: bool = False
 
     @property
     def first_axis(self) -> int:
@@ -99,6 +110,8 @@ class Draft:
         self, op_type: str, inputs: Sequence[str | Tensor], dtype: str, shape: Shape, exact: bool, **attributes: Any
     ) -> Tensor:
         """Appends a node of one output."""
+        if self.narrow and dtype == REAL:
+            exact = exact and op_type in _MOVES
         names = tuple(value.name if isinstance(value, Tensor) else value for value in inputs)
         tensor = Tensor(self.name(), dtype, shape, exact)
         self.nodes.append(_Node(op_type, names, (tensor.name,), attributes))
@@ -110,7 +123,7 @@ class Draft:
         found = [value for value in self.values if accept(value)]
         return self.draw(st.sampled_from([*found, *found[-2:]])) if found else None
 
-    def model(self, real: type[np.floating[Any]]) -> onnx.ModelProto:
+    def model(self, real: Real) -> onnx.ModelProto:
         graph = helper.make_graph(
             [self._proto(node, real) for node in self.nodes],
             "drawn",
@@ -123,7 +136,7 @@ class Draft:
         )
         return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=10)
 
-    def _proto(self, node: _Node, real: type[np.floating[Any]]) -> onnx.NodeProto:
+    def _proto(self, node: _Node, real: Real) -> onnx.NodeProto:
         attributes: dict[str, Any] = {
             key: helper.np_dtype_to_tensor_dtype(_numpy(value, real)) if key == "to" else value
             for key, value in node.attributes.items()
@@ -156,15 +169,15 @@ def elements(draft: Draft, sizes: Mapping[str, int]) -> int:
     return max(int(np.prod(concrete(value.shape, sizes))) for value in draft.values)
 
 
-def single(feed: Mapping[str, Array]) -> dict[str, Array]:
-    """`feed` with its doubles as floats."""
-    return {name: value.astype(np.float32) if value.dtype == np.float64 else value for name, value in feed.items()}
+def rounded(feed: Mapping[str, Array], real: Real) -> dict[str, Array]:
+    """`feed` with its doubles as `real`."""
+    return {name: value.astype(real) if value.dtype == np.float64 else value for name, value in feed.items()}
 
 
-def _numpy(dtype: str, real: type[np.floating[Any]]) -> np.dtype[Any]:
+def _numpy(dtype: str, real: Real) -> np.dtype[Any]:
     return np.dtype(real if dtype == REAL else dtype)
 
 
-def _declare(tensor: Tensor, real: type[np.floating[Any]]) -> onnx.ValueInfoProto:
+def _declare(tensor: Tensor, real: Real) -> onnx.ValueInfoProto:
     code = helper.np_dtype_to_tensor_dtype(_numpy(tensor.dtype, real))
     return helper.make_tensor_value_info(tensor.name, code, tensor.shape)

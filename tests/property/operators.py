@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from hypothesis import strategies as st
 
-from tests.property.graphs import REAL, Draft, Shape, Size, Tensor
+from tests.property.graphs import REAL, Array, Draft, Shape, Size, Tensor
 
 Rule = Callable[[Draft], None]
 
@@ -343,6 +343,84 @@ def _cast_to_integer(draft: Draft) -> None:
         draft.node("Cast", [x], to, x.shape, True, to=to)
 
 
+def _quantised(draft: Draft, accept: Callable[[Tensor], bool]) -> Tensor | None:
+    """A quantised value that `accept` takes, made of numbers that are fed where there is none.
+
+    Scales are powers of two, so that nothing but the wanted rounding rounds.
+    """
+    found = draft.pick(lambda value: value.dtype in ("int8", "uint8") and accept(value))
+    if found is not None:
+        return found
+    x = draft.pick(lambda value: _is_real(value) and value in draft.inputs and accept(value))
+    if x is None or draft.narrow:
+        return None
+    draft.ordinary = True  # what NaN becomes is not defined
+    to = draft.draw(st.sampled_from(("int8", "uint8")))
+    return draft.node("QuantizeLinear", [x.name, *_scale(draft, to)], to, x.shape, True)
+
+
+def _scale(draft: Draft, dtype: str) -> tuple[str, str]:
+    """A scale and a zero point of the type."""
+    scale = draft.draw(st.sampled_from((0.03125, 0.25, 0.5)))
+    zero = draft.draw(st.integers(0, 100))
+    return draft.constant(np.asarray(scale), REAL), draft.constant(np.asarray(zero), dtype)
+
+
+def _dequantise(draft: Draft) -> None:
+    x = _quantised(draft, lambda value: True)
+    if x is not None:
+        draft.node("DequantizeLinear", [x.name, *_scale(draft, x.dtype)], REAL, x.shape, True)
+
+
+def _quantised_product(draft: Draft) -> None:
+    x = _quantised(draft, lambda value: value.rank >= 2 and isinstance(value.shape[-1], int))
+    if x is None:
+        return
+    depth, width = x.shape[-1], draft.draw(st.sampled_from((1, 3, 17)))
+    assert isinstance(depth, int)
+    shape = (*x.shape[:-1], width)
+    weights = draft.constant(_short_integers(draft, (depth, width)), "int8")
+    if draft.draw(st.booleans()):
+        zeros = [draft.constant(np.asarray(zero), dtype) for zero, dtype in ((3, x.dtype), (-2, "int8"))]
+        draft.node("MatMulInteger", [x.name, weights, *zeros], "int32", shape, True)
+    else:
+        operands = [x.name, *_scale(draft, x.dtype), weights, *_scale(draft, "int8"), *_scale(draft, x.dtype)]
+        draft.node("QLinearMatMul", operands, x.dtype, shape, True)
+
+
+def _quantised_convolution(draft: Draft) -> None:
+    x = _quantised(draft, lambda value: value.rank == 4 and value.shape[1] in (1, 2, 6, 16, 33))
+    if x is None:
+        return
+    channels, outputs = x.shape[1], draft.draw(st.sampled_from((1, 6)))
+    assert isinstance(channels, int)
+    weights = draft.constant(_short_integers(draft, (outputs, channels, 3, 3)), "int8")
+    operands = [x.name, *_scale(draft, x.dtype), weights, *_scale(draft, "int8"), *_scale(draft, x.dtype)]
+    attributes = {"pads": [1, 1, 1, 1], "kernel_shape": [3, 3]}
+    draft.node("QLinearConv", operands, x.dtype, (x.shape[0], outputs, *x.shape[2:]), True, **attributes)
+
+
+def _short_integers(draft: Draft, shape: tuple[int, ...]) -> Array:
+    return np.random.default_rng(draft.draw(st.integers(0, 1000))).integers(-8, 9, shape)
+
+
+def _recurrence(op_type: str, gates: int, **attributes: object) -> Rule:
+    """Over [steps, batch, features]: the outputs of all steps."""
+
+    def rule(draft: Draft) -> None:
+        x = draft.pick(lambda value: _is_real(value) and value.rank == 3 and isinstance(value.shape[-1], int))
+        if x is None or draft.batch or x.shape[-1] == 0:
+            return
+        features, hidden = x.shape[-1], draft.draw(st.sampled_from((1, 5, 8)))
+        assert isinstance(features, int)
+        operands = [draft.weights(1, gates * hidden, size) for size in (features, hidden)]
+        bias = draft.weights(1, 2 * gates * hidden)
+        shape = (x.shape[0], 1, x.shape[1], hidden)
+        draft.node(op_type, [x.name, *operands, bias], REAL, shape, False, hidden_size=hidden, **attributes)
+
+    return rule
+
+
 RULES: Mapping[str, Sequence[Rule]] = {
     "function": [_unary(name) for name in (*_MOVES_NOTHING, *_ROUNDS)],
     "arithmetic": [
@@ -358,6 +436,13 @@ RULES: Mapping[str, Sequence[Rule]] = {
     "image": [_convolution, _convolution, _pool("MaxPool"), _pool("AveragePool"), _batch_normalization, _global_pool],
     "shape": [_transpose, _flatten, _split_axis, _unsqueeze, _expand],
     "part": [_concat, _slice, _gather],
+    "quantised": [_dequantise, _quantised_product, _quantised_convolution],
+    "recurrence": [
+        _recurrence("LSTM", 4),
+        _recurrence("GRU", 3),
+        _recurrence("GRU", 3, linear_before_reset=1),
+        _recurrence("RNN", 1),
+    ],
     "cast": [_cast_to_real, _cast_to_integer],
 }
 """What a node of a random graph may be; a rule that finds no operand adds nothing."""

@@ -1,4 +1,4 @@
-"""Rounding of float32 values to narrower floats and of integers to 4 and 2 bits, as ONNX Cast has it.
+"""Rounding of floats to narrower ones and of integers to 4 and 2 bits, as ONNX Cast has it.
 
 - `round_to_float8e5m2(x)`: the nearest value of the type, as a float32. What is out of range becomes the
   largest value (float8, float4), or infinity (float16, bfloat16).
@@ -6,6 +6,8 @@
   where the type has none.
 - `round_to_float8e8m0_up(x)`, `round_to_float8e8m0_wrap_up(x)`: a power of two; "up", "down" and "nearest"
   are by magnitude, and the sign is dropped.
+- `float32_to_odd(x)`: a float64 or an integer as a float32, where inexact the neighbour whose last bit is set. Rounding
+  that to a narrower type gives what rounding x gives.
 - `int4(x)`, `wrap_int4(x)`: the low bits of an integer, or of a float truncated toward zero, as an int8.
 
 Source: ONNX Cast, version 25, and `onnx.numpy_helper.to_float8e8m0`.
@@ -26,9 +28,14 @@ from onnxsmith_compiler.codegen.kernel_function import Intrinsic
 from onnxsmith_compiler.codegen.storage import value_type
 from onnxsmith_compiler.ir import dtype as dtypes
 from onnxsmith_compiler.ir.dtype import DType
+from onnxsmith_compiler.ops.rounding import float32_to_odd
 
+_I1 = ir.IntType(1)
 _I8 = ir.IntType(8)
 _I32 = ir.IntType(32)
+_I64 = ir.IntType(64)
+_F32 = ir.FloatType()
+_F64 = ir.DoubleType()
 _F32_INF = 0x7F800000
 _F32_NAN = 0x7FC00000
 _F32_MANTISSA_MASK = 0x7FFFFF
@@ -109,12 +116,55 @@ def _round_to_e8m0(rounding: str, saturate: bool) -> Intrinsic:
 
 def _rounds_up(builder: ir.IRBuilder, rounding: str, exponent: ir.Value, fraction: ir.Value) -> ir.Value:
     if rounding == "down":
-        return ir.Constant(ir.IntType(1), 0)
+        return _I1(0)
     if rounding == "up":
         return builder.icmp_unsigned("!=", fraction, _I32(0))
     tie = builder.icmp_unsigned("==", fraction, _I32(0x400000))
     tie_up = builder.and_(tie, builder.icmp_unsigned("!=", exponent, _I32(0)))
     return builder.or_(builder.icmp_unsigned(">", fraction, _I32(0x400000)), tie_up)
+
+
+def _define_to_odd(context: Any, *kinds: Any) -> Any:
+    if len(kinds) != 1 or not (isinstance(kinds[0], types.Integer) or kinds[0] == types.float64):
+        return None
+    (kind,) = kinds
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
+        (value,) = arguments
+        if isinstance(kind, types.Integer):
+            value = _wide_to_odd(builder, value, kind.signed)
+        return _narrow_to_odd(builder, value)
+
+    return types.float32(kind), codegen
+
+
+def _wide_to_odd(builder: ir.IRBuilder, value: ir.Value, signed: bool) -> ir.Value:
+    """The float64 of an integer, which may have more than 53 bits."""
+    if value.type.width < 64:
+        return builder.sitofp(value, _F64) if signed else builder.uitofp(value, _F64)
+    zero, dropped = _I64(0), _I64(0x7FF)
+    negative = builder.icmp_signed("<", value, zero) if signed else _I1(0)
+    size = builder.select(negative, builder.neg(value), value)
+    inexact = builder.icmp_unsigned("!=", builder.and_(size, dropped), zero)
+    odd = builder.or_(builder.and_(size, builder.not_(dropped)), builder.select(inexact, _I64(0x800), zero))
+    is_long = builder.icmp_unsigned(">=", size, _I64(1 << 53))
+    exact = builder.uitofp(builder.select(is_long, odd, size), _F64)
+    return builder.select(negative, builder.fneg(exact), exact)
+
+
+def _narrow_to_odd(builder: ir.IRBuilder, value: ir.Value) -> ir.Value:
+    near = builder.fptrunc(value, _F32)
+    back = builder.fpext(near, _F64)
+    bits = builder.bitcast(near, _I32)
+    negative = builder.fcmp_ordered("<", value, ir.Constant(_F64, 0.0))
+    beyond = builder.select(
+        negative, builder.fcmp_ordered("<", back, value), builder.fcmp_ordered(">", back, value)
+    )  # further from zero than it should be
+    neighbour = builder.add(bits, builder.select(beyond, _I32(-1), _I32(1)))
+    # Ordered: a NaN stays.
+    inexact = builder.fcmp_ordered("!=", back, value)
+    is_even = builder.icmp_unsigned("==", builder.and_(bits, _I32(1)), _I32(0))
+    return builder.bitcast(builder.select(builder.and_(inexact, is_even), neighbour, bits), _F32)
 
 
 def _wrap(name: str, dtype: DType) -> Intrinsic:
@@ -165,6 +215,7 @@ _WRAPPED = (dtypes.INT4, dtypes.UINT4, dtypes.INT2, dtypes.UINT2)
 CONVERSIONS: dict[str, Intrinsic] = {
     function.name: function
     for function in (
+        Intrinsic("float32_to_odd", _define_to_odd, lambda value: float32_to_odd(np.asarray(value))[()]),
         *(_round_to(dtype, saturate) for dtype in _ROUNDED for saturate in (True, False)),
         *(_round_to_e8m0(rounding, saturate) for rounding in _ROUNDINGS for saturate in (True, False)),
         *(_wrap(f"{prefix}{dtype.name}", dtype) for dtype in _WRAPPED for prefix in ("", "wrap_")),

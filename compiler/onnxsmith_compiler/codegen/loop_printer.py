@@ -283,7 +283,7 @@ def _begin_total(text: KernelText, stage: FlatStage) -> str:
         dtype = stage.body.dtype
         initial = lowest(dtype) if stage.combine.startswith("argmax") else greatest(dtype)
         text.line(f"best_{name} = {initial}")
-        text.line(f"{name} = int64(0)")
+        text.line(f"{name} = int64({0 if stage.guard is None else -1})")
         return name
     text.line(f"{name} = {_identity(stage.combine, stage.body.dtype)}")
     return name
@@ -308,6 +308,8 @@ def _accumulate_position(
     better = f"{element} {sign}{'=' if last else ''} best_{total}"
     if stage.body.dtype.is_float:
         better += f" or isnan({element})" if last else f" or (isnan({element}) and not isnan(best_{total}))"
+    if stage.guard is not None:
+        better += f" or {total} < int64(0)"
     with text.block(f"if {better}:"):
         text.line(f"best_{total} = {element}")
         text.line(f"{total} = {text.dim(_row_offset(axes)) if axes else 'int64(0)'}")

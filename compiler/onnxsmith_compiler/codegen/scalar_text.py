@@ -56,6 +56,8 @@ def scalar_text(function: str, dtype: DType, operand: DType, arguments: list[str
         # numpy's integer types leave floats out of their range undefined once compiled.
         truncates = operand.is_float and dtype.is_integer and dtype.bits >= 8
         return f"trunc_to_{dtype}({joined})" if truncates else f"{dtype}({joined})"
+    if function == "cast_to_odd":
+        return f"float32_to_odd({joined})"
     if function.startswith(("round_to_", "wrap_")):
         return f"{function}({joined})"
     if function == "neg":

@@ -32,7 +32,7 @@ def print_vertical_positions(
         text.line(f"width = minimum({COLUMNS}, {text.size(lane.extent)} - start)")
         with text.block("for j in range(width):"):
             text.line(f"store(best, j, {lowest(dtype) if largest else greatest(dtype)})")
-            text.line("store(place, j, int64(0))")
+            text.line(f"store(place, j, int64({0 if stage.guard is None else -1}))")
         with serial_loops(text, stage.inner), ExitStack() as stack:
             text.line(f"here = int64({text.dim(_position(stage.inner))})")
             stack.enter_context(text.block("for j in range(width):"))
@@ -47,6 +47,8 @@ def print_vertical_positions(
                 last = stage.combine.endswith("last")
                 nan = f"isnan({element})" if last else f"bit_and(isnan({element}), bit_not(isnan(old)))"
                 text.line(f"better = bit_or(better, {nan})")
+            if stage.guard is not None:
+                text.line("better = bit_or(better, load(place, j) < int64(0))")
             text.line(f"store(best, j, select(better, {element}, old))")
             text.line("store(place, j, select(better, here, load(place, j)))")
         with text.block("for j in range(width):"):

@@ -8,6 +8,7 @@ are canonical, so that equality is structural, and one that is constant is alway
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,23 +16,21 @@ from typing import TypeAlias, Union
 
 Dim: TypeAlias = Union[int, "Poly"]
 
-
-SIGNED_PREFIX = "?late"
-"""How the names of symbols begin that may be negative: elements of a tensor, not sizes of one."""
+_PLAIN_NAME = re.compile(r"\?[\w.]+|[^\W\d][\w.]*")
 
 
 @dataclass(frozen=True)
 class Symbol:
-    """An integer known when the program runs; never negative unless it is `signed`."""
+    """An integer known when the program runs; never negative unless it is `signed`, as an element of a tensor may be.
+
+    Its name is the model's to choose: in texts one that could be read as something else is quoted.
+    """
 
     name: str
-
-    @property
-    def signed(self) -> bool:
-        return self.name.startswith(SIGNED_PREFIX)
+    signed: bool = False
 
     def __str__(self) -> str:
-        return self.name
+        return self.name if _PLAIN_NAME.fullmatch(self.name) else repr(self.name)
 
 
 @dataclass(frozen=True)
@@ -198,8 +197,8 @@ def from_atom(atom: Atom) -> Dim:
     return Poly((((atom,), 1),))
 
 
-def symbol(name: str) -> Dim:
-    return from_atom(Symbol(name))
+def symbol(name: str, signed: bool = False) -> Dim:
+    return from_atom(Symbol(name, signed))
 
 
 def product(dims: object) -> Dim:

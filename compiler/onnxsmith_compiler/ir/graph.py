@@ -93,11 +93,16 @@ class Node:
 
 @dataclass(frozen=True)
 class LateSymbol:
-    """A symbol bound in mid-run: element number `element` of `source`."""
+    """A symbol bound in mid-run: element number `element` of `source`; it may be negative where it is `signed`."""
 
     name: str
     source: Value
     element: int
+    signed: bool = True
+
+    @property
+    def size(self) -> Dim:
+        return dims.symbol(self.name, self.signed)
 
 
 class Relation(IntEnum):

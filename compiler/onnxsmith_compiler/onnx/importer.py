@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,6 +61,7 @@ class _Importer:
     def run(self) -> Imported:
         graph = self.model.graph
         _check_supported(graph)
+        self.builder.reserve(_symbols(graph))
         inputs = [self._input(number, info) for number, info in enumerate(graph.inputs)]
         for info in graph.overridable:
             inputs.append(self._overridable(graph, info))
@@ -102,9 +103,9 @@ class _Importer:
     def _size(self, number: int, axis: int, size: onnx_model.Dim, declared: onnx_model.TensorType) -> Dim:
         size = self._chosen(axis, size, declared)
         if size is None:
-            return dims.symbol(f"?{number}.{axis}")
+            return dims.symbol(self.builder.unique(f"?{number}.{axis}"))
         if isinstance(size, str):
-            return dims.symbol(f"{size}.{number}.{axis}" if size in self.distinct else size)
+            return dims.symbol(self.builder.unique(f"{size}.{number}.{axis}") if size in self.distinct else size)
         return size
 
     def _chosen(self, axis: int, size: onnx_model.Dim, declared: onnx_model.TensorType) -> onnx_model.Dim:
@@ -167,6 +168,13 @@ class _Importer:
         if info.name not in self.values:
             raise InvalidGraph(f"output '{info.name}' is computed by no node")
         return self.values[info.name]
+
+
+def _symbols(graph: OnnxGraph) -> Iterator[str]:
+    """The names that the model gives to sizes of its inputs."""
+    for info in graph.inputs:
+        if isinstance(info.type, onnx_model.TensorType):
+            yield from (size for size in info.type.shape or () if isinstance(size, str))
 
 
 def _check_types(graph: Graph) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -29,9 +29,19 @@ class GraphBuilder:
     _names: dict[str, int] = field(default_factory=dict)
 
     def unique(self, stem: str) -> str:
-        count = self._names.get(stem, 0)
-        self._names[stem] = count + 1
-        return f"{stem}_{count}" if count else stem
+        """A name that no other value or symbol has."""
+        if stem not in self._names:
+            self._names[stem] = 1
+            return stem
+        while (name := f"{stem}_{self._names[stem]}") in self._names:
+            self._names[stem] += 1
+        self._names[name] = 1
+        return name
+
+    def reserve(self, names: Iterable[str]) -> None:
+        """Have `unique` give none of these names."""
+        for name in names:
+            self._names.setdefault(name, 1)
 
     def constant(self, data: np.ndarray | np.generic, dtype: DType | None = None, name: str = "const") -> Value:
         array = np.asarray(data)
@@ -52,17 +62,14 @@ class GraphBuilder:
         self.nodes.append(Node(Sizes(tuple(known.flat), known.shape), (), (value,), self.origin))
         return value
 
-    def late_symbol(self, source: Value, element: int = 0, stem: str = "late") -> Dim:
-        """The symbol that a run binds to an element of `source`.
-
-        It is taken to be possibly negative where `stem` is "late" and never to be where it is another.
-        """
+    def late_symbol(self, source: Value, element: int = 0, signed: bool = True) -> Dim:
+        """The symbol that a run binds to an element of `source`, which may be negative only where it is `signed`."""
         for known in self.late_symbols:
-            if known.source is source and known.element == element and known.name.startswith(f"?{stem}"):
-                return dims.symbol(known.name)
-        name = self.unique(f"?{stem}")
-        self.late_symbols.append(LateSymbol(name, source, element))
-        return dims.symbol(name)
+            if known.source is source and known.element == element and known.signed == signed:
+                return known.size
+        late = LateSymbol(self.unique("?late" if signed else "?size"), source, element, signed)
+        self.late_symbols.append(late)
+        return late.size
 
     def assume(self, left: Dim, right: Dim, relation: Relation = Relation.EQUAL) -> None:
         """Has every run check the relation of two sizes. ShapeError where it is certain that it does not hold."""

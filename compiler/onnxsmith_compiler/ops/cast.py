@@ -13,6 +13,7 @@ from onnxsmith_compiler.ir.dim import Poly
 from onnxsmith_compiler.ir.dtype import DType
 from onnxsmith_compiler.ir.graph import Node, TensorType
 from onnxsmith_compiler.ops.base import Op, Types, required
+from onnxsmith_compiler.ops.rounding import narrowed
 
 
 @dataclass(frozen=True)
@@ -51,15 +52,23 @@ class Cast(Op):
             return None if symbolic else (array.astype(self.to.storage).astype(object),)
         if (self.to.bits < 16 and self.to.is_float) or self.to.kind == "string" or array.dtype.kind in "fV":
             return self._evaluate_float(array)
-        return (array.astype(self.to.storage),)
+        return (self._stored(array),)
 
     def _evaluate_float(self, array: np.ndarray) -> tuple[np.ndarray, ...] | None:
         """Only conversions whose numpy meaning is ONNX's; the others are left to the kernel."""
         if array.dtype.kind == "f" and self.to.is_float and self.to.bits >= 16:
-            return (array.astype(self.to.storage),)
+            return (self._stored(array),)
         if array.dtype.kind == "f" and self.to.is_integer and np.all(np.abs(array) < 2.0**31) and self.to.bits >= 32:
             return (array.astype(self.to.storage),)
         return None
+
+    def _stored(self, array: np.ndarray) -> np.ndarray:
+        return narrowed(array, self.to.storage) if is_narrow(self.to) else array.astype(self.to.storage)
+
+
+def is_narrow(dtype: DType) -> bool:
+    """Whether it is a float that is only storage: its elements are computed with as float32."""
+    return dtype.compute is not dtype
 
 
 def convert(element: loop.Expr, source: DType, to: DType, saturate: bool = True, rounding: str = "up") -> loop.Expr:
@@ -67,7 +76,9 @@ def convert(element: loop.Expr, source: DType, to: DType, saturate: bool = True,
     if source is to:
         return element
     if element.dtype is not to.compute:
-        element = loop.apply("cast", element, dtype=to)
+        # float32 is on the way only: rounding to nearest there would be one rounding too many
+        is_wide = is_narrow(to) and element.dtype.bits >= 32
+        element = loop.apply("cast_to_odd" if is_wide else "cast", element, dtype=to)
     if not to.is_float or to.bits >= 32:
         return element if not (to.is_integer and to.bits < 8) else loop.apply(f"wrap_{to.name}", element, dtype=to)
     suffix = "" if saturate else "_wrap"

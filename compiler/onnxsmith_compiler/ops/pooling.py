@@ -18,7 +18,12 @@ from onnxsmith_compiler.ops.windows import ChannelsFirst, TileColumns
 
 @dataclass(frozen=True)
 class Pool(ChannelsFirst):
-    """Combines what a window covers of [N, C, spatial...]; `kind` as in Reduce. Padding takes no part."""
+    """Combines what a window covers of [N, C, spatial...]; `kind` as in Reduce. Padding takes no part.
+
+    NaN in a window makes its result NaN, and is where its extreme is: the first one for "argmax_first". ONNX leaves
+    that open, and onnxruntime's MaxPool answers differently for each form of the operator. Where a dilated window
+    covers padding alone, the result is that of nothing, and the position of its extreme -1.
+    """
 
     kind: str
     window: Window
@@ -70,7 +75,8 @@ class PoolLast(Op):
 class WindowCount(Op):
     """How many elements a window covers at each of its positions, [1, 1, positions...].
 
-    `low` and `high` say for each axis which positions of the input count: [low, high).
+    `low` and `high` say for each axis which positions of the input count: [low, high). 1 where none does, so that the
+    mean over nothing is 0.
     """
 
     window: Window
@@ -91,4 +97,5 @@ class WindowCount(Op):
             first = dims.maximum(0, dims.ceildiv(self.low[axis] - start, step))
             last = dims.minimum(self.window.size[axis], dims.ceildiv(self.high[axis] - start, step))
             count = count * dims.maximum(0, last - first)
+        count = dims.maximum(1, count)
         return loop.Computation(axes, loop.apply("cast", loop.IndexValue(dtypes.INT64, count), dtype=self.dtype))

@@ -10,6 +10,7 @@ import numpy as np
 
 from onnxsmith_compiler.ir import dim as dims
 from onnxsmith_compiler.ir.dim import Poly
+from onnxsmith_compiler.ops.rounding import narrowed
 
 
 @dataclass(frozen=True)
@@ -116,8 +117,13 @@ def _shift(name: str) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
 
 
 def _float(function: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
-    """Narrow floats are computed in float64 and rounded once."""
-    return lambda x: np.asarray(function(x.astype(np.float64))).astype(x.dtype)
+    """Floats narrower than float64 are computed in it and rounded once."""
+
+    def evaluate(x: np.ndarray) -> np.ndarray:
+        result = np.asarray(function(x.astype(np.float64)))
+        return narrowed(result, x.dtype) if x.dtype.itemsize < 4 else result.astype(x.dtype)
+
+    return evaluate
 
 
 def _elementwise(function: Callable[[float], float]) -> Callable[[np.ndarray], np.ndarray]:

@@ -355,7 +355,7 @@ def _outside(mode: str, position: Dim, extent: Dim) -> Dim:
     if mode == "edge":
         return _nearest(position, extent)
     if mode == "wrap":
-        return dims.modulo(position, extent)
+        return dims.modulo(position, extent) if extent != 0 else 0
     period = dims.maximum(1, 2 * (extent - 1))
     folded = dims.modulo(position, period)
     return dims.minimum(folded, period - folded)

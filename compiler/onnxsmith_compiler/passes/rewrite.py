@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from onnxsmith_compiler.ir.graph import Assumption, Graph, LateSymbol, Node, Value
+from onnxsmith_compiler.ir.graph import Assumption, Graph, Node, Value
 from onnxsmith_compiler.ops.builder import GraphBuilder
 
 
@@ -19,8 +19,7 @@ class Rewriter:
 
     def __post_init__(self) -> None:
         for node in self.graph.nodes:
-            for value in node.outputs:
-                self.builder.unique(value.name)
+            self.builder.reserve(value.name for value in node.outputs)
 
     def new(self, value: Value) -> Value:
         return self.replaced.get(value, value)
@@ -34,7 +33,7 @@ class Rewriter:
 
     def finish(self) -> Graph:
         outputs = tuple((name, self.new(value)) for name, value in self.graph.outputs)
-        late = tuple(LateSymbol(s.name, self.new(s.source), s.element) for s in self.graph.late_symbols)
+        late = tuple(replace(s, source=self.new(s.source)) for s in self.graph.late_symbols)
         return Graph(self.graph.inputs, outputs, tuple(self.builder.nodes), late, self._assumptions())
 
     def _assumptions(self) -> tuple[Assumption, ...]:

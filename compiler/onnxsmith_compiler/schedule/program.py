@@ -192,8 +192,9 @@ def build_program(
     late = {symbol.name: symbol for symbol in graph.late_symbols}
     slots = _Slots([0] * (len(symbols) + len(late)))
     names = [*symbols, *late]
-    for number, name in enumerate(names):
-        slots.bind(dims.symbol(name), number)
+    sizes = [*map(dims.symbol, symbols), *(symbol.size for symbol in late.values())]
+    for number, size in enumerate(sizes):
+        slots.bind(size, number)
     builder = _Builder(graph, calls, slots, _Places(graph, resolve), late, {n: i for i, n in enumerate(names)})
     segments = builder.segments()
     overridable = {

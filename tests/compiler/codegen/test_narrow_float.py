@@ -12,6 +12,7 @@ from onnxsmith_compiler.codegen.conversions import CONVERSIONS
 from onnxsmith_compiler.codegen.target import Target
 from onnxsmith_compiler.ir import dtype as dtypes
 from onnxsmith_compiler.ir.dtype import DType
+from onnxsmith_compiler.ops.rounding import float32_to_odd
 
 NARROW = [dtype for dtype in dtypes.ALL if dtype.is_float and dtype.bits < 32]
 COPY = """
@@ -66,6 +67,40 @@ def test_float16_loads_without_native_instructions() -> None:
     y = np.zeros(len(x), np.float32)
     Loaded(kernel(COPY, "float16* x", "float32* y!", "int64 n"), without_native_half())(x, y, len(x))
     np.testing.assert_array_equal(y, x.astype(np.float32))
+
+
+@pytest.mark.parametrize("native", [True, False], ids=["native", "integer"])
+@pytest.mark.parametrize("dtype", NARROW, ids=str)
+def test_float64_is_rounded_once(dtype: DType, native: bool) -> None:
+    """Beside the middle between two neighbours, nearer than float32 can tell, the nearer one is chosen."""
+    codes = np.arange(1 << dtype.bits, dtype=np.uint16 if dtype.bits == 16 else np.uint8)
+    with np.errstate(invalid="ignore"):
+        values = codes.view(dtype.storage).astype(np.float64)
+    values = np.unique(np.abs(values[np.isfinite(values)]))
+    middles = (values[1:] + values[:-1]) / 2
+    x = np.concatenate([np.nextafter(middles, 0), np.nextafter(middles, np.inf)])
+    y = np.zeros(len(x), dtype.storage)
+    rounding = f"round_to_{dtype}{'_nearest' if dtype.name == 'float8e8m0' else ''}"
+    body = f"for i in range(n):\n    store(y, i, {rounding}(float32_to_odd(load(x, i))))"
+    source = kernel(body, "float64* x", f"{dtype}* y!", "int64 n")
+    Loaded(source, host() if native else without_native_half())(x, y, len(x))
+    smallest = 1 if dtype.name == "float8e8m0" else 0  # whose subnormal is rounded by its bits, as ONNX has it
+    expected = np.concatenate([values[:-1], values[1:]])
+    keep = np.minimum(x, expected) >= values[smallest]
+    np.testing.assert_array_equal(y.astype(np.float64)[keep], expected[keep])
+
+
+@pytest.mark.parametrize("kind", ["float64", "int32", "uint32", "int64", "uint64"])
+def test_rounding_to_odd_equals_its_reference(kind: str) -> None:
+    rng = np.random.default_rng(2)
+    bits = rng.integers(0, 1 << 64, 20000, dtype=np.uint64) >> rng.integers(0, 64, 20000).astype(np.uint64)
+    x = bits.astype(kind) if kind != "float64" else np.concatenate([bits.view(np.float64), [1e300, -1e300, 1e-300]])
+    x = np.append(x, [0, np.iinfo(kind).min, np.iinfo(kind).max] if kind != "float64" else [np.nan, np.inf, -0.0])
+    x = x.astype(kind)
+    y = np.zeros(len(x), np.float32)
+    body = "for i in range(n):\n    store(y, i, float32_to_odd(load(x, i)))"
+    Loaded(kernel(body, f"{kind}* x", "float32* y!", "int64 n"), host())(x, y, len(x))
+    np.testing.assert_array_equal(y, float32_to_odd(x))
 
 
 ROUNDINGS = [name for name in CONVERSIONS if name.startswith("round_to_")]

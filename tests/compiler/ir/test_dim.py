@@ -7,7 +7,7 @@ from onnxsmith_compiler.ir import loop
 from onnxsmith_compiler.ir.dim import LoopIndex
 
 SIZE = dims.symbol("batch")
-ELEMENT = dims.symbol("?late_0")
+ELEMENT = dims.symbol("?late_0", signed=True)
 INDEX = LoopIndex("i", 10)
 
 

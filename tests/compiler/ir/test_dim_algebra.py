@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from onnxsmith_compiler.ir import dim as dims
 from onnxsmith_compiler.ir.dim import Dim, LoopIndex
 
-A, B, LATE = dims.symbol("a"), dims.symbol("b"), dims.symbol("?late_0")
+A, B, LATE = dims.symbol("a"), dims.symbol("b"), dims.symbol("?late_0", signed=True)
 INDEX, J = LoopIndex("i", 3), LoopIndex("j", A)
 
 

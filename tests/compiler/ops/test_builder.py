@@ -82,7 +82,7 @@ def test_same_late_symbol_for_the_same_element() -> None:
     source = Value("source", _constant(builder, [1, 2]).type)
     assert builder.late_symbol(source, 1) == builder.late_symbol(source, 1)
     assert builder.late_symbol(source, 0) != builder.late_symbol(source, 1)
-    assert len({str(builder.late_symbol(source, 1, stem)) for stem in ("late", "size")}) == 2
+    assert len({str(builder.late_symbol(source, 1, signed)) for signed in (True, False)}) == 2
 
 
 def test_large_results_of_small_constants_are_left_to_the_run() -> None:

@@ -158,7 +158,7 @@ def test_kernels_wait_for_the_sizes_they_need() -> None:
     x, count = sketch.fed(normal(2, 4), "n"), sketch.fed(np.array([2]))
     powers = sketch.map("exp", x)
     sums = sketch.reduce("sum", powers, 1)
-    rows = sketch.builder.late_symbol(sketch.map("add", count, 1.0), 0, "size")
+    rows = sketch.builder.late_symbol(sketch.map("add", count, 1.0), signed=False)
     table = sketch.emit(Reshape((rows, 4)), sketch.fed(normal(12), "k"))
     product = sketch.matmul(table, sketch.constant(normal(4, 2)))
     first = sketch.slice(product, (0, 1, 1), (0, 1, 1))

@@ -40,7 +40,7 @@ def _count(node: NodeImport, start: Value, limit: Value, delta: Value) -> Dim:
     count = node.cast(node.map("max", steps, 0.0), dtypes.INT64)
     if count.data is not None:
         return int(count.data)
-    return node.builder.late_symbol(count, stem="count")
+    return node.builder.late_symbol(count, signed=False)
 
 
 def eye_like(node: NodeImport) -> Value:

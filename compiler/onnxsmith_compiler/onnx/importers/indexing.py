@@ -74,7 +74,7 @@ def nonzero(node: NodeImport) -> Value:
 def find_nonzero(node: NodeImport, x: Value) -> Value:
     """The row-major offsets of the nonzero elements of `x`, [count]."""
     total, starts = node.emit_all(CountNonzero(), x)
-    return node.emit(FindNonzero(node.builder.late_symbol(total, stem="count")), x, starts)
+    return node.emit(FindNonzero(node.builder.late_symbol(total, signed=False)), x, starts)
 
 
 def compress(node: NodeImport) -> Value:

@@ -29,6 +29,9 @@ def pad(node: NodeImport) -> Value:
         return node.emit(Pad(before, after), x, _fill(node, x))
     # elements are removed first, so that what is repeated is what is left
     kept = _without(node, x, before, after)
+    for axis, (size, low, high) in enumerate(zip(kept.shape, before, after, strict=True)):
+        if size == 0 and any(isinstance(amount, int) and amount > 0 for amount in (low, high)):
+            raise node.invalid(f"axis {axis} has no elements that mode '{mode}' could repeat: expected at least 1")
     return node.emit(Pad(_at_least_zero(before), _at_least_zero(after), mode), kept)
 
 
@@ -70,9 +73,11 @@ def _pads(node: NodeImport, rank: int) -> tuple[tuple[Dim, ...], tuple[Dim, ...]
 def _without(node: NodeImport, x: Value, before: Sequence[Dim], after: Sequence[Dim]) -> Value:
     """`x` without the elements that negative amounts remove."""
     bounds: list[tuple[Dim, Dim, Dim]] = []
-    for size, low, high in zip(x.shape, before, after, strict=True):
+    for axis, (size, low, high) in enumerate(zip(x.shape, before, after, strict=True)):
         start = dims.maximum(0, -low)
         left = size - start - dims.maximum(0, -high)
+        if isinstance(left, int) and left < 0:
+            raise node.invalid(f"pads {low} and {high} remove more than the {size} elements of axis {axis}")
         node.builder.assume(0, left, Relation.AT_MOST)
         bounds.append((start, 1, left))
     return take(node, x, bounds)

@@ -160,7 +160,7 @@ def _read_sizes(node: NodeImport, sizes: Value) -> list[Dim]:
         return node.sizes(whole)
     count = whole.type.size
     assert isinstance(count, int)
-    return [node.builder.late_symbol(whole, number, "size") for number in range(count)]
+    return [node.builder.late_symbol(whole, number, signed=False) for number in range(count)]
 
 
 def _sized(node: NodeImport, axes: Sequence[int], sizes: Value | None, roi: Value | None) -> _Request:

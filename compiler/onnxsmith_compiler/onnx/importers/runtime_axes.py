@@ -30,12 +30,12 @@ def one_size(node: NodeImport, value: Value, what: str) -> Dim:
     return size
 
 
-def checked_sizes(node: NodeImport, sizes: Value, stem: str = "size") -> tuple[Dim, ...]:
+def checked_sizes(node: NodeImport, sizes: Value) -> tuple[Dim, ...]:
     """The elements of an int64 tensor that a kernel computes, taken not to be negative."""
     count = sizes.type.size
     if not isinstance(count, int):
         raise node.unsupported("the result's rank is known only when the model runs")
-    return tuple(node.builder.late_symbol(sizes, number, stem) for number in range(count))
+    return tuple(node.builder.late_symbol(sizes, number, signed=False) for number in range(count))
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class RuntimeAxes:
 
     def named(self, node: NodeImport) -> tuple[Dim, ...]:
         """For each axis 1 where it is named, else 0."""
-        return checked_sizes(node, self.mask, "axis")
+        return checked_sizes(node, self.mask)
 
     def drop(self, node: NodeImport, x: Value) -> Value:
         """`x` without the axes, which have size 1."""

@@ -159,8 +159,7 @@ def _slice_at_run_time(node: NodeImport) -> Value:
     steps = steps if steps is not None else node.constant([1] * count, dtypes.INT64)
     bounds = node.emit(SliceBounds(), starts, ends, axes, steps, node.sizes_constant(x.shape))
     numbers = [
-        # a step may be negative
-        node.builder.late_symbol(bounds, number, "late" if number % 3 == 1 else "size")
+        node.builder.late_symbol(bounds, number, signed=number % 3 == 1)  # a step may be negative
         for number in range(3 * x.rank)
     ]
     return take(node, x, list(zip(numbers[::3], numbers[1::3], numbers[2::3], strict=True)))

@@ -31,7 +31,7 @@ def unique(node: NodeImport) -> tuple[Value, ...]:
     else:
         axis = normalize_axis(node.int("axis"), x.rank)
     total, first, inverse, counts = node.emit_all(UniqueItems(axis, node.flag("sorted", True)), x)
-    size = node.builder.late_symbol(total, stem="count")
+    size = node.builder.late_symbol(total, signed=False)
     first, counts = (node.emit(Slice((0,), (1,), (size,)), value) for value in (first, counts))
     return node.emit(Gather(axis), x, first), first, inverse, counts
 
@@ -57,5 +57,5 @@ def non_max_suppression(node: NodeImport) -> Value:
         overlap = node.constant(0, dtypes.FLOAT32)
     op = SuppressBoxes(dims.maximum(0, limit), node.flag("center_point_box"))
     total, chosen, counts, starts = node.emit_all(op, boxes, scores, overlap, node.optional(4))
-    size = node.builder.late_symbol(total, stem="count")
+    size = node.builder.late_symbol(total, signed=False)
     return node.emit(ListBoxes(size, scores.shape[1]), chosen, counts, starts)

@@ -27,7 +27,7 @@ def _sizes(node: NodeImport, value: Value, what: str) -> list[Dim]:
         count = value.type.size
         if not isinstance(count, int):
             raise node.unsupported(f"the number of elements of {what} is known only when the model runs")
-        return [node.builder.late_symbol(value, number, "size") for number in range(count)]
+        return [node.builder.late_symbol(value, number, signed=False) for number in range(count)]
     sizes = node.sizes(value, what)
     if any(isinstance(size, int) and size < 0 for size in sizes):
         raise node.invalid(f"{what} is {sizes}: expected no element below 0")

@@ -122,7 +122,7 @@ def max_pool(node: NodeImport) -> list[Value | None]:
 
 
 def _positions_of(node: NodeImport, x: Value, window: Window, taps: Value) -> Value:
-    """The flat position in x of the element under tap number `taps` of every window."""
+    """The flat position in x of the element under tap number `taps` of every window, -1 where that is -1."""
     spatial = x.shape[2:]
     column_major = node.flag("storage_order")
     coordinates: list[Value] = []
@@ -142,7 +142,7 @@ def _positions_of(node: NodeImport, x: Value, window: Window, taps: Value) -> Va
     channel = node.add(
         node.mul(node.emit(Iota(taps.shape, 0)), node.count(x.shape[1], dtypes.INT64)), node.emit(Iota(taps.shape, 1))
     )
-    return node.add(node.mul(channel, plane), number)
+    return node.select(node.map("lt", taps, 0.0), -1.0, node.add(node.mul(channel, plane), number))
 
 
 def average_pool(node: NodeImport) -> Value:
