@@ -264,7 +264,8 @@ class Draft:
             self.kernels.append(kernel)
         cost = self.constant(100) if cost is None else cost
         scratch = self.constant(0) if scratch is None else scratch
-        made = Step(self.kernels.index(kernel), tuple(arguments), tiles, cost, scratch, kernel, (kernel,))
+        none = self.constant(0)
+        made = Step(self.kernels.index(kernel), tuple(arguments), tiles, cost, scratch, none, none, kernel, (kernel,))
         self.segments[-1][2].append(made)
 
     def program(self) -> Program:
