@@ -53,9 +53,13 @@ class StepTime:
 
 @dataclass(slots=True)
 class TimedRun:
-    """A run of `program`, step by step: its outputs, the time of each step, and the values of all slots at its end."""
+    """A run of `program`, step by step, on up to `threads` threads.
+
+    Its outputs, the time of each step, and the values of all slots at its end.
+    """
 
     program: Program
+    threads: int
     outputs: list[Array] = field(default_factory=list)
     times: list[StepTime] = field(default_factory=list)
     slots: list[int] = field(default_factory=list)
@@ -176,7 +180,7 @@ class Executor:
 
     def run_timed(self, inputs: Sequence[Array | None]) -> TimedRun:
         """As `run`, with the time that each step took, measured around one native call a step."""
-        timed = TimedRun(self.program)
+        timed = TimedRun(self.program, self.threads)
         lane = self._take_lane()
         try:
             timed.outputs = self._run_closely(lane, inputs, self._no_outputs, timed)

@@ -47,13 +47,14 @@ class Profile:
             self._add("Node", f"{name}_kernel_time", taken.begin, taken.end, args)
         self.add_session("model_run", begin)
 
-    def write(self) -> str:
-        """Write the events that were collected; the file's path."""
-        with open(self.path, "w", encoding="utf-8") as file:
+    def write(self, path: str | None = None) -> str:
+        """Write the events that were collected to `path`, by default one with the time in it; the file's path."""
+        path = self.path if path is None else path
+        with open(path, "w", encoding="utf-8") as file:
             file.write("[\n")
             file.write(",\n".join(json.dumps(event) for event in self._events))
             file.write("\n]\n")
-        return self.path
+        return path
 
     def _add(self, category: str, name: str, begin: int, end: int, args: dict[str, Any]) -> None:
         if len(self._events) >= _MAX_EVENTS:
@@ -63,8 +64,8 @@ class Profile:
                 "cat": category,
                 "pid": os.getpid(),
                 "tid": threading.get_native_id(),
-                "dur": (end - begin) // 1000,
-                "ts": (begin - self._start) // 1000,
+                "dur": (end - begin) / 1000,
+                "ts": (begin - self._start) / 1000,
                 "ph": "X",
                 "name": name,
                 "args": args,
