@@ -33,9 +33,9 @@ def call(
 ) -> tuple[protocol.Message, bytes]:
     """The answer of the compile process to `request`, which comes with the block of bytes `data`.
 
-    `task` is what messages call it ("compiling the model 'm.onnx'"), `seconds` a time limit or None. Raises the class of
-    onnxsmith.errors that the process names; NotImplemented where no compiler is installed; EngineError where
-    the process died; Fail where the limit was reached.
+    `task` is what messages call it ("compiling the model 'm.onnx'"), `seconds` a time limit or None. Raises the
+    class of onnxsmith.errors that the process names; NotImplemented where no compiler is installed; EngineError
+    where the process died; Fail where the limit was reached.
     """
     return _SERVICE.call(_Call(request, data, task, seconds, on_progress))
 

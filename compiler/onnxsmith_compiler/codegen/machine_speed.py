@@ -26,7 +26,7 @@ _BYTES = ir.IntType(8).as_pointer()
 def multiply_add_peak(threads: int) -> float:
     """Float32 multiply-adds a second on `threads` threads at once."""
     target = Target.host()
-    run = _compiled(_multiply_add_loop(target), target)
+    run = compile_loop(multiply_add_loop(target), target)
     work = CHAINS * _lanes(target)
     rounds = 1000
     while _seconds(run, None, rounds) < _TRY_SECONDS:
@@ -40,7 +40,7 @@ def read_bandwidth(threads: int, size: int) -> float:
     ValueError where these are too few to share out.
     """
     target = Target.host()
-    run = _compiled(_reading_loop(target), target)
+    run = compile_loop(reading_loop(target), target)
     step = CHAINS * target.vector_bits // 8
     share = size // threads // step * step
     if share == 0:
@@ -70,8 +70,8 @@ def _lanes(target: Target) -> int:
     return target.vector_bits // 32
 
 
-def _multiply_add_loop(target: Target) -> ir.Module:
-    """float loop(_, n): n rounds of CHAINS vector multiply-adds."""
+def multiply_add_loop(target: Target) -> ir.Module:
+    """float loop(_, n): n rounds of CHAINS vector multiply-adds, the first lane of the sum of all."""
     vector = ir.VectorType(ir.FloatType(), _lanes(target))
     module = ir.Module("multiply_add")
     fma = ir.Function(module, ir.FunctionType(vector, [vector] * 3), f"llvm.fma.v{vector.count}f32")
@@ -86,8 +86,8 @@ def _multiply_add_loop(target: Target) -> ir.Module:
     return module
 
 
-def _reading_loop(target: Target) -> ir.Module:
-    """float loop(p, n): n bytes from p on, which is aligned, are read and added up."""
+def reading_loop(target: Target) -> ir.Module:
+    """float loop(p, n): n bytes from p on, which is aligned, are read; the first lane of the sum of all vectors."""
     vector = ir.VectorType(ir.FloatType(), _lanes(target))
     module = ir.Module("reading")
     width = vector.count * 4
@@ -132,7 +132,7 @@ def _add_loop(
     builder.ret(builder.extract_element(total, _INTEGER(0)))
 
 
-def _compiled(module: ir.Module, target: Target) -> Callable[[int | None, int], float]:
+def compile_loop(module: ir.Module, target: Target) -> Callable[[int | None, int], float]:
     """The module's loop as a function of an address and a count, which runs without the GIL."""
     # Intel's CPUs get halves of 512-bit vectors unless told; llvmlite has no word for this attribute.
     text = str(module).replace(")\n{", f') "prefer-vector-width"="{target.vector_bits}"\n{{')

@@ -28,7 +28,7 @@ _UNIT = {"lstm": 9, "gru": 8, "rnn": 1}
 
 @dataclass(frozen=True)
 class Work:
-    """`flops` are floating-point operations; `touched` has tensors with how many elements are read or written at most."""
+    """`flops` are floating-point operations; `touched` has tensors, each with the most elements of it that are used."""
 
     flops: Dim
     touched: tuple[tuple[Value, Dim], ...]
@@ -39,9 +39,7 @@ class Work:
         for value, count in self.touched:
             memory = resolve(value)
             elements[memory] = elements.get(memory, 0) + count
-        return _total(
-            dims.minimum(value.type.size, count) * value.dtype.itemsize for value, count in elements.items()
-        )
+        return _total(dims.minimum(value.type.size, count) * value.dtype.itemsize for value, count in elements.items())
 
 
 def whole(values: Iterable[Value]) -> tuple[tuple[Value, Dim], ...]:
@@ -158,7 +156,7 @@ def _is_float_operation(node: loop.Expr) -> bool:
 
 
 def _reads(stage: Stage, own: frozenset[Value]) -> list[tuple[Value, Dim]]:
-    """The tensors that a stage loads but those of its `own` kernel: a load is at most one element a turn of its loops."""
+    """The tensors that a stage loads but its kernel's `own`: at most one element a turn of the loops it varies in."""
     return [
         (load.value, _count(load.indices))
         for expression in stage.computation.expressions()

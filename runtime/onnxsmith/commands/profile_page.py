@@ -110,8 +110,7 @@ def _time_bar(kinds: Sequence[KernelTime], colors: Mapping[str, str], total: flo
         if total
     )
     legend = "".join(
-        f'<span><i style="background:{colors[row.label]}"></i>{escape(row.label)} {_part(row.seconds, total):.1%}</span>'
-        for row in kinds
+        f"<span>{_mark(row, colors)}{escape(row.label)} {_part(row.seconds, total):.1%}</span>" for row in kinds
     )
     return f'<div class="time">{bar}</div><div class="legend">{legend}</div>'
 
@@ -125,7 +124,7 @@ def _explanation(steps: Sequence[KernelTime], roofline: Roofline, total: float) 
     )
     if silent:
         share = _part(sum(step.seconds for step in silent), total)
-        text += f" {len(silent)} kernels that only move data ({share:.1%} of the time) have no dot."
+        text += f" Kernels that only move data have no dot: {len(silent)} of {len(steps)}, {share:.1%} of the time."
     return text
 
 
@@ -142,7 +141,7 @@ def _table(rows: Sequence[KernelTime], colors: Mapping[str, str], total: float) 
 
 def _row(row: KernelTime, colors: Mapping[str, str], total: float) -> str:
     cells = (
-        f'<td class="text"><i style="background:{colors[row.label]}"></i>{escape(row.label)}</td>',
+        f'<td class="text">{_mark(row, colors)}{escape(row.label)}</td>',
         f"<td>{row.count if row.step is None else row.step}</td>",
         _share_cell(_part(row.seconds, total)),
         f"<td>{row.seconds * 1e6:,.1f}</td>",
@@ -151,6 +150,10 @@ def _row(row: KernelTime, colors: Mapping[str, str], total: float) -> str:
         f'<td class="text nodes">{escape(", ".join(_shown_nodes(row.nodes)))}</td>',
     )
     return f"<tr>{''.join(cells)}</tr>"
+
+
+def _mark(row: KernelTime, colors: Mapping[str, str]) -> str:
+    return f'<i style="background:{colors[row.label]}"></i>'
 
 
 def _share_cell(share: float) -> str:

@@ -81,7 +81,8 @@ def _grid(x: _Scale, y: _Scale) -> Iterator[str]:
 def _roofs(x: _Scale, y: _Scale, roofline: Roofline) -> Iterator[str]:
     for stream in roofline.streams:
         chosen = stream is roofline.stream
-        yield f'<path class="roof{"" if chosen else " other"}" clip-path="url(#area)" d="{_roof(x, y, roofline, stream)}"/>'
+        line = _roof(x, y, roofline, stream)
+        yield f'<path class="roof{"" if chosen else " other"}" clip-path="url(#area)" d="{line}"/>'
         yield _slope_label(x, y, stream, above=chosen)
     peak = y(roofline.peak)
     yield f'<text class="name" x="{_RIGHT - 6}" y="{peak - 8:.1f}" text-anchor="end">'

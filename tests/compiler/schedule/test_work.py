@@ -49,7 +49,11 @@ def sketch_counts(sketch: Sketch, **sizes: int) -> list[Counts]:
 
 
 def one_node(
-    op_type: str, inputs: Mapping[str, Shape], outputs: Sequence[str], weights: Mapping[str, Shape], **attributes: object
+    op_type: str,
+    inputs: Mapping[str, Shape],
+    outputs: Sequence[str],
+    weights: Mapping[str, Shape],
+    **attributes: object,
 ) -> onnx.ModelProto:
     """A model of one node; `inputs` are fed, `weights` are initializers, which follow them."""
     node = helper.make_node(op_type, [*inputs, *weights], list(outputs), name=op_type, **attributes)
@@ -133,7 +137,15 @@ def test_recurrence(kind: str, gates: int, unit: int, attributes: dict[str, obje
 
 def test_lstm_with_peepholes_and_coupled_gates() -> None:
     steps, batch, hidden = 4, 1, 8
-    weights = {"w": [1, 32, 3], "r": [1, 32, 8], "b": [1, 64], "lengths": [1], "h": [1, 1, 8], "c": [1, 1, 8], "p": [1, 24]}
+    weights = {
+        "w": [1, 32, 3],
+        "r": [1, 32, 8],
+        "b": [1, 64],
+        "lengths": [1],
+        "h": [1, 1, 8],
+        "c": [1, 1, 8],
+        "p": [1, 24],
+    }
     model = one_node("LSTM", {"x": [steps, batch, 3]}, ["y"], weights, hidden_size=hidden, input_forget=1)
     model.graph.node[0].input[4] = ""  # all sequences are of full length
     del model.graph.initializer[3]
