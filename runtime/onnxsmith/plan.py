@@ -59,7 +59,7 @@ class Plan:
     def slots(self) -> list[int]:
         """The values of all slots."""
         start = self.form.slots
-        return self.words[start : start + self.form.slot_count].tolist()
+        return list(map(int, self.words[start : start + self.form.slot_count]))
 
     def set_slot(self, number: int, value: int) -> None:
         self.cells[self.form.slots + number] = value

@@ -12,7 +12,6 @@ SMALL_BUFFER = 64 << 20
 """Bytes about as many as a model's weights and activations: what one run leaves in a large cache, the next finds."""
 LARGE_BUFFER = 1 << 30
 """Bytes beyond most caches."""
-_MEASURING_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,7 @@ def measure(threads: int) -> Roofline:
 
     buffers = [SMALL_BUFFER, LARGE_BUFFER] if _free_memory() >= 4 * LARGE_BUFFER else [SMALL_BUFFER]
     request = {"kind": "measure", "threads": threads, "buffers": buffers}
-    answer, _ = compile_process.call(request, b"", "measuring the machine", _MEASURING_SECONDS, None)
+    answer, _ = compile_process.call(request, b"", "measuring the machine", None, None)
     streams = tuple(map(Stream, buffers, answer["bandwidths"]))
     return Roofline(answer["cpu"], answer["vector_bits"], threads, 2 * answer["multiply_adds"], streams)
 

@@ -67,14 +67,15 @@ def loop_work(group: LoopGroup, kept: frozenset[Value]) -> Work:
 def contraction_work(group: ContractGroup) -> Work:
     """The work of a contraction (but for recurrences) with its epilogue, done directly."""
     size = group.node.output.type.size
+    operands = whole(group.operands)
     match group.contract.kernel:
         case PackedMatMul():
-            flops, operands = 2 * size * group.operands[0].shape[-1], whole(group.operands)
+            flops = 2 * size * group.operands[0].shape[-1]
         case PackedConv() as kernel:
             channels = dims.floordiv(group.operands[0].shape[-1], kernel.groups)
-            flops, operands = 2 * size * channels * kernel.window.taps, whole(group.operands)
+            flops = 2 * size * channels * kernel.window.taps
         case DepthwiseConv() as kernel:
-            flops, operands = 2 * size * kernel.window.taps, whole(group.operands)
+            flops = 2 * size * kernel.window.taps
         case FusedAttention() as kernel:
             flops, operands = _attention_flops(kernel), _attention_reads(kernel, group.operands)
         case kernel:
@@ -115,7 +116,7 @@ def _attention_flops(kernel: FusedAttention) -> Dim:
     return queries * (kernel.columns * score + kernel.width)
 
 
-def _attention_reads(kernel: FusedAttention, operands: tuple[Value, ...]) -> list[tuple[Value, Dim]]:
+def _attention_reads(kernel: FusedAttention, operands: tuple[Value, ...]) -> tuple[tuple[Value, Dim], ...]:
     query, key, value, *mask = operands
     batch = (kernel.batch, kernel.heads)
     touched = [
@@ -125,7 +126,7 @@ def _attention_reads(kernel: FusedAttention, operands: tuple[Value, ...]) -> lis
     ]
     if kernel.mask is not None:
         touched.append((mask[0], _distinct(kernel.mask, (*batch, kernel.rows, kernel.columns))))
-    return touched
+    return tuple(touched)
 
 
 def _distinct(operand: Strided, sizes: tuple[Dim, ...]) -> Dim:
