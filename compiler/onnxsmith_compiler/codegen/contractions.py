@@ -184,7 +184,7 @@ def _winograd(group: ContractGroup, kernel: WinogradConv, target: Target) -> Pri
         form.cost(channels, tiling, target),
         form.scratch(channels, tiling),
     )
-    return PrintedStep(printed, group.outputs, "winograd", group.origins)
+    return PrintedStep(printed, group.outputs, "winograd", group.origins, contraction_work(group))
 
 
 def _depthwise(group: ContractGroup, kernel: DepthwiseConv, target: Target) -> PrintedStep:

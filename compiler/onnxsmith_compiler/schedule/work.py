@@ -2,7 +2,8 @@
 
 A multiply-add is two operations. Each scalar function of the loop IR on floats is one, elementary ones (exp, tanh, erf)
 included; conversions and integer arithmetic are none. What does not vary along a loop counts once, not once a turn. A
-reduction combines once an element. Convolutions count their padding, guarded expressions count as always evaluated.
+reduction combines once an element. Convolutions count as done directly, padding included, so that Winograd's can be
+faster than the machine computes; guarded expressions count as always evaluated.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from onnxsmith_compiler.ops.attention import FusedAttention, Strided
 from onnxsmith_compiler.ops.packed import DepthwiseConv, PackedConv, PackedMatMul
 from onnxsmith_compiler.ops.recurrent import Cell, PackedRecurrence
 from onnxsmith_compiler.ops.scalar import SCALAR_FUNCTIONS
+from onnxsmith_compiler.ops.winograd import WinogradConv
 from onnxsmith_compiler.schedule.groups import ContractGroup, LoopGroup, Stage
 
 _SOFTMAX = 5
@@ -74,6 +76,8 @@ def contraction_work(group: ContractGroup) -> Work:
         case PackedConv() as kernel:
             channels = dims.floordiv(group.operands[0].shape[-1], kernel.groups)
             flops = 2 * size * channels * kernel.window.taps
+        case WinogradConv() as kernel:
+            flops = 2 * size * group.operands[0].shape[-1] * kernel.window.taps
         case DepthwiseConv() as kernel:
             flops = 2 * size * kernel.window.taps
         case FusedAttention() as kernel:

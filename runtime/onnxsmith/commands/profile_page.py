@@ -118,8 +118,8 @@ def _time_bar(kinds: Sequence[KernelTime], colors: Mapping[str, str], total: flo
 def _explanation(steps: Sequence[KernelTime], roofline: Roofline, total: float) -> str:
     silent = [step for step in steps if not step.flops]
     text = (
-        "A dot is a kernel, its area the time it takes. Operations are counted two for a multiply-add, bytes once for "
-        f"every tensor. The solid roof is what {roofline.threads} of this machine's threads were measured to do; a "
+        "A dot is a kernel, its area the time it takes. Operations are two for a multiply-add, convolutions counted as "
+        f"done directly; bytes count every tensor once. The solid roof is what {roofline.threads} of this machine's threads were measured to do; a "
         "kernel whose data an earlier one left in a nearer cache can rise above its slope."
     )
     if silent:

@@ -96,6 +96,15 @@ def test_convolution_counts_its_padding(batch: int) -> None:
     assert work["conv"] == (2 * pixels * 16 * (3 * 9), 4 * (pixels * 6 + 16 * 3 * 9 + pixels * 16))
 
 
+def test_winograd_counts_as_a_direct_convolution() -> None:
+    model = one_node("Conv", {"x": [1, 64, 28, 28]}, ["y"], {"w": [64, 64, 3, 3]}, pads=[1] * 4)
+    work = {label: (flops, traffic) for label, flops, traffic in counts(model)}
+    flops, traffic = work["winograd"]
+    assert flops == 2 * 28 * 28 * 64 * 64 * 9
+    weights = traffic - 2 * 4 * 28 * 28 * 64
+    assert weights in [4 * (block + 2) ** 2 * 64 * 64 for block in (2, 4, 6)]
+
+
 def test_depthwise_convolution() -> None:
     model = one_node("Conv", {"x": [2, 8, 9, 9]}, ["y"], {"w": [8, 1, 3, 3]}, group=8, strides=[2, 2])
     work = {label: (flops, traffic) for label, flops, traffic in counts(model)}
