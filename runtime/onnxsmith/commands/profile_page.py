@@ -82,8 +82,11 @@ def _sorted(rows: Sequence[KernelTime]) -> list[KernelTime]:
 
 
 def _machine(roofline: Roofline) -> str:
-    threads = "1 thread" if roofline.threads == 1 else f"{roofline.threads} threads"
-    return f"{roofline.cpu}, vectors of {roofline.vector_bits} bits, {threads}"
+    return f"{roofline.cpu}, vectors of {roofline.vector_bits} bits, {_threads(roofline)}"
+
+
+def _threads(roofline: Roofline) -> str:
+    return "1 thread" if roofline.threads == 1 else f"{roofline.threads} threads"
 
 
 def _figures(steps: Sequence[KernelTime], run_seconds: float, roofline: Roofline) -> str:
@@ -119,8 +122,8 @@ def _explanation(steps: Sequence[KernelTime], roofline: Roofline, total: float) 
     silent = [step for step in steps if not step.flops]
     text = (
         "A dot is a kernel, its area the time it takes. Operations are two for a multiply-add, convolutions counted as "
-        f"done directly; bytes count every tensor once. The solid roof is what {roofline.threads} of this machine's threads were measured to do; a "
-        "kernel whose data an earlier one left in a nearer cache can rise above its slope."
+        "done directly; bytes count every tensor once. The solid roof is what this machine was measured to do on "
+        f"{_threads(roofline)}; a kernel whose data an earlier one left in a nearer cache can rise above its slope."
     )
     if silent:
         share = _part(sum(step.seconds for step in silent), total)
