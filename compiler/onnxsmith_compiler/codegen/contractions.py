@@ -27,6 +27,7 @@ from onnxsmith_compiler.ops.packed import DepthwiseConv, PackedConv, PackedMatMu
 from onnxsmith_compiler.ops.view import delinearize
 from onnxsmith_compiler.ops.winograd import WinogradConv
 from onnxsmith_compiler.schedule.groups import ContractGroup
+from onnxsmith_compiler.schedule.work import contraction_work
 
 
 def print_contraction(group: ContractGroup, target: Target) -> Iterable[PrintedStep]:
@@ -132,7 +133,7 @@ def _matmul(group: ContractGroup, kernel: PackedMatMul, target: Target) -> Print
         form.cost(k, tiling, target),
         form.scratch(k, tiling),
     )
-    return PrintedStep(printed, group.outputs, "matmul", group.origins)
+    return PrintedStep(printed, group.outputs, "matmul", group.origins, contraction_work(group))
 
 
 def _conv(group: ContractGroup, kernel: PackedConv, target: Target) -> PrintedStep:
@@ -158,7 +159,7 @@ def _conv(group: ContractGroup, kernel: PackedConv, target: Target) -> PrintedSt
         form.cost(group_channels, tiling, target),
         form.scratch(group_channels, tiling),
     )
-    return PrintedStep(printed, group.outputs, "conv", group.origins)
+    return PrintedStep(printed, group.outputs, "conv", group.origins, contraction_work(group))
 
 
 def _winograd(group: ContractGroup, kernel: WinogradConv, target: Target) -> PrintedStep:
@@ -183,7 +184,7 @@ def _winograd(group: ContractGroup, kernel: WinogradConv, target: Target) -> Pri
         form.cost(channels, tiling, target),
         form.scratch(channels, tiling),
     )
-    return PrintedStep(printed, group.outputs, "winograd", group.origins)
+    return PrintedStep(printed, group.outputs, "winograd", group.origins, contraction_work(group))
 
 
 def _depthwise(group: ContractGroup, kernel: DepthwiseConv, target: Target) -> PrintedStep:
@@ -204,7 +205,7 @@ def _depthwise(group: ContractGroup, kernel: DepthwiseConv, target: Target) -> P
         form.cost(tiling, target),
         form.scratch(channels, tiling),
     )
-    return PrintedStep(printed, group.outputs, "depthwise", group.origins)
+    return PrintedStep(printed, group.outputs, "depthwise", group.origins, contraction_work(group))
 
 
 def _attention(group: ContractGroup, kernel: FusedAttention, target: Target) -> PrintedStep:
@@ -228,7 +229,7 @@ def _attention(group: ContractGroup, kernel: FusedAttention, target: Target) -> 
         form.cost(kernel.columns, kernel.depth, kernel.width, rows, target),
         form.scratch(kernel.columns, kernel.depth, kernel.width),
     )
-    return PrintedStep(printed, group.outputs, "attention", group.origins)
+    return PrintedStep(printed, group.outputs, "attention", group.origins, contraction_work(group))
 
 
 def _heads_last(dtype: DType) -> Epilogue:
