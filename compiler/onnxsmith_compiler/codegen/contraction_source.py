@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from onnxsmith_compiler.codegen.epilogue import Epilogue
+from onnxsmith_compiler.codegen.row_tile import ROW_TILE_PANELS, row_tile_name
 from onnxsmith_compiler.codegen.source import KernelSource, Parameter
 from onnxsmith_compiler.codegen.target import Target
 from onnxsmith_compiler.codegen.tiles import TileShape
@@ -57,6 +58,14 @@ def choose_tiling(
         rows = _parts(m, max(1, _parts(m, rows)))
     rows = ceil_to(max(1, rows), height)
     return Tiling(rows, _even_panels(tile, m, n, rows, most_panels, target))
+
+
+def single_row_tiling(tile: TileShape, n: int | None, target: Target) -> Tiling:
+    """A Tiling for a product of one row and n columns (None: unknown): as many panels as are read side by side, or more."""
+    if n is None:
+        return Tiling(tile.rows, ROW_TILE_PANELS)
+    groups = _parts(max(1, n), tile.columns * ROW_TILE_PANELS)
+    return Tiling(tile.rows, ROW_TILE_PANELS * _parts(groups, _TILES_PER_CORE * target.cores))
 
 
 def _even_panels(tile: TileShape, m: int | None, n: int | None, rows: int, most: int, target: Target) -> int:
@@ -143,6 +152,25 @@ def panel_sweep(shape: TileShape, epilogue: Epilogue, sweep: Sweep, *, whole_pan
     ]
 
 
+def row_sweep(shape: TileShape, epilogue: Epilogue, *, batch: str) -> list[str]:
+    """Lines that run the panels [first_panel, end_panel) over a tile's only row, whose address is first in `table`.
+
+    They read what those of `panel_sweep` read; `sums` has room for ROW_TILE_PANELS panels. Several panels are read side
+    by side: one stream alone leaves most of the bandwidth of memory unused.
+    """
+    width = shape.columns
+    return [
+        f"for panel_index in range(first_panel, end_panel, {ROW_TILE_PANELS}):",
+        f"    panel_count = min({ROW_TILE_PANELS}, end_panel - panel_index)",
+        f"    panel = offset(b_matrix, panel_index * depth * {width})",
+        f"    {row_tile_name(shape)}(load(table, 0), depth, panel, panel_count, sums, {width})",
+        f"    first_column = panel_index * {width}",
+        f"    columns = min(panel_count * {width}, n_size - first_column)",
+        "    m_index = first_row",
+        *indent(_epilogue_columns(epilogue, "columns", "j", batch)),
+    ]
+
+
 def _prefetching(shape: TileShape, epilogue: Epilogue, sweep: Sweep, batch: str) -> tuple[list[str], list[str]]:
     """Lines that choose what a block prefetches while it is computed: those before the sweep, and those in it.
 
@@ -199,14 +227,19 @@ def epilogue_block(shape: TileShape, epilogue: Epilogue, batch: str, whole_panel
 
 
 def _epilogue_loops(shape: TileShape, epilogue: Epilogue, columns: str, batch: str) -> list[str]:
-    lines = epilogue.lines("total", "m_index", "n_index", batch)
     return [
         "for i in range(rows):",
         "    m_index = first_row + row + i",
-        f"    for j in range({columns}):",
-        "        n_index = column_origin + first_column + j",
-        f"        total = load(sums, i * {shape.columns} + j)",
-        *indent(lines, 2),
+        *indent(_epilogue_columns(epilogue, columns, f"i * {shape.columns} + j", batch)),
+    ]
+
+
+def _epilogue_columns(epilogue: Epilogue, columns: str, place: str, batch: str) -> list[str]:
+    return [
+        f"for j in range({columns}):",
+        "    n_index = column_origin + first_column + j",
+        f"    total = load(sums, {place})",
+        *indent(epilogue.lines("total", "m_index", "n_index", batch)),
     ]
 
 

@@ -115,7 +115,7 @@ def _matmul(group: ContractGroup, kernel: PackedMatMul, target: Target) -> Print
     m = a.shape[-2] if batch else dims.product(a.shape[:-1])
     shape = tile_shape(target, a.dtype.name, kernel.columns)
     whole = dims.modulo(kernel.n, kernel.columns) == 0
-    form = MatmulForm(shape, whole, len(batch))
+    form = MatmulForm(shape, whole, len(batch), single_row=m == 1)
     tiling = matmul_tiling(form, _known(m), _known(kernel.n), _known(k), target)
     bound = bind_epilogue(group, m, kernel.n, bool(batch))
     source = matmul_source(form, bound.epilogue)

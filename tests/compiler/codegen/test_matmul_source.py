@@ -11,6 +11,7 @@ from onnxsmith_compiler.codegen.contraction_source import Tiling
 from onnxsmith_compiler.codegen.epilogue import Epilogue, Prologue, store_epilogue
 from onnxsmith_compiler.codegen.matmul_source import MatmulForm, matmul_source, matmul_tiling
 from onnxsmith_compiler.codegen.source import Parameter
+from onnxsmith_compiler.codegen.target import Target
 from onnxsmith_compiler.codegen.tiles import tile_shape
 from onnxsmith_compiler.ir.dtype import BY_NAME, FLOAT32
 
@@ -62,6 +63,33 @@ def test_product_of_odd_sizes(m: int, n: int, k: int, dtype: str) -> None:
         arguments = (a, packed, c, n, 0, m, n, k, k, tiling.rows, tiling.panels)
         assert kernel(arguments, tiles, form.scratch(k, tiling), cuts=[tiles // 2]) == 0
         _close(c, a @ b, k)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("n", "k"), [(1, 1), (7, 3), (32, 64), (70, 31), (160, 0), (1000, 40)])
+def test_a_single_row_has_the_bits_that_it_has_among_others(n: int, k: int, dtype: str) -> None:
+    several = MatmulForm(tile_shape(HOST, dtype), whole_panels=False)
+    single = MatmulForm(tile_shape(HOST, dtype), whole_panels=False, single_row=True)
+    a, b = _random((3, k), dtype), _random((k, n), dtype)
+    packed = pack_matmul(b, single.tile.columns)
+    results = []
+    for form, m in ((several, 3), (single, 1)):
+        kernel = _kernel(form, matmul_source(form, store_epilogue(BY_NAME[dtype])))
+        for tiling in (matmul_tiling(form, m, n, k, HOST), matmul_tiling(form, m, None, k, HOST)):
+            c = aligned((m, n), dtype)
+            tiles = form.tiles(m, n, 1, tiling)
+            arguments = (a, packed, c, n, 0, m, n, k, k, tiling.rows, tiling.panels)
+            assert kernel(arguments, tiles, form.scratch(k, tiling), cuts=[tiles // 2]) == 0
+            results.append(c[0])
+    _close(results[0], a[0] @ b, k)
+    for result in results[1:]:
+        np.testing.assert_array_equal(result, results[0])
+
+
+@pytest.mark.parametrize(("n", "panels"), [(1, 4), (1000, 4), (70000, 276)])
+def test_tiles_of_a_single_row_are_several_panels_and_few(n: int, panels: int) -> None:
+    form = MatmulForm(tile_shape(Target.generic_x86_64("v4", cores=2), "float32"), False, single_row=True)
+    assert matmul_tiling(form, 1, n, 64, Target.generic_x86_64("v4", cores=2)).panels == panels
 
 
 def test_rows_keep_their_bits_whatever_surrounds_them() -> None:
