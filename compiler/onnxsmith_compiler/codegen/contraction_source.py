@@ -15,13 +15,15 @@ from onnxsmith_compiler.codegen.epilogue import Epilogue
 from onnxsmith_compiler.codegen.row_tile import ROW_TILE_PANELS, row_tile_name
 from onnxsmith_compiler.codegen.source import KernelSource, Parameter
 from onnxsmith_compiler.codegen.target import Target
-from onnxsmith_compiler.codegen.tiles import TileShape
+from onnxsmith_compiler.codegen.tiles import TileShape, narrow_tile
+from onnxsmith_compiler.ir import dim as dims
 from onnxsmith_compiler.ir.dim import Dim
 
 ADDRESS_BYTES = 8
 CACHE_LINE = 64
 _TYPICAL_DEPTH = 512
 _SHORT_SUM = 32
+_GRANULE = 8
 _FEW_BLOCKS = 2
 _MANY_BLOCKS = 16
 _TILES_PER_CORE = 4
@@ -61,7 +63,7 @@ def choose_tiling(
 
 
 def single_row_tiling(tile: TileShape, n: int | None, target: Target) -> Tiling:
-    """A Tiling for a product of one row and n columns (None: unknown): as many panels as are read side by side, or more."""
+    """A Tiling for a product of one row and n columns (None: unknown): at least as many panels as are read together."""
     if n is None:
         return Tiling(tile.rows, ROW_TILE_PANELS)
     groups = _parts(max(1, n), tile.columns * ROW_TILE_PANELS)
@@ -126,12 +128,14 @@ class Sweep:
     follow: str
 
 
-def panel_sweep(shape: TileShape, epilogue: Epilogue, sweep: Sweep, *, whole_panels: bool, batch: str) -> list[str]:
+def panel_sweep(
+    shape: TileShape, epilogue: Epilogue, sweep: Sweep, *, last_columns: int | None, batch: str
+) -> list[str]:
     """Lines that run the panels [first_panel, end_panel) over a tile's rows, in blocks of the tile's height.
 
     Reads `b_matrix` (the product's first panel), `depth` (elements of a row in one tap), `first_row`,
     `row_count`, `n_size`, `panels` and `column_origin` (the epilogue's n for the product's first column).
-    Where `whole_panels` is set, n_size is a multiple of the panel's width.
+    `last_columns` is what `columns_of_last_panel` says.
     """
     width, height = shape.columns, shape.rows
     setup, choice = _prefetching(shape, epilogue, sweep, batch)
@@ -146,10 +150,31 @@ def panel_sweep(shape: TileShape, epilogue: Epilogue, sweep: Sweep, *, whole_pan
         f"        row = block * {height}",
         f"        rows = min({height}, row_count - row)",
         *indent(choice, 2),
-        f"        {shape.name}({sweep.table}, rows, {sweep.taps}, depth, panel, sums, ahead, share)",
-        *([] if whole_panels else [f"        columns = min({width}, n_size - first_column)"]),
-        *indent(epilogue_block(shape, epilogue, batch, whole_panels), 2),
+        *indent(_block(shape, epilogue, sweep, last_columns, batch), 2),
     ]
+
+
+def _block(shape: TileShape, epilogue: Epilogue, sweep: Sweep, last_columns: int | None, batch: str) -> list[str]:
+    """Lines that multiply a block, and hand it to the epilogue."""
+    arguments = f"({sweep.table}, rows, {sweep.taps}, depth, panel, sums, ahead, share)"
+    whole = [f"{shape.name}{arguments}"]
+    if last_columns is None or last_columns > shape.lanes or shape.vectors == 1:
+        return [*whole, *epilogue_block(shape, epilogue, batch, last_columns)]
+    narrow = narrow_tile(shape)
+    return [
+        "if panel_index < panels - 1:",
+        *indent([*whole, *_epilogue_loops(shape, epilogue, str(shape.columns), batch)]),
+        "else:",
+        *indent([f"{narrow.name}{arguments}", *_epilogue_loops(narrow, epilogue, str(last_columns), batch)]),
+    ]
+
+
+def columns_of_last_panel(shape: TileShape, n: Dim) -> int | None:
+    """How many of n columns are in the last panel, if it is known and not so odd that vectors do not fit: else None."""
+    rest = dims.modulo(n, shape.columns)
+    if not isinstance(rest, int) or rest % min(_GRANULE, shape.lanes):
+        return None
+    return rest or shape.columns
 
 
 def row_sweep(shape: TileShape, epilogue: Epilogue, *, batch: str) -> list[str]:
@@ -214,16 +239,19 @@ def _prefetching(shape: TileShape, epilogue: Epilogue, sweep: Sweep, batch: str)
     ]
 
 
-def epilogue_block(shape: TileShape, epilogue: Epilogue, batch: str, whole_panels: bool) -> list[str]:
-    """Lines that hand the first `rows` rows of the tile `sums` to the epilogue, `columns` of them if not whole.
+def epilogue_block(shape: TileShape, epilogue: Epilogue, batch: str, last_columns: int | None) -> list[str]:
+    """Lines that hand the first `rows` rows of the tile `sums` to the epilogue; `last_columns`: of the last panel.
 
     Loops over a constant number of columns vectorise without a remainder, so that whole panels have loops of their own.
     """
     whole = _epilogue_loops(shape, epilogue, str(shape.columns), batch)
-    if whole_panels:
+    if last_columns == shape.columns:
         return whole
-    part = _epilogue_loops(shape, epilogue, "columns", batch)
-    return [f"if columns == {shape.columns}:", *indent(whole), "else:", *indent(part)]
+    if last_columns is None:
+        part = ["columns = n_size - first_column", *_epilogue_loops(shape, epilogue, "columns", batch)]
+    else:
+        part = _epilogue_loops(shape, epilogue, str(last_columns), batch)
+    return [f"if n_size - first_column >= {shape.columns}:", *indent(whole), "else:", *indent(part)]
 
 
 def _epilogue_loops(shape: TileShape, epilogue: Epilogue, columns: str, batch: str) -> list[str]:

@@ -35,13 +35,13 @@ _AXES = "pqr"
 class MatmulForm:
     """What is baked into a matmul kernel.
 
-    `whole_panels`: N is a multiple of the tile's columns. `batch_axes`: the number of axes, 0 to 3, over
+    `last_columns`: what `columns_of_last_panel` says. `batch_axes`: the number of axes, 0 to 3, over
     which A and B vary with strides of their own (axes over which B stays the same belong to M where A
     allows it). `single_row`: M is 1.
     """
 
     tile: TileShape
-    whole_panels: bool
+    last_columns: int | None
     batch_axes: int = 0
     single_row: bool = False
 
@@ -134,7 +134,7 @@ def _panels(form: MatmulForm, epilogue: Epilogue, pitch: str, batch: str) -> lis
     if form.single_row:
         return row_sweep(form.tile, epilogue, batch=batch)
     sweep = _sweep(form.tile, pitch)
-    return panel_sweep(form.tile, epilogue, sweep, whole_panels=form.whole_panels, batch=batch)
+    return panel_sweep(form.tile, epilogue, sweep, last_columns=form.last_columns, batch=batch)
 
 
 def _sweep(tile: TileShape, pitch: str) -> Sweep:
