@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from onnxsmith_compiler.codegen.attention_source import AttentionForm, attention_rows_per_tile, attention_source
+from onnxsmith_compiler.codegen.contraction_source import columns_of_last_panel
 from onnxsmith_compiler.codegen.conv_source import ConvForm, conv_source, conv_tiling, merges_taps
 from onnxsmith_compiler.codegen.depthwise_source import depthwise_form
 from onnxsmith_compiler.codegen.epilogue import Epilogue, scaled_score
@@ -115,8 +116,7 @@ def _matmul(group: ContractGroup, kernel: PackedMatMul, target: Target) -> Print
     k = a.shape[-1]
     m = a.shape[-2] if batch else dims.product(a.shape[:-1])
     shape = tile_shape(target, a.dtype.name, kernel.columns)
-    whole = dims.modulo(kernel.n, kernel.columns) == 0
-    form = MatmulForm(shape, whole, len(batch))
+    form = MatmulForm(shape, columns_of_last_panel(shape, kernel.n), len(batch), single_row=m == 1)
     tiling = matmul_tiling(form, _known(m), _known(kernel.n), _known(k), target)
     bound = bind_epilogue(group, m, kernel.n, bool(batch))
     source = matmul_source(form, bound.epilogue)
@@ -145,7 +145,7 @@ def _conv(group: ContractGroup, kernel: PackedConv, target: Target) -> PrintedSt
     pixels = dims.product((x.shape[0], *positions))
     shape = tile_shape(target, x.dtype.name, kernel.columns)
     merged = merges_taps(_known(channels), groups, window.dilations)
-    form = ConvForm(shape, window.size, merged, dims.modulo(outputs, kernel.columns) == 0)
+    form = ConvForm(shape, window.size, merged, columns_of_last_panel(shape, outputs))
     tiling = conv_tiling(form, _known(pixels), _known(outputs), _known(group_channels), target)
     bound = bind_epilogue(group, pixels, kernel.outputs, batched=False)
     geometry = _geometry(window, x.shape[1:-1], positions)
