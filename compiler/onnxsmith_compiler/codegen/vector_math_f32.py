@@ -50,15 +50,10 @@ SQRT_HALF_BITS = 0x3F3504F3
 SMALLEST_NORMAL = 1.1754943508222875e-38
 
 
-@helper("float32", "float32", "int32")
-def exp_bounded_f32(x: Float, exponent: Any) -> Float:
-    """e^x * 2^exponent for x up to 91 and an exponent of 0 or -1."""
-    x = select(x < float32(-104.0), float32(-104.0), x)
-    rounded = muladd(x, float32(LOG2_E), float32(ROUNDER))
-    n = rounded - float32(ROUNDER)
-    r = muladd(n, float32(-LN2_HIGH), x)
-    r = muladd(n, float32(-LN2_LOW), r)
-    p = polynomial(
+@helper("float32", "float32")
+def exp_reduced_f32(r: Float) -> Float:
+    """e^r for r between -ln(2) / 2 and ln(2) / 2."""
+    return polynomial(
         r,
         1.0,
         1.0,
@@ -68,7 +63,17 @@ def exp_bounded_f32(x: Float, exponent: Any) -> Float:
         0.008368827402591705,
         0.0013823540648445487,
     )
-    return ldexp(p, int32(float_to_bits(rounded) - int32(ROUNDER_BITS) + exponent))
+
+
+@helper("float32", "float32", "int32")
+def exp_bounded_f32(x: Float, exponent: Any) -> Float:
+    """e^x * 2^exponent for x up to 91 and an exponent of 0 or -1."""
+    x = select(x < float32(-104.0), float32(-104.0), x)
+    rounded = muladd(x, float32(LOG2_E), float32(ROUNDER))
+    n = rounded - float32(ROUNDER)
+    r = muladd(n, float32(-LN2_HIGH), x)
+    r = muladd(n, float32(-LN2_LOW), r)
+    return ldexp(exp_reduced_f32(r), int32(float_to_bits(rounded) - int32(ROUNDER_BITS) + exponent))
 
 
 @helper("float32", "float32", "int32")
@@ -92,6 +97,16 @@ def exp_rough_f32(x: Float) -> Float:
         0.008290166035294533,
     )
     return p * bits_to_float(shift_left(float_to_bits(rounded), int32(23)))
+
+
+@helper("float32", "float32")
+def exp_negative_f32(x: Float) -> Float:
+    """e^x for x up to 0, within 1.2 ulp; 0 below -87, where the result is about to be subnormal."""
+    rounded = muladd(x, float32(LOG2_E), float32(BIASED_ROUNDER))
+    n = rounded - float32(BIASED_ROUNDER)
+    p = exp_reduced_f32(muladd(n, float32(-LN2_LOW), muladd(n, float32(-LN2_HIGH), x)))
+    scaled = p * bits_to_float(shift_left(float_to_bits(rounded), int32(23)))
+    return select(x < float32(-87.0), float32(0.0), scaled)
 
 
 @helper("float32", "float32")
