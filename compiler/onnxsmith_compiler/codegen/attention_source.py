@@ -178,7 +178,6 @@ class _Printer:
             f"value_panel = offset(key_panel, key_panels * square_depth * {self.columns})",
             f"sums = stack({kind}, {rows * self.columns})",
             f"tops = stack({kind}, {rows * self.columns})",
-            f"lanes = stack({kind}, {self.columns})",
         ]
 
     def _pack_keys(self) -> list[str]:
@@ -269,18 +268,23 @@ class _Printer:
         ]
 
     def _softmax(self) -> list[str]:
-        """Lines that turn a block's scores into weights and the reciprocals of their sums.
+        """Lines that turn a block's scores into weights and the reciprocals of their sums, `scales`.
 
-        A NaN among the scores need not be the largest: its own weight is NaN, and so is their sum.
+        One step after the other for all rows, so that the processor can overlap rows. A NaN among the scores need
+        not be the largest: its own weight is NaN, and so is their sum.
         """
         kind, columns = self.tile.dtype, self.columns
         return [
             "for i in range(rows):",
-            "    out = offset(weights, i * key_pitch)",
             f"    largest = -{kind}(inf)",
             f"    for j in range({columns}):",
             f"        largest = maximum(largest, load(tops, i * {columns} + j))",
             *indent(self._blind_rows()),
+            "    store(scales, i, largest)",
+            "for i in range(rows):",
+            "    out = offset(weights, i * key_pitch)",
+            f"    lanes = offset(tops, i * {columns})",
+            "    largest = load(scales, i)",
             f"    for j in range({columns}):",
             f"        store(lanes, j, {kind}(0.0))",
             f"    for first_key in range(0, seen, {columns}):",
@@ -288,9 +292,10 @@ class _Printer:
             f"            weight = {self._exponential}(load(out, first_key + j) - largest)",
             "            store(out, first_key + j, weight)",
             "            store(lanes, j, load(lanes, j) + weight)",
+            "for i in range(rows):",
             f"    total = {kind}(0.0)",
             f"    for j in range({columns}):",
-            "        total = sum_step(total, load(lanes, j))",
+            f"        total = sum_step(total, load(tops, i * {columns} + j))",
             f"    store(scales, i, {self._reciprocal})",
             *_point_table(self.tile.rows, "weights", "key_pitch"),
         ]
@@ -304,12 +309,13 @@ class _Printer:
         if not self.form.causal:
             return []
         kind = self.tile.dtype
-        return ["sees = row + i + past >= 0", f"largest = select(sees, largest, {kind}(0.0))"]
+        return [f"largest = select(row + i + past >= 0, largest, {kind}(0.0))"]
 
     @property
     def _reciprocal(self) -> str:
         kind = self.tile.dtype
-        return f"{kind}(1.0) / total if sees else {kind}(0.0)" if self.form.causal else f"{kind}(1.0) / total"
+        reciprocal = f"{kind}(1.0) / total"
+        return f"select(row + i + past >= 0, {reciprocal}, {kind}(0.0))" if self.form.causal else reciprocal
 
     def _values(self) -> list[str]:
         """Lines that multiply a block's weights by the values and store the results."""
