@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
@@ -25,7 +25,8 @@ _MOST_OUTER = 5
 
 def fuse_attention(graph: Graph) -> Graph:
     """softmax(cap(scale * Q K^T) + masks) V over the last axis, where nothing else reads what is in between."""
-    uses = {value: len(readers) for value, readers in graph.consumers().items()}
+    readers = graph.consumers()
+    uses = {value: len(nodes) for value, nodes in readers.items()}
     for value in graph.output_values():
         uses[value] = uses.get(value, 0) + 1
     finder = ScoreFinder(graph.producers(), uses)
@@ -34,9 +35,19 @@ def fuse_attention(graph: Graph) -> Graph:
         if not isinstance(node.op, MatMul) or node.output.dtype is not dtypes.FLOAT32:
             return None
         found = _find(finder, node)
-        return None if found is None else _emit(rewriter, finder.producers, found)
+        if found is None:
+            return None
+        return _emit(rewriter, finder.producers, found, _is_transposed(node.output, readers))
 
     return rewrite_nodes(graph, rewrite)
+
+
+def _is_transposed(value: Value, readers: Mapping[Value, Sequence[Node]]) -> bool:
+    """Whether a transpose reads `value`, through reshapes or not."""
+    return any(
+        isinstance(node.op, Transpose) or (isinstance(node.op, Reshape) and _is_transposed(node.output, readers))
+        for node in readers.get(value, ())
+    )
 
 
 @dataclass(frozen=True)
@@ -159,7 +170,9 @@ def _divided(operands: _Operands, outer: _Outer, producers: Producers) -> tuple[
     return None
 
 
-def _emit(rewriter: Rewriter, producers: dict[Value, Node], found: _Attention) -> Value | None:
+def _emit(
+    rewriter: Rewriter, producers: dict[Value, Node], found: _Attention, rows_before_heads: bool
+) -> Value | None:
     """The operator over the tensors in memory; axes are split where operands lie along a part of them."""
     key = _turned_key(rewriter, producers, found.key)
     *batches, rows, width = found.result.shape
@@ -185,7 +198,9 @@ def _emit(rewriter: Rewriter, producers: dict[Value, Node], found: _Attention) -
     (query, query_view), (key, key_view), (value, value_view), *masks = views
     past, masks = _without_causal(operands, masks, producers, found)
     sizes = tuple(axis.extent for axis in outer.axes)
-    rows_axis = outer.shared_with(outer.leading[0]) if len(batches) > 1 else 0
+    rows_axis = len(sizes)
+    if rows_before_heads:
+        rows_axis = outer.shared_with(outer.leading[0]) if len(batches) > 1 else 0
     op = FusedAttention(
         outer=sizes,
         rows_axis=rows_axis,
