@@ -213,9 +213,7 @@ def _attention(group: ContractGroup, kernel: FusedAttention, target: Target) -> 
     form = AttentionForm(
         tile_shape(target, dtype.name), dtype.name, len(kernel.outer), kernel.scale, kernel.past is not None
     )
-    forms = [
-        Mask(str(mask.dtype), _baked(view.strides[-1])) for mask, view in zip(masks, kernel.masks, strict=True)
-    ]
+    forms = [Mask(str(mask.dtype), _baked(view.strides[-1])) for mask, view in zip(masks, kernel.masks, strict=True)]
     score = masked_score(dtype, len(kernel.outer), forms, kernel.softcap)
     masked: list[Value | Dim] = []
     for mask, view, mask_form in zip(masks, kernel.masks, forms, strict=True):

@@ -170,9 +170,7 @@ def _divided(operands: _Operands, outer: _Outer, producers: Producers) -> tuple[
     return None
 
 
-def _emit(
-    rewriter: Rewriter, producers: dict[Value, Node], found: _Attention, rows_before_heads: bool
-) -> Value | None:
+def _emit(rewriter: Rewriter, producers: dict[Value, Node], found: _Attention, rows_before_heads: bool) -> Value | None:
     """The operator over the tensors in memory; axes are split where operands lie along a part of them."""
     key = _turned_key(rewriter, producers, found.key)
     *batches, rows, width = found.result.shape
@@ -189,9 +187,7 @@ def _emit(
         return None
     views = []
     for operand in operands:
-        view = strided_view(
-            operand.value, operand.index, (*outer.axes, *operand.inner), producers, operand.contiguous
-        )
+        view = strided_view(operand.value, operand.index, (*outer.axes, *operand.inner), producers, operand.contiguous)
         if view is None:
             return None
         views.append(view)

@@ -18,9 +18,7 @@ _HIDDEN = -1e30
 """A score this low or lower has the weight 0 beside any that is not."""
 
 
-def causal_past(
-    mask: Value, index: loop.Index, row: LoopIndex, column: LoopIndex, producers: Producers
-) -> Dim | None:
+def causal_past(mask: Value, index: loop.Index, row: LoopIndex, column: LoopIndex, producers: Producers) -> Dim | None:
     """How many keys stand before the first query's own, where element `index` of the mask is 0 or hides what comes
     after the query's position; None where it is not so, or where a query may see no key."""
     match _element(mask, index, producers, _DEEPEST):

@@ -39,9 +39,7 @@ def _part(value: Value, axis: int, producers: Mapping[Value, Node]) -> tuple[Val
     if node is None or not isinstance(node.op, Slice):
         return None
     source, op = next(node.operands()), node.op
-    for number, (start, step, size, extent) in enumerate(
-        zip(op.starts, op.steps, op.sizes, source.shape, strict=True)
-    ):
+    for number, (start, step, size, extent) in enumerate(zip(op.starts, op.steps, op.sizes, source.shape, strict=True)):
         if step != 1 or (number != axis and (start != 0 or size != extent)):
             return None
     start, size = op.starts[axis], op.sizes[axis]

@@ -29,7 +29,9 @@ def _sources(target: Target) -> list[KernelSource]:
     return [
         matmul_source(MatmulForm(tile, whole_panels=False, batch_axes=1), epilogue),
         conv_source(ConvForm(tile, (3, 3), merged=True, whole_panels=True), epilogue),
-        attention_source(AttentionForm(tile, "float16", 2, 0.5, causal=True), masked_score(FLOAT32, 2, [Mask("float32")])),
+        attention_source(
+            AttentionForm(tile, "float16", 2, 0.5, causal=True), masked_score(FLOAT32, 2, [Mask("float32")])
+        ),
     ]
 
 

@@ -213,9 +213,7 @@ def test_keys_and_values_repeated_for_groups_of_heads(symbol: str | None) -> Non
 
 def test_keys_broadcast_over_the_scores_of_a_group() -> None:
     sketch = Sketch()
-    query, key, value = (
-        sketch.fed(normal(*shape)) for shape in ((2, 2, 3, 4, 8), (2, 2, 1, 8, 5), (2, 2, 1, 5, 6))
-    )
+    query, key, value = (sketch.fed(normal(*shape)) for shape in ((2, 2, 3, 4, 8), (2, 2, 1, 8, 5), (2, 2, 1, 5, 6)))
     sketch.output(_attention(sketch, query, key, value))
     assert _fused(sketch).value.strides == (60, 30, 0, 6, 1)
 
