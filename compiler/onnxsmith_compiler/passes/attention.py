@@ -29,7 +29,8 @@ def fuse_attention(graph: Graph) -> Graph:
     uses = {value: len(nodes) for value, nodes in readers.items()}
     for value in graph.output_values():
         uses[value] = uses.get(value, 0) + 1
-    finder = ScoreFinder(graph.producers(), uses)
+    producers = graph.producers()
+    finder = ScoreFinder(producers, uses)
 
     def rewrite(rewriter: Rewriter, node: Node) -> Value | None:
         if not isinstance(node.op, MatMul) or node.output.dtype is not dtypes.FLOAT32:
@@ -37,7 +38,7 @@ def fuse_attention(graph: Graph) -> Graph:
         found = _find(finder, node)
         if found is None:
             return None
-        return _emit(rewriter, finder.producers, found, _is_transposed(node.output, readers))
+        return _emit(rewriter, producers, found, _is_transposed(node.output, readers))
 
     return rewrite_nodes(graph, rewrite)
 

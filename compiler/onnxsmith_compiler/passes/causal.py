@@ -45,9 +45,12 @@ def constant_past(mask: Value, view: Strided, rows: Dim, columns: Dim) -> int | 
     *outer, row, column = view.strides
     if mask.data is None or not (isinstance(rows, int) and isinstance(columns, int)) or not rows or not columns:
         return None
-    if any(stride != 0 for stride in outer) or not all(isinstance(s, int) for s in (row, column, view.offset)):
+    offset = view.offset
+    if any(stride != 0 for stride in outer):
         return None
-    places = view.offset + np.arange(rows)[:, None] * row + np.arange(columns) * column
+    if not (isinstance(row, int) and isinstance(column, int) and isinstance(offset, int)):
+        return None
+    places = offset + np.arange(rows)[:, None] * row + np.arange(columns) * column
     elements = mask.data.reshape(-1)[places].astype(np.float64)
     past = int(np.count_nonzero(elements[0] == 0)) - 1
     sees = np.arange(columns) <= np.arange(rows)[:, None] + past
