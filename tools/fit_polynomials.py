@@ -134,6 +134,15 @@ def _erf_small(high: float, terms: int, precision: type[np.floating]) -> Fit:
     )
 
 
+def _erf_whole(bound: float, terms: int) -> Fit:
+    """g with erf(x) = x g(2 x^2 / bound^2 - 1)."""
+
+    def root(u: mp.mpf) -> mp.mpf:
+        return mp.mpf(bound) * mp.sqrt((u + 1) / 2)
+
+    return Fit(lambda u: mp.erf(root(u)) / root(u), lambda u: root(u) / mp.erf(root(u)), -1.0, 1.0, terms, np.float32)
+
+
 def _erf_large(low: float, high: float, terms: int, precision: type[np.floating]) -> Fit:
     """g with erf(x) = 1 - exp(-x - x g(x))."""
     return Fit(
@@ -171,8 +180,7 @@ FITS: dict[str, Fit] = {
     "log2_f32": _log_quotient(1 / LN2, LOG_LOW, LOG_HIGH, 9, F32),
     "log10_f32": _log_quotient(1 / mp.log(10), LOG_LOW, LOG_HIGH, 9, F32),
     "tanh_f32": _odd(mp.tanh, 0.555, 4, F32),
-    "erf_small_f32": _erf_small(1.0, 7, F32),
-    "erf_large_f32": _erf_large(0.92, 4.0, 7, F32),
+    "erf_f32": _erf_whole(3.8, 16),
     "sin_f32": _odd(mp.sin, WIDE_QUARTER_PI, 3, F32),
     "cos_f32": _cos(WIDE_QUARTER_PI, 3, F32),
     "tan_f32": _odd(mp.tan, WIDE_QUARTER_PI, 8, F64),

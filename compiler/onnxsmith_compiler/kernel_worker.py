@@ -73,12 +73,12 @@ def serve(incoming: IO[bytes], outgoing: IO[bytes]) -> None:
 def source_message(source: KernelSource) -> dict[str, Any]:
     """`source` as JSON."""
     parameters = [[parameter.name, parameter.type, parameter.noalias] for parameter in source.parameters]
-    return {"label": source.label, "text": source.text, "parameters": parameters}
+    return {"label": source.label, "text": source.text, "parameters": parameters, "unroll": source.unroll}
 
 
 def _source(message: dict[str, Any]) -> KernelSource:
     parameters = tuple(Parameter(name, kind, noalias) for name, kind, noalias in message["parameters"])
-    return KernelSource(message["label"], message["text"], parameters)
+    return KernelSource(message["label"], message["text"], parameters, message["unroll"])
 
 
 def _warm_compiler(target: Target) -> Compiler:

@@ -36,6 +36,7 @@ from onnxsmith_compiler.passes.layout import channels_last
 from onnxsmith_compiler.passes.outputs import separate_outputs
 from onnxsmith_compiler.passes.packing import pack_matmuls
 from onnxsmith_compiler.passes.recurrent import pack_recurrences
+from onnxsmith_compiler.passes.rolls import view_rolls
 from onnxsmith_compiler.passes.simplify import simplify
 from onnxsmith_compiler.passes.transposes import join_views
 from onnxsmith_compiler.passes.winograd import use_winograd
@@ -93,6 +94,7 @@ def passes(options: CompileOptions, target: Target) -> tuple[tuple[str, Pass], .
     return (
         ("remove_dead_nodes", remove_dead_nodes),
         ("simplify", simplify),
+        ("view_rolls", view_rolls),
         ("merge_common", merge_common),
         ("fold_scales", fold_scales),
         ("channels_last", lambda graph: channels_last(graph, columns)),

@@ -1,9 +1,9 @@
 """Prints attention, softmax(score(Q K^T)) V, as one kernel that holds no more of the scores than a block of
 rows.
 
-For each head the keys are transposed into panels and the values copied into panels, in scratch memory.
-Then, block of queries by block: products with the keys by register tiles, softmax over whole rows, products
-with the values.
+For each product the keys are transposed into panels and the values copied into panels, in scratch memory, once
+where products that follow each other share them. Then, block of queries by block: products with the keys by
+register tiles, softmax over whole rows, products with the values.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from onnxsmith_compiler.codegen.contraction_source import (
     kernel_source,
     sizes,
 )
-from onnxsmith_compiler.codegen.epilogue import Epilogue, Score
+from onnxsmith_compiler.codegen.epilogue import Score
+from onnxsmith_compiler.codegen.scalar_text import literal
 from onnxsmith_compiler.codegen.source import KernelSource, Parameter
 from onnxsmith_compiler.codegen.target import Target
 from onnxsmith_compiler.codegen.tiles import TileShape
@@ -33,24 +34,26 @@ _TABLE_ENTRIES = 16
 class AttentionForm:
     """What is baked into an attention kernel.
 
-    `dtype` is the name of the DType of Q, K and V; all arithmetic is in the tile's type. `causal`: a query
-    sees the keys up to its own position, which is its index plus the parameter `past`.
+    `dtype` is the name of the DType of Q, K and V; all arithmetic is in the tile's type. Products run over `outer`
+    axes. `causal`: a query sees the keys up to its own position, which is its index plus the parameter `past`.
     """
 
     tile: TileShape
     dtype: str
+    outer: int = 2
+    scale: float = 1.0
     causal: bool = False
 
-    def tiles(self, batch: Dim, heads: Dim, queries: Dim, rows_per_tile: int) -> Dim:
+    def tiles(self, products: Dim, queries: Dim, rows_per_tile: int) -> Dim:
         """The number of tiles of a step."""
-        return batch * heads * ceil_div(queries, rows_per_tile)
+        return products * ceil_div(queries, rows_per_tile)
 
     def scratch(self, keys: Dim, depth: Dim, width: Dim) -> Dim:
         """Bytes of scratch a thread needs; `depth`: elements of a query and a key, `width`: of a value."""
-        columns = self.tile.columns
+        columns, padding = self.tile.columns, _padding(self.tile)
         key_panels, value_panels = ceil_div(keys, columns), ceil_div(width, columns)
-        panels = key_panels * columns * depth + value_panels * columns * keys
-        rows = self.tile.rows * (depth + keys + 2 * _padding(self.tile))
+        panels = key_panels * columns * (depth + padding) + value_panels * columns * keys
+        rows = _staged_rows(self.tile) * (depth + padding) + self.tile.rows * (keys + padding)
         element = self.tile.element.itemsize
         return _header_bytes(self.tile) + (rows + panels) * element + 4 * CACHE_LINE
 
@@ -65,78 +68,97 @@ def _padding(tile: TileShape) -> int:
     return 3 * CACHE_LINE // tile.element.itemsize
 
 
+def _staged_rows(tile: TileShape) -> int:
+    """Rows of the memory in which queries, or keys that fill no square, are staged."""
+    return max(tile.rows, tile.lanes)
+
+
 def _header_bytes(tile: TileShape) -> int:
     """Bytes before the rows: the table of addresses, and the reciprocals of the sums of a block's rows."""
     return ceil_to(_TABLE_ENTRIES * ADDRESS_BYTES + tile.rows * tile.element.itemsize, CACHE_LINE)
 
 
-def attention_rows_per_tile(form: AttentionForm, batch_heads: int | None, queries: int | None, target: Target) -> int:
-    """Queries of one head that make a tile: many, to pack keys and values seldom, but enough tiles for all cores."""
+def attention_rows_per_tile(form: AttentionForm, products: int | None, queries: int | None, target: Target) -> int:
+    """Queries of one product that make a tile: many, to pack keys and values seldom, but enough tiles for all cores."""
     most = 16 * form.tile.rows
     if queries is None:
         return most
     rows = -(-queries // max(1, round(queries / most)))
-    if batch_heads is not None and batch_heads < 2 * target.cores:
-        parts = -(-2 * target.cores // max(1, batch_heads))
+    if products is not None and products < 2 * target.cores:
+        parts = -(-2 * target.cores // max(1, products))
         rows = min(rows, max(2 * form.tile.rows, -(-queries // parts)))
     return ceil_to(max(1, rows), form.tile.rows)
 
 
-def attention_source(form: AttentionForm, score: Score, epilogue: Epilogue, label: str = "attention") -> KernelSource:
+def attention_source(form: AttentionForm, score: Score, label: str = "attention") -> KernelSource:
     """The kernel of `form`.
 
-    Parameters, in order: `q`, `k`, `v` (of form.dtype), the score's, the epilogue's, heads, heads_per_key
-    (query heads that share one head of keys and values), queries, keys, depth (elements of a query and a
-    key), width (of a value), for each of q, k, v the first element and the strides over batch, head and row
-    in elements (the last axis has stride 1), `past` where causal, rows_per_tile. The epilogue's m is the
-    query, n the element of the value, batch is batch * heads + head. A query that sees no key gives zeros.
+    Parameters, in order: `q`, `k`, `v` (of form.dtype), the score's, `y` (of form.dtype), the sizes of the outer axes,
+    queries, keys, depth (elements of a query and a key), width (of a value), for each of q, k, v and y the first
+    element and the strides over the outer axes and the rows in elements (the last axis has stride 1), `past` where
+    causal, rows_per_tile. A query that sees no key gives zeros.
     """
-    return kernel_source(label, _parameters(form, score, epilogue), _Printer(form, score, epilogue).body())
+    return kernel_source(label, _parameters(form, score), _Printer(form, score).body(), unroll=False)
 
 
-def _parameters(form: AttentionForm, score: Score, epilogue: Epilogue) -> tuple[Parameter, ...]:
-    operands = [f"{name}_{part}" for name in "qkv" for part in ("first", "batch", "head", "row")]
+def _axis_names(count: int) -> list[str]:
+    return [f"outer_{letter}" for letter in "abcdefgh"[:count]]
+
+
+def _parameters(form: AttentionForm, score: Score) -> tuple[Parameter, ...]:
+    axes = _axis_names(form.outer)
+    operands = [f"{name}_{part}" for name in "qkvy" for part in ("first", *axes, "row")]
     return (
         *(Parameter(name, f"{form.dtype}*") for name in "qkv"),
         *score.parameters,
-        *epilogue.parameters,
-        *sizes("heads", "heads_per_key", "queries", "keys", "depth", "width", *operands),
+        Parameter("y", f"{form.dtype}*", noalias=True),
+        *sizes(*(f"{axis}_size" for axis in axes), "queries", "keys", "depth", "width", *operands),
         *(sizes("past") if form.causal else ()),
         *sizes("rows_per_tile"),
     )
 
 
 class _Printer:
-    def __init__(self, form: AttentionForm, score: Score, epilogue: Epilogue) -> None:
-        self.form, self.score, self.epilogue = form, score, epilogue
+    def __init__(self, form: AttentionForm, score: Score) -> None:
+        self.form, self.score = form, score
         self.tile = form.tile
         self.columns = form.tile.columns
         self.element = form.tile.element.itemsize
-        self.suffix = f"f{form.tile.element.bits}"
 
     def body(self) -> list[str]:
         return [
             *self._layout(),
             "row_groups = int_div(queries + rows_per_tile - 1, rows_per_tile)",
-            "packed = -1",
+            "packed_keys = -1",
+            "packed_values = -1",
             "for tile in range(begin, end):",
-            "    row_group = int_rem(tile, row_groups)",
             "    product = int_div(tile, row_groups)",
-            "    batch = int_div(product, heads)",
-            "    head = product - batch * heads",
-            "    key_head = int_div(head, heads_per_key)",
-            "    if batch * heads + key_head != packed:",
-            "        packed = batch * heads + key_head",
-            *indent(self._pack_keys(), 2),
-            *indent(self._pack_values(), 2),
-            "    first_row = row_group * rows_per_tile",
+            "    first_row = (tile - product * row_groups) * rows_per_tile",
             "    row_count = min(rows_per_tile, queries - first_row)",
-            f"    for row in range(0, row_count, {self.tile.rows}):",
-            f"        rows = min({self.tile.rows}, row_count - row)",
+            *indent(self._origins()),
+            "    if k_start != packed_keys:",
+            "        packed_keys = k_start",
+            *indent(self._pack_keys(), 2),
+            "    if v_start != packed_values:",
+            "        packed_values = v_start",
+            *indent(self._pack_values(), 2),
+            f"    for row in range(first_row, first_row + row_count, {self.tile.rows}):",
+            f"        rows = min({self.tile.rows}, first_row + row_count - row)",
             *indent(self._scores(), 2),
             *indent(self._softmax(), 2),
             *indent(self._values(), 2),
         ]
+
+    def _origins(self) -> list[str]:
+        """Lines that find the indices of a product, and its first elements in all tensors."""
+        axes = _axis_names(self.form.outer)
+        lines = ["rest = product"]
+        for axis in axes[:0:-1]:
+            lines += [f"{axis} = int_rem(rest, {axis}_size)", f"rest = int_div(rest, {axis}_size)"]
+        lines += [f"{axes[0]} = rest"]
+        for name in "qkvy":
+            lines.append(f"{name}_start = " + " + ".join([f"{name}_first", *(f"{a} * {name}_{a}" for a in axes)]))
+        return [*lines, *self.score.origin(axes)]
 
     def _layout(self) -> list[str]:
         """Lines that lay out scratch memory."""
@@ -145,116 +167,170 @@ class _Printer:
         return [
             f"depth_pitch = (depth + {2 * line - 1}) // {2 * line} * {2 * line} + {line}",
             f"key_pitch = (keys + {2 * line - 1}) // {2 * line} * {2 * line} + {line}",
+            f"square_depth = (depth + {self.tile.lanes - 1}) // {self.tile.lanes} * {self.tile.lanes}",
             f"key_panels = (keys + {self.columns - 1}) // {self.columns}",
             f"value_panels = (width + {self.columns - 1}) // {self.columns}",
             "table = scratch(ctx, int64, 0)",
             f"scales = scratch(ctx, {kind}, {_TABLE_ENTRIES * ADDRESS_BYTES})",
             f"staged = scratch(ctx, {kind}, {_header_bytes(self.tile)})",
-            f"weights = offset(staged, {rows} * depth_pitch)",
+            f"weights = offset(staged, {_staged_rows(self.tile)} * depth_pitch)",
             f"key_panel = offset(weights, {rows} * key_pitch)",
-            f"value_panel = offset(key_panel, key_panels * depth * {self.columns})",
+            f"value_panel = offset(key_panel, key_panels * square_depth * {self.columns})",
             f"sums = stack({kind}, {rows * self.columns})",
+            f"tops = stack({kind}, {rows * self.columns})",
         ]
 
     def _pack_keys(self) -> list[str]:
-        """Lines that transpose a head's keys into panels; columns past the last key are left as they are."""
+        """Lines that transpose a product's keys into panels, square by square; what lies past the last key, or past
+        the depth, is of no matter."""
         columns, lanes = self.columns, self.tile.lanes
-        has_squares = self.form.dtype == self.tile.dtype
-        square = (
-            f"{transpose_name(self.tile.dtype, lanes)}(offset(source, i), k_row, offset(out, i * {columns}), {columns})"
-        )
+        transpose = transpose_name(self.tile.dtype, lanes)
+        stage = [
+            f"for j in range(min({lanes}, keys - key)):",
+            *indent(self._stage("offset(k, k_start + (key + j) * k_row)", "j")),
+        ]
+        out = f"offset(key_panel, key // {columns} * {columns} * square_depth + key % {columns} + i * {columns})"
+        staged = [*stage, f"for i in range(0, depth, {lanes}):"]
+        staged += [f"    {transpose}(offset(staged, i), depth_pitch, {out}, {columns})"]
+        lines = [f"for key in range(0, keys, {lanes}):"]
+        if self.form.dtype != self.tile.dtype:
+            return [*lines, *indent(staged)]
         return [
-            "k_start = k_first + batch * k_batch + key_head * k_head",
-            f"for key in range(0, keys, {lanes}):",
-            "    source = offset(k, k_start + key * k_row)",
-            f"    out = offset(key_panel, key // {columns} * {columns} * depth + key % {columns})",
-            f"    squares = depth // {lanes} * {lanes}" if has_squares else "    squares = 0",
-            f"    if key + {lanes} > keys:",
-            "        squares = 0",
-            *([f"    for i in range(0, squares, {lanes}):", f"        {square}"] if has_squares else []),
-            f"    for j in range(min({lanes}, keys - key)):",
-            "        for i in range(squares, depth):",
-            f"            store(out, i * {columns} + j, load(source, j * k_row + i))",
+            *lines,
+            f"    if key + {lanes} <= keys and square_depth == depth:",
+            f"        for i in range(0, depth, {lanes}):",
+            f"            {transpose}(offset(k, k_start + key * k_row + i), k_row, {out}, {columns})",
+            "    else:",
+            *indent(staged, 2),
+        ]
+
+    def _stage(self, source: str, row: str, scale: float = 1.0) -> list[str]:
+        """Lines that copy a row of `depth` elements to row `row` of `staged`, with zeros up to whole vectors.
+
+        Rows there do not compete for the same lines of the cache.
+        """
+        lanes = self.tile.lanes
+        element = self._zero_beyond("load(source, first + d)", "first + d < depth")
+        factor = "" if scale == 1.0 else f" * {literal(scale, self.tile.element)}"
+        return [
+            f"source = {source}",
+            f"out = offset(staged, {row} * depth_pitch)",
+            f"for first in range(0, depth, {lanes}):",
+            f"    for d in range({lanes}):",
+            f"        store(out, first + d, ({element}){factor})",
         ]
 
     def _pack_values(self) -> list[str]:
-        """Lines that copy a head's values into panels; columns past the width are left as they are."""
+        """Lines that copy a head's values into panels, with zeros past the width."""
         columns = self.columns
         return [
-            "v_start = v_first + batch * v_batch + key_head * v_head",
             f"for first in range(0, width, {columns}):",
             f"    used = min({columns}, width - first)",
             "    for key in range(keys):",
             "        source = offset(v, v_start + key * v_row + first)",
             f"        out = offset(value_panel, first * keys + key * {columns})",
-            "        for j in range(used):",
-            "            store(out, j, load(source, j))",
+            f"        for j in range({columns}):",
+            f"            store(out, j, {self._zero_beyond('load(source, j)', 'j < used')})",
         ]
 
+    def _zero_beyond(self, element: str, condition: str) -> str:
+        """An element that is read where there is one: loops over whole vectors need no remainder."""
+        return f"{self.tile.dtype}({element}) if {condition} else {self.tile.dtype}(0.0)"
+
     def _scores(self) -> list[str]:
-        """Lines that write the scores of a block's queries to `weights`."""
-        columns = self.columns
-        lines, score = self.score.lines("total", "batch", "head", "query", "key")
-        seen = "min(keys, max(0, first_row + row + rows + past))" if self.form.causal else "keys"
+        """Lines that write the scores of a block's queries to `weights`, and the largest of each lane to `tops`."""
+        kind, columns = self.tile.dtype, self.columns
+        lines, score = self.score.lines("total", "query", "key", "j < used")
+        seen = "min(keys, max(0, row + rows + past))" if self.form.causal else "keys"
+        visible = "j < used and key <= query + past" if self.form.causal else "j < used"
         return [
             f"seen = {seen}",
-            "q_start = q_first + batch * q_batch + head * q_head + (first_row + row) * q_row",
             "for i in range(rows):",
-            "    for d in range(depth):",
-            "        store(staged, i * depth_pitch + d, load(q, q_start + i * q_row + d))",
+            *indent(self._stage("offset(q, q_start + (row + i) * q_row)", "i", self.form.scale)),
             *_point_table(self.tile.rows, "staged", "depth_pitch"),
+            f"for i in range(rows * {columns}):",
+            f"    store(tops, i, -{kind}(inf))",
             f"for first_key in range(0, seen, {columns}):",
-            "    panel = offset(key_panel, first_key * depth)",
+            "    panel = offset(key_panel, first_key * square_depth)",
             f"    {self.tile.name}(table, rows, 1, depth, panel, sums, address(panel), 0)",
             f"    used = min({columns}, seen - first_key)",
             "    for i in range(rows):",
-            "        query = first_row + row + i",
+            "        query = row + i",
             "        out = offset(weights, i * key_pitch + first_key)",
-            "        for j in range(used):",
+            f"        for j in range({columns}):",
             "            key = first_key + j",
             f"            total = load(sums, i * {columns} + j)",
             *indent(lines, 3),
-            f"            store(out, j, {score})",
+            f"            score = select({visible}, {score}, -{kind}(inf))",
+            "            store(out, j, score)",
+            f"            top = load(tops, i * {columns} + j)",
+            f"            store(tops, i * {columns} + j, select(score > top, score, top))",
         ]
 
     def _softmax(self) -> list[str]:
-        """Lines that turn a block's scores into weights and the reciprocals of their sums."""
-        kind = self.tile.dtype
-        own = "min(seen, max(0, first_row + row + i + past + 1))" if self.form.causal else "seen"
+        """Lines that turn a block's scores into weights and the reciprocals of their sums, `scales`.
+
+        One step after the other for all rows, so that the processor can overlap rows. A NaN among the scores need
+        not be the largest: its own weight is NaN, and so is their sum.
+        """
+        kind, columns = self.tile.dtype, self.columns
         return [
             "for i in range(rows):",
-            "    out = offset(weights, i * key_pitch)",
-            f"    own = {own}",
             f"    largest = -{kind}(inf)",
-            "    for j in range(own):",
-            "        largest = maximum(largest, load(out, j))",
+            f"    for j in range({columns}):",
+            f"        largest = maximum(largest, load(tops, i * {columns} + j))",
+            *indent(self._blind_rows()),
+            "    store(scales, i, largest)",
+            "for i in range(rows):",
+            "    out = offset(weights, i * key_pitch)",
+            f"    lanes = offset(tops, i * {columns})",
+            "    largest = load(scales, i)",
+            f"    for j in range({columns}):",
+            f"        store(lanes, j, {kind}(0.0))",
+            f"    for first_key in range(0, seen, {columns}):",
+            f"        for j in range({columns}):",
+            f"            weight = {self._exponential}(load(out, first_key + j) - largest)",
+            "            store(out, first_key + j, weight)",
+            "            store(lanes, j, load(lanes, j) + weight)",
+            "for i in range(rows):",
             f"    total = {kind}(0.0)",
-            "    for j in range(own):",
-            f"        weight = exp_{self.suffix}(load(out, j) - largest)",
-            "        store(out, j, weight)",
-            "        total = sum_step(total, weight)",
-            "    for j in range(own, seen):",
-            f"        store(out, j, {kind}(0.0))",
-            f"    store(scales, i, {kind}(1.0) / total if own > 0 else {kind}(0.0))",
+            f"    for j in range({columns}):",
+            f"        total = sum_step(total, load(tops, i * {columns} + j))",
+            f"    store(scales, i, {self._reciprocal})",
             *_point_table(self.tile.rows, "weights", "key_pitch"),
         ]
 
+    @property
+    def _exponential(self) -> str:
+        return "exp_negative_f32" if self.tile.dtype == "float32" else "exp_f64"
+
+    def _blind_rows(self) -> list[str]:
+        """Lines after which a query that may see no key has weights of zero."""
+        if not self.form.causal:
+            return []
+        kind = self.tile.dtype
+        return [f"largest = select(row + i + past >= 0, largest, {kind}(0.0))"]
+
+    @property
+    def _reciprocal(self) -> str:
+        kind = self.tile.dtype
+        reciprocal = f"{kind}(1.0) / total"
+        return f"select(row + i + past >= 0, {reciprocal}, {kind}(0.0))" if self.form.causal else reciprocal
+
     def _values(self) -> list[str]:
-        """Lines that multiply a block's weights by the values and hand the results to the epilogue."""
+        """Lines that multiply a block's weights by the values and store the results."""
         columns = self.columns
-        lines = self.epilogue.lines("total", "m_index", "n_index", "product")
         return [
             f"for first in range(0, width, {columns}):",
             "    panel = offset(value_panel, first * keys)",
             f"    {self.tile.name}(table, rows, 1, seen, panel, sums, address(panel), 0)",
             f"    used = min({columns}, width - first)",
             "    for i in range(rows):",
-            "        m_index = first_row + row + i",
+            "        out = offset(y, y_start + (row + i) * y_row + first)",
             "        scale = load(scales, i)",
-            "        for j in range(used):",
-            "            n_index = first + j",
-            f"            total = load(sums, i * {columns} + j) * scale",
-            *indent(lines, 3),
+            f"        for j in range({columns}):",
+            "            if j < used:",
+            f"                store(out, j, load(sums, i * {columns} + j) * scale)",
         ]
 
 

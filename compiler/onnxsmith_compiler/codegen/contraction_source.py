@@ -103,9 +103,11 @@ def kernel_text(parameters: Iterable[Parameter], body: Iterable[str]) -> str:
     return "\n".join([f"def kernel({', '.join(names)}):", *indent([*body, "return 0"]), ""])
 
 
-def kernel_source(label: str, parameters: Iterable[Parameter], body: Iterable[str]) -> KernelSource:
+def kernel_source(
+    label: str, parameters: Iterable[Parameter], body: Iterable[str], *, unroll: bool = True
+) -> KernelSource:
     parameters = tuple(parameters)
-    return KernelSource(label, kernel_text(parameters, body), parameters)
+    return KernelSource(label, kernel_text(parameters, body), parameters, unroll)
 
 
 def sizes(*names: str) -> tuple[Parameter, ...]:

@@ -9,11 +9,10 @@ from onnxsmith_compiler.codegen.attention_source import AttentionForm, attention
 from onnxsmith_compiler.codegen.contraction_source import columns_of_last_panel
 from onnxsmith_compiler.codegen.conv_source import ConvForm, conv_source, conv_tiling, merges_taps
 from onnxsmith_compiler.codegen.depthwise_source import depthwise_form
-from onnxsmith_compiler.codegen.epilogue import Epilogue, scaled_score
+from onnxsmith_compiler.codegen.epilogue import Epilogue, Mask, masked_score
 from onnxsmith_compiler.codegen.kernel_text import KernelText, PrintedKernel, PrintedStep
 from onnxsmith_compiler.codegen.loop_shape import flatten, join_axes
 from onnxsmith_compiler.codegen.matmul_source import MatmulForm, matmul_source, matmul_tiling
-from onnxsmith_compiler.codegen.source import Parameter
 from onnxsmith_compiler.codegen.target import Target
 from onnxsmith_compiler.codegen.tiles import tile_shape
 from onnxsmith_compiler.codegen.winograd_source import WinogradForm, winograd_source, winograd_tiling
@@ -209,41 +208,47 @@ def _depthwise(group: ContractGroup, kernel: DepthwiseConv, target: Target) -> P
 
 
 def _attention(group: ContractGroup, kernel: FusedAttention, target: Target) -> PrintedStep:
-    query, key, value, *mask = group.operands
-    dtype = group.node.output.dtype
-    form = AttentionForm(tile_shape(target, dtype.name), dtype.name)
-    score = scaled_score(dtype, kernel.scale, str(mask[0].dtype) if mask else None)
-    products = kernel.batch * kernel.heads
+    query, key, value, *masks = group.operands
+    output = group.node.output
+    dtype = output.dtype
+    form = AttentionForm(
+        tile_shape(target, dtype.name), dtype.name, len(kernel.outer), kernel.scale, kernel.past is not None
+    )
+    forms = [Mask(str(mask.dtype), _baked(view.strides[-1])) for mask, view in zip(masks, kernel.masks, strict=True)]
+    score = masked_score(dtype, len(kernel.outer), forms, kernel.softcap)
+    masked: list[Value | Dim] = []
+    for mask, view, mask_form in zip(masks, kernel.masks, forms, strict=True):
+        strides = view.strides if mask_form.key_stride is None else view.strides[:-1]
+        masked += [mask, view.offset, *strides]
+    products = dims.product(kernel.outer)
     rows = attention_rows_per_tile(form, _known(products), _known(kernel.rows), target)
-    places = [size for view in (kernel.query, kernel.key, kernel.value) for size in (view.offset, *view.strides[:3])]
-    masked: tuple[Value | Dim, ...] = ()
-    if kernel.mask is not None:
-        masked = (mask[0], kernel.mask.offset, *kernel.mask.strides)
-    row = kernel.heads * kernel.width
-    output = (group.node.output, kernel.heads, kernel.rows * row, kernel.width, row)
-    shape = (kernel.heads, 1, kernel.rows, kernel.columns, kernel.depth, kernel.width)
+    views = (kernel.query, kernel.key, kernel.value)
+    places = [size for view in views for size in (view.offset, *view.strides[:-1])]
+    *before, row = _row_major(output.shape, kernel.rows_axis)
+    shape = (*kernel.outer, kernel.rows, kernel.columns, kernel.depth, kernel.width)
     printed = PrintedKernel(
-        attention_source(form, score, _heads_last(dtype)),
-        (query, key, value, *masked, *output, *shape, *places, rows),
-        form.tiles(kernel.batch, kernel.heads, kernel.rows, rows),
+        attention_source(form, score),
+        (
+            *(query, key, value, *masked, output, *shape, *places, 0, *before, row),
+            *(() if kernel.past is None else (kernel.past,)),
+            rows,
+        ),
+        form.tiles(products, kernel.rows, rows),
         form.cost(kernel.columns, kernel.depth, kernel.width, rows, target),
         form.scratch(kernel.columns, kernel.depth, kernel.width),
     )
     return PrintedStep(printed, group.outputs, "attention", group.origins, contraction_work(group))
 
 
-def _heads_last(dtype: DType) -> Epilogue:
-    """Stores element n of query m of a head to [batch, query, head, n]."""
-    names = ("y0", "y1", "y2", "y3", "y4")  # the tensor, heads, strides over batch, head and query
-    sizes = tuple(Parameter(name, "int64") for name in names[1:])
+def _baked(stride: Dim) -> int | None:
+    """A stride that is written into kernels: so loads of neighbours are known to be so."""
+    return stride if isinstance(stride, int) and stride in (0, 1) else None
 
-    def lines(acc: str, m: str, n: str, batch: str) -> Sequence[str]:
-        return [
-            f"p0 = int_div({batch}, y1)",
-            f"store(y0, p0 * y2 + ({batch} - p0 * y1) * y3 + {m} * y4 + {n}, {acc})",
-        ]
 
-    return Epilogue((Parameter("y0", f"{dtype}*", noalias=True), *sizes), lines)
+def _row_major(shape: Sequence[Dim], rows_axis: int) -> list[Dim]:
+    """The strides of all axes but the last, that of the rows at the end."""
+    strides = [dims.product(shape[number + 1 :]) for number in range(len(shape) - 1)]
+    return [*strides[:rows_axis], *strides[rows_axis + 1 :], strides[rows_axis]]
 
 
 def _geometry(window: Window, spatial: Sequence[Dim], positions: Sequence[Dim]) -> list[Dim]:

@@ -46,41 +46,62 @@ class Prologue:
 
 
 @dataclass(frozen=True)
-class Score:
-    """Turns a product of a query and a key into the argument of softmax: scale, mask, and what else stands
-    between.
+class Mask:
+    """An additive mask: the name of its DType, and its stride along keys where it is baked in (None: a parameter)."""
 
-    `lines(acc, batch, head, query, key)` gives (Python lines, the expression of the compute type that is
-    the score). `acc` holds the product, the others are int64 variables. The lines stand in a loop over keys
-    that should vectorise.
+    dtype: str
+    key_stride: int | None = None
+
+
+@dataclass(frozen=True)
+class Score:
+    """Turns a scaled product of a query and a key into the argument of softmax: soft cap and masks.
+
+    `origin(outer)` gives the lines that stand before the loops of a product, whose indices over the outer axes are
+    the int64 variables `outer`. `lines(acc, query, key, exists)` gives (Python lines, the expression of the compute
+    type that is the score). `acc` holds the product, `query` and `key` are int64 variables; where the expression
+    `exists` is false there is no such key, and the score is of no matter. The lines stand in a loop over keys that
+    should vectorise.
     """
 
     parameters: tuple[Parameter, ...]
-    lines: Callable[[str, str, str, str, str], tuple[Sequence[str], str]]
+    origin: Callable[[Sequence[str]], Sequence[str]]
+    lines: Callable[[str, str, str, str], tuple[Sequence[str], str]]
 
 
-def scaled_score(dtype: DType, scale: float, mask: str | None = None, softcap: float | None = None) -> Score:
-    """scale * product, squeezed into (-softcap, softcap) where that is given, plus an additive mask.
+def masked_score(dtype: DType, outer: int, masks: Sequence[Mask] = (), softcap: float | None = None) -> Score:
+    """A product squeezed into (-softcap, softcap) where that is given, plus masks.
 
-    `mask` is the name of the mask's DType. Parameters with a mask, in order: x0 (its elements), n1 (the
-    first one that is used), n2 to n5 (its strides over batch, head, query and key).
+    Parameters of each mask, in order: its elements, the first one that is used, its strides over the `outer` axes,
+    queries and, unless that is baked in, keys.
     """
-    parameters: tuple[Parameter, ...] = ()
-    if mask is not None:
-        parameters = (Parameter("x0", f"{mask}*"), *(Parameter(f"n{i}", "int64") for i in range(1, 6)))
+    parameters: list[Parameter] = []
+    names: list[list[str]] = []
+    for number, mask in enumerate(masks):
+        count = 1 + outer + 1 + (mask.key_stride is None)
+        own = [f"n{len(parameters) + i}" for i in range(count)]
+        parameters += [Parameter(f"x{number}", f"{mask.dtype}*"), *(Parameter(name, "int64") for name in own)]
+        names.append(own)
     tanh = f"tanh_f{dtype.bits}"
 
-    def lines(acc: str, batch: str, head: str, query: str, key: str) -> tuple[Sequence[str], str]:
-        text = [f"v0 = {acc} * {literal(scale, dtype)}"]
+    def origin(indices: Sequence[str]) -> Sequence[str]:
+        return [
+            f"p{number} = " + " + ".join([own[0], *(f"{i} * {n}" for i, n in zip(indices, own[1:], strict=False))])
+            for number, own in enumerate(names)
+        ]
+
+    def lines(acc: str, query: str, key: str, exists: str) -> tuple[Sequence[str], str]:
+        text = [f"v0 = {acc}"]
         if softcap is not None:
             limit = literal(softcap, dtype)
             text.append(f"v0 = {limit} * {tanh}(v0 / {limit})")
-        if mask is not None:
-            place = f"n1 + {batch} * n2 + {head} * n3 + {query} * n4 + {key} * n5"
-            text.append(f"v0 = v0 + {dtype}(load(x0, {place}))")
+        for number, (mask, own) in enumerate(zip(masks, names, strict=True)):
+            key_stride = own[outer + 2] if mask.key_stride is None else mask.key_stride
+            place = f"p{number} + {query} * {own[outer + 1]} + {key} * {key_stride}"
+            text.append(f"v0 = v0 + ({dtype}(load(x{number}, {place})) if {exists} else {dtype}(0.0))")
         return text, "v0"
 
-    return Score(parameters, lines)
+    return Score(tuple(parameters), origin, lines)
 
 
 def store_epilogue(dtype: DType, *, dense: bool = False) -> Epilogue:

@@ -26,6 +26,7 @@ def kernel_key(source: KernelSource, target: Target) -> str:
     content = {
         "text": source.text,
         "parameters": [[parameter.name, parameter.type, parameter.noalias] for parameter in source.parameters],
+        "unroll": source.unroll,
         "target": [target.triple, target.cpu, target.features, target.vector_bits, target.fma],
         "compiler": compiler_digest(),
     }

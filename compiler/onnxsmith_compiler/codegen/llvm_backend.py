@@ -51,13 +51,13 @@ def keep_only(module: llvm.ModuleRef, exported: Iterable[str]) -> None:
             value.linkage = "internal"
 
 
-def optimise(module: llvm.ModuleRef, target: Target, *, vectorise: bool = True) -> None:
+def optimise(module: llvm.ModuleRef, target: Target, *, vectorise: bool = True, unroll: bool = True) -> None:
     """Run LLVM's default pipeline over `module`, in place."""
     tuning = llvm.create_pipeline_tuning_options(speed_level=_OPTIMISATION_LEVEL)
     tuning.loop_vectorization = vectorise
     tuning.slp_vectorization = vectorise
     tuning.loop_interleaving = vectorise
-    tuning.loop_unrolling = vectorise
+    tuning.loop_unrolling = vectorise and unroll
     builder = llvm.create_pass_builder(target_machine(target), tuning)
     builder.getModulePassManager().run(module, builder)
 

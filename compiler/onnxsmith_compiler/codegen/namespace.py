@@ -21,7 +21,7 @@ from onnxsmith_compiler.codegen.tap_addresses import TAP_ADDRESSES
 from onnxsmith_compiler.codegen.tiles import TILES
 from onnxsmith_compiler.codegen.transpose import TRANSPOSES
 from onnxsmith_compiler.codegen.tree_steps import TREE_STEPS
-from onnxsmith_compiler.codegen.vector_math import VECTOR_MATH
+from onnxsmith_compiler.codegen.vector_math import PARTIAL_MATH, VECTOR_MATH
 from onnxsmith_compiler.codegen.winograd_transforms import WINOGRAD_TRANSFORMS
 from onnxsmith_compiler.ir import dtype as dtypes
 
@@ -55,6 +55,7 @@ KERNEL_NAMESPACE: Mapping[str, Any] = MappingProxyType(
         **CONVERSIONS,
         **SCALAR_INTRINSICS,
         **VECTOR_MATH,
+        **PARTIAL_MATH,
         **ORDER_KEYS,
         **TILES,
         **ROW_TILES,

@@ -65,7 +65,7 @@ class Compiler:
                 noalias,
                 functools.partial(entry_points.wrap_kernel, symbol, arguments),
             )
-            return self._link([lowered], [symbol])
+            return self._link([lowered], [symbol], unroll=source.unroll)
 
     def compile_functions(self, functions: Iterable[NativeFunction]) -> bytes:
         """A relocatable object that exports every one of `functions` with its C signature."""
@@ -81,7 +81,7 @@ class Compiler:
             module = self._link(lowered, [native.symbol for native in functions])
             return llvm_backend.emit_object(module, self.target, "native functions")
 
-    def _link(self, lowered: Sequence[Lowered], exported: Sequence[str]) -> llvm.ModuleRef:
+    def _link(self, lowered: Sequence[Lowered], exported: Sequence[str], unroll: bool = True) -> llvm.ModuleRef:
         """One optimised module of `lowered` and all the helpers that they reach."""
         texts = [text for one in lowered for text in one.modules]
         module = llvm_backend.parse(texts[0], self.target)
@@ -91,7 +91,7 @@ class Compiler:
             module.link_in(llvm.parse_bitcode(bitcode))
         llvm_backend.keep_only(module, exported)
         module.verify()
-        llvm_backend.optimise(module, self.target)
+        llvm_backend.optimise(module, self.target, unroll=unroll)
         return module
 
     def _reachable_helpers(self, roots: Sequence[Helper]) -> list[bytes]:

@@ -25,8 +25,12 @@ class KernelSource:
     `text` defines `def kernel(ctx, <parameters in order>, begin, end): ... return <status>`, which runs
     the tiles [begin, end) and returns 0, or a fault code. It uses only names of
     `codegen.namespace.KERNEL_NAMESPACE`. The text holds no name and no string of the model.
+
+    `unroll`: LLVM may unroll loops. Without it, a loop over a constant number of elements is vectorised where it
+    would be unrolled before it is, and compiles sooner.
     """
 
     label: str
     text: str
     parameters: tuple[Parameter, ...]
+    unroll: bool = True

@@ -181,7 +181,7 @@ def _tile_reference(shape: TileShape) -> Any:
 
 def elements_at(address: int, count: int, dtype: str) -> np.ndarray[Any, Any]:
     kind = ctypes.c_float if dtype == "float32" else ctypes.c_double
-    return np.ctypeslib.as_array((kind * count).from_address(address))
+    return np.ctypeslib.as_array((kind * count).from_address(int(address)))
 
 
 def _tile_function(module: ir.Module, shape: TileShape, target: Target) -> ir.Function:

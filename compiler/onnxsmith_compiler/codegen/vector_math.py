@@ -25,4 +25,7 @@ _FLOAT64 = (
 )  # fmt: skip
 
 VECTOR_MATH: dict[str, Helper] = {function.name: function for function in (*_FLOAT32, *_FLOAT64)}
-"""Every elementary function; each is callable in plain Python too."""
+"""Every elementary function of its whole domain; each is callable in plain Python too."""
+
+PARTIAL_MATH: dict[str, Helper] = {f32.exp_negative_f32.name: f32.exp_negative_f32}
+"""Functions of a part of their domain, for less."""

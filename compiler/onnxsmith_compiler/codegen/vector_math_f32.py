@@ -47,7 +47,23 @@ LOG10_2_LOW = 4.605038981195214e-06
 HALF_PI = 1.5707963705062866
 HALF_PI_LOW = -4.371139000186241e-08
 SQRT_HALF_BITS = 0x3F3504F3
+ERF_BOUND = 3.8  # erf is 1 from here on, but for a little more than an ulp
 SMALLEST_NORMAL = 1.1754943508222875e-38
+
+
+@helper("float32", "float32")
+def exp_reduced_f32(r: Float) -> Float:
+    """e^r for r between -ln(2) / 2 and ln(2) / 2."""
+    return polynomial(
+        r,
+        1.0,
+        1.0,
+        0.4999999403953552,
+        0.1666651964187622,
+        0.04166823625564575,
+        0.008368827402591705,
+        0.0013823540648445487,
+    )
 
 
 @helper("float32", "float32", "int32")
@@ -58,17 +74,7 @@ def exp_bounded_f32(x: Float, exponent: Any) -> Float:
     n = rounded - float32(ROUNDER)
     r = muladd(n, float32(-LN2_HIGH), x)
     r = muladd(n, float32(-LN2_LOW), r)
-    p = polynomial(
-        r,
-        1.0,
-        1.0,
-        0.4999999403953552,
-        0.1666651964187622,
-        0.04166823625564575,
-        0.008368827402591705,
-        0.0013823540648445487,
-    )
-    return ldexp(p, int32(float_to_bits(rounded) - int32(ROUNDER_BITS) + exponent))
+    return ldexp(exp_reduced_f32(r), int32(float_to_bits(rounded) - int32(ROUNDER_BITS) + exponent))
 
 
 @helper("float32", "float32", "int32")
@@ -92,6 +98,16 @@ def exp_rough_f32(x: Float) -> Float:
         0.008290166035294533,
     )
     return p * bits_to_float(shift_left(float_to_bits(rounded), int32(23)))
+
+
+@helper("float32", "float32")
+def exp_negative_f32(x: Float) -> Float:
+    """e^x for x up to 0, within 1.2 ulp; 0 below -87, where the result is about to be subnormal."""
+    rounded = muladd(x, float32(LOG2_E), float32(BIASED_ROUNDER))
+    n = rounded - float32(BIASED_ROUNDER)
+    p = exp_reduced_f32(muladd(n, float32(-LN2_LOW), muladd(n, float32(-LN2_HIGH), x)))
+    scaled = p * bits_to_float(shift_left(float_to_bits(rounded), int32(23)))
+    return select(x < float32(-87.0), float32(0.0), scaled)
 
 
 @helper("float32", "float32")
@@ -312,33 +328,31 @@ def cosh_f32(x: Float) -> Float:
 
 @helper("float32", "float32")
 def erf_f32(x: Float) -> Float:
-    """The error function, within 1.5 ulp."""
+    """The error function, within 3.6 ulp; no more than 1."""
     a = absolute(x)
+    is_large = a > float32(ERF_BOUND)
+    bounded = select(is_large, float32(ERF_BOUND), a)
+    # erf(a) = a g(u), u running from -1 to 1 as a^2 does from 0 to the bound's.
     p = polynomial(
-        x * x,
-        0.12837916612625122,
-        -0.3761262595653534,
-        0.11283580958843231,
-        -0.026853546500205994,
-        0.005187740549445152,
-        -0.0008004633127711713,
-        7.834699499653652e-05,
+        muladd(bounded * bounded, float32(2.0 / (ERF_BOUND * ERF_BOUND)), float32(-1.0)),
+        0.372107595205307,
+        -0.18564094603061676,
+        0.137741357088089,
+        -0.11119601875543594,
+        0.09080305695533752,
+        -0.0723927691578865,
+        0.05524478107690811,
+        -0.03957176208496094,
+        0.02611694112420082,
+        -0.016670772805809975,
+        0.01085667870938778,
+        -0.005630360450595617,
+        0.0016598365036770701,
+        -0.0010382795007899404,
+        0.0012382661225274205,
+        -0.0004697320982813835,
     )
-    small = muladd(x, p, x)
-    # erf(a) = 1 - exp(-a - a g(a)); it rounds to 1 from 3.92 on.
-    bounded = select(a > float32(4.0), float32(4.0), a)
-    g = polynomial(
-        bounded,
-        0.128648579120636,
-        0.6351509094238281,
-        0.10623763501644135,
-        -0.023762794211506844,
-        0.0036428445018827915,
-        -0.00032290874514728785,
-        1.1242796063015703e-05,
-    )
-    large = float32(1.0) - exp_rough_f32(-muladd(bounded, g, bounded))
-    return copysign(select(a < float32(0.9375), small, large), x)
+    return copysign(select(is_large, float32(1.0), bounded * p), x)
 
 
 @helper("float32", "float32")

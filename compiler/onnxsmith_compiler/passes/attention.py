@@ -2,187 +2,248 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from onnxsmith_compiler.ir import dim as dims
 from onnxsmith_compiler.ir import dtype as dtypes
+from onnxsmith_compiler.ir import loop
+from onnxsmith_compiler.ir.dim import Dim, LoopIndex
 from onnxsmith_compiler.ir.graph import Graph, Node, Value
-from onnxsmith_compiler.ops.attention import FusedAttention, Strided, strided_view
-from onnxsmith_compiler.ops.base import Shape
+from onnxsmith_compiler.ops.attention import FusedAttention, Strided
 from onnxsmith_compiler.ops.contraction import MatMul
-from onnxsmith_compiler.ops.pointwise import Pointwise
-from onnxsmith_compiler.ops.reduce import Reduce
 from onnxsmith_compiler.ops.view import Reshape, Transpose
+from onnxsmith_compiler.passes.causal import causal_past, constant_past
 from onnxsmith_compiler.passes.rewrite import Rewriter, rewrite_nodes
+from onnxsmith_compiler.passes.scores import ScoreFinder, Scores
+from onnxsmith_compiler.passes.strided import Producers, divided_axis, sources, strided_view
+
+_MOST_OUTER = 5
+"""Axes over which products run: each has its strides in the kernel's parameters."""
 
 
 def fuse_attention(graph: Graph) -> Graph:
-    """softmax(scale * Q K^T + mask) V over the last axis, where nothing else reads what is in between."""
-    finder = _Finder(graph.producers(), {v: len(readers) for v, readers in graph.consumers().items()})
-    outputs = graph.output_values()
+    """softmax(cap(scale * Q K^T) + masks) V over the last axis, where nothing else reads what is in between."""
+    readers = graph.consumers()
+    uses = {value: len(nodes) for value, nodes in readers.items()}
+    for value in graph.output_values():
+        uses[value] = uses.get(value, 0) + 1
+    producers = graph.producers()
+    finder = ScoreFinder(producers, uses)
 
     def rewrite(rewriter: Rewriter, node: Node) -> Value | None:
         if not isinstance(node.op, MatMul) or node.output.dtype is not dtypes.FLOAT32:
             return None
-        found = finder.find(node, outputs)
-        return None if found is None else _emit(rewriter, finder, found, node)
+        found = _find(finder, node)
+        if found is None:
+            return None
+        return _emit(rewriter, producers, found, _is_transposed(node.output, readers))
 
     return rewrite_nodes(graph, rewrite)
 
 
+def _is_transposed(value: Value, readers: Mapping[Value, Sequence[Node]]) -> bool:
+    """Whether a transpose reads `value`, through reshapes or not."""
+    return any(
+        isinstance(node.op, Transpose) or (isinstance(node.op, Reshape) and _is_transposed(node.output, readers))
+        for node in readers.get(value, ())
+    )
+
+
 @dataclass(frozen=True)
 class _Attention:
+    """Operands with their own shapes: `key` is [..., depth, columns]; `weights` is softmax's argument."""
+
     query: Value
-    key: Value  # transposed: [..., depth, columns]
+    key: Value
     value: Value
-    mask: Value | None
+    weights: Value
+    scores: Scores
     scale: float
+    result: Value
+
+    @property
+    def rows(self) -> Dim:
+        return self.result.shape[-2]
+
+    @property
+    def columns(self) -> Dim:
+        return self.weights.shape[-1]
+
+
+def _find(finder: ScoreFinder, node: Node) -> _Attention | None:
+    weights, value = node.operands()
+    if weights.rank < 3 or weights.shape[:-1] != node.output.shape[:-1]:
+        return None
+    found = finder.find(weights)
+    if found is None:
+        return None
+    argument, scores = found
+    query, key = scores.product.operands()
+    if min(query.rank, key.rank, value.rank) < 2:
+        return None
+    query, query_scale = finder.scaled(query)
+    key, key_scale = finder.scaled(key)
+    return _Attention(query, key, value, argument, scores, scores.scale * query_scale * key_scale, node.output)
 
 
 @dataclass(frozen=True)
-class _Finder:
-    producers: dict[Value, Node]
-    uses: dict[Value, int]
+class _Operand:
+    """A tensor, the place in it of the element at (outer axes, row, feature), and the two last axes themselves."""
 
-    def find(self, node: Node, outputs: set[Value]) -> _Attention | None:
-        weights, value = node.operands()
-        argument = scores = self._softmax_input(weights)
-        if scores is None or weights in outputs or self.uses.get(weights) != 1 or weights.rank not in (3, 4):
-            return None
-        mask: Value | None = None
-        product, scale = self._scaled(scores)
-        if not self._is(product, MatMul):
-            added = self._pointwise(scores, "add", 2)
-            if added is None:
-                return None
-            candidates = [(a, b) for a, b in (added, added[::-1]) if self._is(self._scaled(a)[0], MatMul)]
-            if not candidates:
-                return None
-            widened, (scores, mask) = scores.shape, candidates[0]
-            product, scale = self._scaled(scores)
-            if widened != product.shape:
-                return None
-        if self.uses.get(product) != (2 if product is argument else 1):  # softmax reads its argument twice
-            return None
-        query, key = self.producers[product].operands()
-        query, query_scale = self._scaled(query)
-        key, key_scale = self._scaled(key)
-        if query.shape[:-2] != value.shape[:-2] or key.shape[:-2] != value.shape[:-2]:
-            return None
-        return _Attention(query, key, value, mask, scale * query_scale * key_scale)
-
-    def _is(self, value: Value, op: type) -> bool:
-        node = self.producers.get(value)
-        return node is not None and isinstance(node.op, op)
-
-    def _pointwise(self, value: Value, function: str, uses: int) -> tuple[Value, Value] | None:
-        """The operands of `value` if it is this binary function and has at most so many readers."""
-        node = self.producers.get(value)
-        if node is None or node.op != Pointwise(function) or self.uses.get(value, 0) > uses:
-            return None
-        a, b = node.operands()
-        return a, b
-
-    def _division(self, value: Value) -> tuple[Value, Value] | None:
-        """(a, b) where `value` is a / b or a * (1 / b), and is read once."""
-        product = self._pointwise(value, "mul", 1)
-        if product is None:
-            return self._pointwise(value, "div", 1)
-        factor = self.producers.get(product[1])
-        if factor is None or factor.op != Pointwise("reciprocal"):
-            return None
-        return product[0], next(factor.operands())
-
-    def _softmax_input(self, value: Value) -> Value | None:
-        """x where `value` is exp(x - max(x)) / sum(exp(x - max(x))) over the last axis."""
-        last = (value.rank - 1,)
-        division = self._division(value)
-        if division is None:
-            return None
-        powers, total = division
-        summed, exponent = self.producers.get(total), self.producers.get(powers)
-        if summed is None or summed.op != Reduce("sum", last) or summed.inputs[0] is not powers:
-            return None
-        if exponent is None or exponent.op != Pointwise("exp") or self.uses.get(powers) != 2:
-            return None
-        shifted = self._pointwise(next(exponent.operands()), "sub", 1)
-        if shifted is None:
-            return None
-        scores, top = shifted
-        largest = self.producers.get(top)
-        if largest is None or largest.op != Reduce("max", last) or largest.inputs[0] is not scores:
-            return None
-        return scores if self.uses.get(scores) == 2 else None
-
-    def _scaled(self, value: Value) -> tuple[Value, float]:
-        """(x, s) where `value` is s * x with a constant s."""
-        scale = 1.0
-        for function in ("mul", "div"):
-            operands = self._pointwise(value, function, 2)
-            if operands is None:
-                continue
-            for inner, factor in (operands, operands[::-1]):
-                if factor.data is not None and factor.data.size == 1 and inner.type == value.type:
-                    if function == "div" and factor is operands[0]:
-                        continue
-                    number = float(factor.data.reshape(-1)[0])
-                    return inner, scale * number if function == "mul" else scale / number
-        return value, scale
+    value: Value
+    index: loop.Index
+    inner: tuple[LoopIndex, LoopIndex]
+    contiguous: bool
 
 
-def _emit(rewriter: Rewriter, finder: _Finder, found: _Attention, node: Node) -> Value:
-    """The operator over the tensors in memory; a third axis of batches is split off for tensors of rank 3."""
-    *batches, rows, depth = found.query.shape
-    columns, width = found.value.shape[-2:]
-    views = _Views(rewriter, finder.producers)
-    key = views.emit(Transpose((*range(found.key.rank - 2), found.key.rank - 1, found.key.rank - 2)), found.key)
-    operands, (query_view, key_view, value_view) = zip(*map(views.find, (found.query, key, found.value)), strict=True)
-    mask_view: Strided | None = None
-    if found.mask is not None:
-        mask, mask_view = views.find_broadcast(found.mask, (*batches, rows, columns))
-        operands = (*operands, mask)
-    batch, heads = (1, *batches)[-2:]
+@dataclass(frozen=True)
+class _Outer:
+    """The axes over which products run. `leading` says where along the result's own axes before the rows they stand."""
+
+    axes: tuple[LoopIndex, ...]
+    leading: loop.Index
+
+    @staticmethod
+    def of(shape: Sequence[Dim]) -> _Outer:
+        axes = loop.axes_for(tuple(shape), "o")
+        return _Outer(axes, loop.index_of(axes))
+
+    def split(self, axis: LoopIndex, inner: Dim) -> _Outer:
+        """With `axis` as two: the second, of size `inner`, moves faster."""
+        outer = dims.exact_quotient(axis.extent, inner)
+        assert outer is not None
+        parts = (LoopIndex(f"{axis.name}a", outer), LoopIndex(f"{axis.name}b", inner))
+        slow, fast = loop.index_of(parts)
+        place = {axis: slow * inner + fast}
+        number = self.axes.index(axis)
+        axes = (*self.axes[:number], *parts, *self.axes[number + 1 :])
+        return _Outer(axes, tuple(loop.substitute_dim(position, place) for position in self.leading))
+
+    def shared_with(self, position: Dim) -> int:
+        """How many of the axes, from the first on, stand in `position`, one of `leading`."""
+        inside = loop.loop_indices(position)
+        return max((number for number, axis in enumerate(self.axes, 1) if axis in inside), default=0)
+
+
+@dataclass(frozen=True)
+class _Operands:
+    query: _Operand
+    key: _Operand
+    value: _Operand
+    masks: tuple[_Operand, ...]
+
+    def __iter__(self) -> Iterator[_Operand]:
+        return chain((self.query, self.key, self.value), self.masks)
+
+
+def _operands(found: _Attention, key: Value, outer: _Outer) -> _Operands | None:
+    """The operands' places; `key` is [..., columns, depth]. None where a view takes rows or columns apart."""
+    row, column = LoopIndex("row", found.rows), LoopIndex("column", found.columns)
+    depth, width = LoopIndex("depth", key.shape[-1]), LoopIndex("width", found.value.shape[-1])
+    at = {axis: loop.index_of((axis,))[0] for axis in (row, column, depth, width)}
+    score = (*outer.leading, at[row], at[column])
+    product, masks = found.scores.places(found.weights.shape, score)
+    if product[-2:] != score[-2:]:
+        return None
+    leading, sizes = product[:-2], found.scores.product.output.shape[:-2]
+
+    def operand(value: Value, outer: loop.Index, sizes: Sequence[Dim], inner: tuple[LoopIndex, LoopIndex]) -> _Operand:
+        target = (*sizes, *value.shape[-2:])
+        index = loop.broadcast_index(value.shape, (*outer, *(at[axis] for axis in inner)), target)
+        return _Operand(value, index, inner, True)
+
+    return _Operands(
+        operand(found.query, leading, sizes, (row, depth)),
+        operand(key, leading, sizes, (column, depth)),
+        operand(found.value, outer.leading, found.result.shape[:-2], (column, width)),
+        tuple(_Operand(mask, index, (row, column), False) for mask, index in masks),
+    )
+
+
+def _divided(operands: _Operands, outer: _Outer, producers: Producers) -> tuple[LoopIndex, Dim] | None:
+    for operand in operands:
+        for _, index in sources(operand.value, operand.index, producers):
+            found = divided_axis(index, outer.axes)
+            if found is not None:
+                return found
+    return None
+
+
+def _emit(rewriter: Rewriter, producers: dict[Value, Node], found: _Attention, rows_before_heads: bool) -> Value | None:
+    """The operator over the tensors in memory; axes are split where operands lie along a part of them."""
+    key = _turned_key(rewriter, producers, found.key)
+    *batches, rows, width = found.result.shape
+    outer = _Outer.of(batches)
+    operands = _operands(found, key, outer)
+    while (
+        operands is not None
+        and len(outer.axes) < _MOST_OUTER
+        and (divided := _divided(operands, outer, producers)) is not None
+    ):
+        outer = outer.split(*divided)
+        operands = _operands(found, key, outer)
+    if operands is None:
+        return None
+    views = []
+    for operand in operands:
+        view = strided_view(operand.value, operand.index, (*outer.axes, *operand.inner), producers, operand.contiguous)
+        if view is None:
+            return None
+        views.append(view)
+    (query, query_view), (key, key_view), (value, value_view), *masks = views
+    past, masks = _without_causal(operands, masks, producers, found)
+    sizes = tuple(axis.extent for axis in outer.axes)
+    rows_axis = len(sizes)
+    if rows_before_heads:
+        rows_axis = outer.shared_with(outer.leading[0]) if len(batches) > 1 else 0
     op = FusedAttention(
-        batch=batch,
-        heads=heads,
+        outer=sizes,
+        rows_axis=rows_axis,
         rows=rows,
-        columns=columns,
-        depth=depth,
+        columns=found.columns,
+        depth=found.query.shape[-1],
         width=width,
         query=query_view,
         key=key_view,
         value=value_view,
-        mask=mask_view,
+        masks=tuple(view for _, view in masks),
         scale=found.scale,
+        softcap=found.scores.softcap,
+        past=past,
     )
-    result = rewriter.builder.emit(op, *operands)
-    result = rewriter.builder.emit(Transpose((0, 2, 1, 3)), result)
-    return result if result.shape == node.output.shape else rewriter.builder.emit(Reshape(node.output.shape), result)
+    tensors = (query, key, value, *(mask for mask, _ in masks))
+    result = rewriter.builder.emit(op, *map(rewriter.new, tensors))
+    return _as_product(rewriter, result, sizes[:rows_axis], sizes[rows_axis:], found.result)
 
 
-@dataclass(frozen=True)
-class _Views:
-    """Finds the tensors in memory behind operands, and how these lie there along four axes."""
+def _turned_key(rewriter: Rewriter, producers: dict[Value, Node], key: Value) -> Value:
+    turned = rewriter.builder.emit(Transpose((*range(key.rank - 2), key.rank - 1, key.rank - 2)), key)
+    if turned.data is None:  # else it is a constant, which no node computes
+        producers[turned] = rewriter.builder.nodes[-1]
+    return turned
 
-    rewriter: Rewriter
-    producers: dict[Value, Node]
 
-    def emit(self, op: Reshape | Transpose, value: Value) -> Value:
-        result = self.rewriter.builder.emit(op, value)
-        if result.data is None:  # else it is a constant, which no node computes
-            self.producers[result] = self.rewriter.builder.nodes[-1]
-        return result
+def _without_causal(
+    operands: _Operands, masks: list[tuple[Value, Strided]], producers: Producers, found: _Attention
+) -> tuple[Dim | None, list[tuple[Value, Strided]]]:
+    """The `past` of the first mask that is causal, and the other masks."""
+    for number, operand in enumerate(operands.masks):
+        past = causal_past(operand.value, operand.index, *operand.inner, producers)
+        if past is None:
+            past = constant_past(*masks[number], found.rows, found.columns)
+        if past is not None:
+            return past, [*masks[:number], *masks[number + 1 :]]
+    return None, masks
 
-    def find(self, value: Value, contiguous: bool = True) -> tuple[Value, Strided]:
-        source, view = strided_view(value, self.producers, contiguous)
-        return self.rewriter.new(source), Strided(view.offset, (*(0 for _ in range(4 - value.rank)), *view.strides))
 
-    def find_broadcast(self, value: Value, shape: Shape) -> tuple[Value, Strided]:
-        """As `find`, of a value that is broadcast to `shape`: a size that is not the one there may be 1."""
-        wide = (*(1 for _ in range(len(shape) - value.rank)), *value.shape)
-        source, view = self.find(value if wide == value.shape else self.emit(Reshape(wide), value), contiguous=False)
-        strides = list(view.strides)
-        for axis, (size, whole) in enumerate(zip(wide, shape, strict=True), 4 - len(shape)):
-            if size != whole and size != 1:
-                strides[axis] = strides[axis] * dims.minimum(1, size - 1)
-        return source, Strided(view.offset, tuple(strides))
+def _as_product(
+    rewriter: Rewriter, result: Value, before: Sequence[Dim], after: Sequence[Dim], product: Value
+) -> Value:
+    """[before, rows, after, width] in the shape [before, after, rows, width] of the product."""
+    rows, width = product.shape[-2:]
+    emit = rewriter.builder.emit
+    merged = emit(Reshape((dims.product(before), rows, dims.product(after), width)), result)
+    turned = emit(Transpose((0, 2, 1, 3)), merged)
+    return emit(Reshape(product.shape), turned)

@@ -1,7 +1,13 @@
-"""Removes arithmetic that changes nothing, exactly: x * 1, x / 1, x - 0, of integers x + 0, and the like."""
+"""Removes arithmetic that changes nothing, exactly: x * 1, x / 1, x - 0, of integers x + 0, and the like.
+
+Arguments of erf, which makes no error larger, are multiplied in place of divided by constants.
+"""
 
 from __future__ import annotations
 
+import numpy as np
+
+from onnxsmith_compiler.ir import dtype as dtypes
 from onnxsmith_compiler.ir.graph import Graph, Node, Value
 from onnxsmith_compiler.ops.cast import Cast
 from onnxsmith_compiler.ops.pointwise import Pointwise
@@ -14,10 +20,30 @@ _RIGHT_SIDE = {"div": 1, "sub": 0, "pow": 1, "shl": 0, "shr": 0}
 
 
 def simplify(graph: Graph) -> Graph:
-    return rewrite_nodes(graph, lambda rewriter, node: _simpler(rewriter, node))
+    readers, outputs = graph.consumers(), graph.kept_values()
+
+    def rewrite(rewriter: Rewriter, node: Node) -> Value | None:
+        simpler = _simpler(node)
+        if simpler is None and node.op == Pointwise("div"):
+            nodes = readers.get(node.output, [])
+            if nodes and node.output not in outputs and all(reader.op == Pointwise("erf") for reader in nodes):
+                return _times_reciprocal(rewriter, *node.operands())
+        return simpler
+
+    return rewrite_nodes(graph, rewrite)
 
 
-def _simpler(rewriter: Rewriter, node: Node) -> Value | None:
+def _times_reciprocal(rewriter: Rewriter, value: Value, divisor: Value) -> Value | None:
+    if divisor.data is None or divisor.dtype not in (dtypes.FLOAT32, dtypes.FLOAT64):
+        return None
+    with np.errstate(divide="ignore"):
+        factor = np.reciprocal(divisor.data)
+    if not np.isfinite(factor).all():
+        return None
+    return rewriter.builder.emit(Pointwise("mul"), value, rewriter.builder.constant(factor, divisor.dtype))
+
+
+def _simpler(node: Node) -> Value | None:
     match node.op:
         case Pointwise(function="identity"):
             return _same_type(next(node.operands()), node)

@@ -115,22 +115,25 @@ def _unit_flops(cell: Cell, peepholes: bool) -> int:
 
 
 def _attention_flops(kernel: FusedAttention) -> Dim:
-    queries = kernel.batch * kernel.heads * kernel.rows
-    score = 2 * kernel.depth + 2 * kernel.width + _SOFTMAX + (kernel.mask is not None)
-    return queries * (kernel.columns * score + kernel.width)
+    outer = dims.product(kernel.outer)
+    scores = kernel.rows * kernel.columns
+    if kernel.past is not None:  # the first row sees past + 1 columns, the last one all
+        scores = dims.floordiv(kernel.rows * (kernel.past + 1 + kernel.columns), 2)
+    score = 2 * kernel.depth + 2 * kernel.width + _SOFTMAX + len(kernel.masks) + 3 * (kernel.softcap is not None)
+    return outer * (scores * score + kernel.rows * kernel.width)
 
 
 def _attention_reads(kernel: FusedAttention, operands: tuple[Value, ...]) -> tuple[tuple[Value, Dim], ...]:
-    query, key, value, *mask = operands
-    batch = (kernel.batch, kernel.heads)
-    touched = [
-        (query, _distinct(kernel.query, (*batch, kernel.rows, kernel.depth))),
-        (key, _distinct(kernel.key, (*batch, kernel.columns, kernel.depth))),
-        (value, _distinct(kernel.value, (*batch, kernel.columns, kernel.width))),
-    ]
-    if kernel.mask is not None:
-        touched.append((mask[0], _distinct(kernel.mask, (*batch, kernel.rows, kernel.columns))))
-    return tuple(touched)
+    query, key, value, *masks = operands
+    return (
+        (query, _distinct(kernel.query, (*kernel.outer, kernel.rows, kernel.depth))),
+        (key, _distinct(kernel.key, (*kernel.outer, kernel.columns, kernel.depth))),
+        (value, _distinct(kernel.value, (*kernel.outer, kernel.columns, kernel.width))),
+        *(
+            (mask, _distinct(strided, (*kernel.outer, kernel.rows, kernel.columns)))
+            for mask, strided in zip(masks, kernel.masks, strict=True)
+        ),
+    )
 
 
 def _distinct(operand: Strided, sizes: tuple[Dim, ...]) -> Dim:

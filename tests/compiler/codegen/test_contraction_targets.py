@@ -11,7 +11,7 @@ from onnxsmith_compiler.codegen.attention_source import AttentionForm, attention
 from onnxsmith_compiler.codegen.conv_source import ConvForm, conv_source
 from onnxsmith_compiler.codegen.depthwise_source import DepthwiseForm, depthwise_form
 from onnxsmith_compiler.codegen.depthwise_tile import depthwise_shape
-from onnxsmith_compiler.codegen.epilogue import scaled_score, store_epilogue
+from onnxsmith_compiler.codegen.epilogue import Mask, masked_score, store_epilogue
 from onnxsmith_compiler.codegen.matmul_source import MatmulForm, matmul_source
 from onnxsmith_compiler.codegen.numba_adapter import Compiler
 from onnxsmith_compiler.codegen.source import KernelSource
@@ -29,7 +29,9 @@ def _sources(target: Target) -> list[KernelSource]:
     return [
         matmul_source(MatmulForm(tile, last_columns=None, batch_axes=1), epilogue),
         conv_source(ConvForm(tile, (3, 3), merged=True, last_columns=tile.columns), epilogue),
-        attention_source(AttentionForm(tile, "float16", causal=True), scaled_score(FLOAT32, 0.5), epilogue),
+        attention_source(
+            AttentionForm(tile, "float16", 2, 0.5, causal=True), masked_score(FLOAT32, 2, [Mask("float32")])
+        ),
     ]
 
 

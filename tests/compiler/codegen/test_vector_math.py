@@ -14,9 +14,10 @@ from kernel_harness import assembly, host
 from scipy import special
 
 from onnxsmith_compiler.codegen.target import Target
-from onnxsmith_compiler.codegen.vector_math import VECTOR_MATH
+from onnxsmith_compiler.codegen.vector_math import PARTIAL_MATH, VECTOR_MATH
 
 Array = np.ndarray[Any, Any]
+FUNCTIONS = {**VECTOR_MATH, **PARTIAL_MATH}
 PATTERNS = 1 << 32
 CHUNK = 1 << 18
 STRIDE = 2099  # 2 million bit patterns
@@ -67,14 +68,14 @@ ANGLES = ("sin", "cos", "tan")
 
 def stated_bound(name: str) -> float:
     """The error in ulp that the function's docstring promises."""
-    found = re.search(r"within ([\d.]+) ulp", VECTOR_MATH[name].function.__doc__ or "")
+    found = re.search(r"within ([\d.]+) ulp", FUNCTIONS[name].function.__doc__ or "")
     assert found is not None, f"{name} states no bound"
     return float(found[1])
 
 
 @functools.cache
 def compiled(name: str, target: Target) -> Elementwise:
-    function = VECTOR_MATH[name]
+    function = FUNCTIONS[name]
     call = f"{name}({', '.join('abcd'[: len(function.arguments)])})"
     return Elementwise(call, function.arguments, function.result, target)
 
@@ -105,6 +106,15 @@ def test_every_function_is_in_the_table_of_exact_ones() -> None:
 def test_float32_over_its_whole_range(name: str, target: Target) -> None:
     stride = STRIDE if target == host() else 16 * STRIDE
     assert_float32_patterns(name, target, np.arange(0, PATTERNS, stride))
+
+
+@pytest.mark.parametrize("target", [host(), WITHOUT_FMA], ids=["host", "without FMA"])
+def test_exponential_of_negative_numbers(target: Target) -> None:
+    rng = np.random.default_rng(1)
+    x = np.concatenate([-rng.uniform(0, 87, 1 << 18), -np.logspace(-45, 1, 1 << 16), [-87.0]]).astype(np.float32)
+    assert_within_bound("exp_negative_f32", target, np.exp(x.astype(np.float64)), x)
+    far = np.array([0, -0.0, -87.1, -1e30, -np.inf, np.nan], np.float32)
+    np.testing.assert_array_equal(compiled("exp_negative_f32", target)(far), [1, 1, 0, 0, 0, np.nan])
 
 
 @pytest.mark.slow
