@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -49,16 +50,24 @@ Pass = Callable[[Graph], Graph]
 
 @dataclass(frozen=True, eq=False)
 class CompiledModel:
-    """A program with its code (a shared library) and its weights, and the files of external data that were read."""
+    """A program with its weights, and the files of external data that were read; `link` gives its code."""
 
     program: artifact.Program
-    code: bytes
     weights: Weights
     external_files: tuple[ExternalFile, ...]
+    link: Callable[[], bytes]
+
+    @property
+    def code(self) -> bytes:
+        """The shared library of its kernels. KernelCompileError where one does not compile."""
+        return self.link()
 
     def write(self, directory: Path) -> None:
-        """Write the program's files into `directory`, which exists."""
-        artifact.write(directory, self.program, self.code, self.weights.pieces)
+        """Write the program's files into `directory`, which exists; the weights first, while kernels compile.
+
+        Raises KernelCompileError as `code` does.
+        """
+        artifact.write(directory, self.program, self.link, self.weights.pieces)
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,10 +117,11 @@ def passes(options: CompileOptions, target: Target) -> tuple[tuple[str, Pass], .
     )
 
 
+@contextmanager
 def compile_model(
     source: Any, options: CompileOptions, cache_dir: Path | None = None, on_progress: Progress | None = None
-) -> CompiledModel:
-    """Compile a model (path, bytes or ModelProto) for this machine.
+) -> Iterator[CompiledModel]:
+    """A model (path, bytes or ModelProto) for this machine, whose kernels compile while the block runs.
 
     Kernels are kept in the cache at `cache_dir`. `on_progress(stage, done, total)` hears of every step.
 
@@ -126,19 +136,27 @@ def compile_model(
         core = pool.compile_core()
         report("reading the model", 0, 0)
         lowered = lower_model(load_model(source), options, target)
-        sources = list(dict.fromkeys(step.kernel.source for step in lowered.steps))
-        objects = pool.compile(sources, lambda done, total: report("compiling kernels", done, total))
-        objects["core"] = core.result()
-    return link_model(lowered, objects, target)
+        kernels = pool.submit(step.kernel.source for step in lowered.steps)
+        report("writing the weights", 0, 0)
+
+        def objects() -> Mapping[str, bytes]:
+            compiled = kernels.result(lambda done, total: report("compiling kernels", done, total))
+            return {**compiled, "core": core.result()}
+
+        yield link_model(lowered, objects, target)
 
 
-def link_model(lowered: Lowered, objects: Mapping[str, bytes], target: Target) -> CompiledModel:
-    """The compiled model. `objects` are its kernels by `kernel_key` and the native core as "core"."""
+def link_model(lowered: Lowered, objects: Callable[[], Mapping[str, bytes]], target: Target) -> CompiledModel:
+    """The compiled model. `objects` gives its kernels by `kernel_key`, and the native core as "core"."""
     keys = {step.kernel.source: kernel_key(step.kernel.source, target) for step in lowered.steps}
     program, weights = _program(lowered, {source: kernel_symbol(key) for source, key in keys.items()})
-    needed = {label: objects[label] for label in ("core", *dict.fromkeys(keys.values()))}
-    code = link_shared_library(needed, None, "program.so")
-    return CompiledModel(program, code, weights, lowered.model.external_files)
+
+    def link() -> bytes:
+        given = objects()
+        needed = {label: given[label] for label in ("core", *dict.fromkeys(keys.values()))}
+        return link_shared_library(needed, None, "program.so")
+
+    return CompiledModel(program, weights, lowered.model.external_files, link)
 
 
 def lower_model(

@@ -20,7 +20,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -141,7 +141,8 @@ def compile_request(request: Request) -> tuple[Message, bytes]:
     if not request.message.get("cache"):
         directory = Path(request.message["directory"])
         directory.mkdir(mode=0o700)
-        _compile(request, None).write(directory)
+        with _compiling(request, None) as compiled:
+            compiled.write(directory)
         return {"kind": "done", "directory": str(directory)}, b""
     for _ in range(_ATTEMPTS):
         key, found = _compile_into(_cache(request.message), request)
@@ -176,25 +177,38 @@ def _compile_into(cache: Cache, request: Request) -> tuple[str, Path | None]:
     with _locked(cache, own, request):
         # With initializers replaced, the model file stands alone: no external data is read.
         files = None if request.message["initializers"] else before
-        digest = own if files is None else _known_digest(files.path, cache)
+        digest = own if files is None else _known_digest(files.path, own, cache)
         if digest is not None:
             key = request.key(digest)
             found = cache.programs.find(key)
             if found is not None:
                 return key, found
-        compiled = _compile(request, cache)
-        if before is not None and source.stamp(before.path) != before:
-            return "", None
-        if files is not None:
-            external = [source.FileStamp(*astuple(file)) for file in compiled.external_files]
-            digest = source.remember(files, own, external, cache, since)
-        key = request.key(digest or own)
-        return key, cache.programs.put(key, compiled.write)
+        with _compiling(request, cache) as compiled:
+            if _has_changed(before):
+                return "", None
+            if files is not None:
+                external = [source.FileStamp(*astuple(file)) for file in compiled.external_files]
+                digest = source.remember(files, own, external, cache, since)
+            key = request.key(digest or own)
+
+            def write(directory: Path) -> None:
+                compiled.write(directory)
+                if _has_changed(before):
+                    raise ModelChanged("The model file changed while its weights were written.")
+
+            try:
+                return key, cache.programs.put(key, write)
+            except ModelChanged:
+                return "", None
 
 
-def _known_digest(path: str, cache: Cache) -> str | None:
+def _has_changed(before: source.FileStamp | None) -> bool:
+    return before is not None and source.stamp(before.path) != before
+
+
+def _known_digest(path: str, own: str, cache: Cache) -> str | None:
     try:
-        return source.known_digest(path, cache)
+        return source.known_digest(path, cache, own)
     except OSError:
         return None  # the loader says which file of external data is missing
 
@@ -214,7 +228,7 @@ def _locked(cache: Cache, key: str, request: Request) -> Iterator[None]:
         lock.release()
 
 
-def _compile(request: Request, cache: Cache | None) -> CompiledModel:
+def _compiling(request: Request, cache: Cache | None) -> AbstractContextManager[CompiledModel]:
     from onnxsmith_compiler.pipeline import compile_model  # numba loads only where there is work for it
 
     directory = None if cache is None else cache.directory

@@ -31,9 +31,11 @@ class Op:
     """One operation with its attributes. It has one meaning: opset differences end in the importer.
 
     `folds_to_known`: `evaluate` also works on object arrays of Dims, so shapes can be followed through it.
+    `only_moves`: its one output has the elements of its one input, in another order; `evaluate` is always offered.
     """
 
     folds_to_known: ClassVar[bool] = False
+    only_moves: ClassVar[bool] = False
 
     @property
     def name(self) -> str:

@@ -122,9 +122,10 @@ class _Finder:
             if operands is None:
                 continue
             for inner, factor in (operands, operands[::-1]):
-                if factor.data is not None and factor.data.size == 1 and inner.type == value.type:
+                if factor.is_constant and factor.type.size == 1 and inner.type == value.type:
                     if function == "div" and factor is operands[0]:
                         continue
+                    assert factor.data is not None
                     number = float(factor.data.reshape(-1)[0])
                     return inner, scale * number if function == "mul" else scale / number
         return value, scale
@@ -169,7 +170,7 @@ class _Views:
 
     def emit(self, op: Reshape | Transpose, value: Value) -> Value:
         result = self.rewriter.builder.emit(op, value)
-        if result.data is None:  # else it is a constant, which no node computes
+        if not result.is_constant:  # else it is a constant, which no node computes
             self.producers[result] = self.rewriter.builder.nodes[-1]
         return result
 

@@ -181,8 +181,8 @@ def _iterations(computation: Computation) -> Dim:
 
 def _literal(load: loop.Load) -> loop.Expr | None:
     """A constant of one element that is short enough to write into a kernel that others should share."""
-    data = load.value.data
-    if data is None or data.size != 1:
+    data = load.value.data if load.value.type.size == 1 else None
+    if data is None:
         return None
     number = data.reshape(-1)[0].item() if load.value.dtype.storage.kind in "biuf" else float(data.reshape(-1)[0])
     if load.value.dtype.is_float and len(f"{number:.9g}") > _LITERAL_DIGITS and number == number:
