@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from onnxsmith import artifact
-from onnxsmith.cache import open_cache
 from onnxsmith_compiler.codegen.contractions import tile_columns
 from onnxsmith_compiler.codegen.cpu import print_group
 from onnxsmith_compiler.codegen.elf_linker import link_shared_library
@@ -117,33 +115,26 @@ def passes(options: CompileOptions, target: Target) -> tuple[tuple[str, Pass], .
     )
 
 
-@contextmanager
 def compile_model(
-    source: Any, options: CompileOptions, cache_dir: Path | None = None, on_progress: Progress | None = None
-) -> Iterator[CompiledModel]:
-    """A model (path, bytes or ModelProto) for this machine, whose kernels compile while the block runs.
+    source: Any, options: CompileOptions, pool: CompilePool, on_progress: Progress | None = None
+) -> CompiledModel:
+    """A model (path, bytes or ModelProto) for the pool's target, whose kernels the pool still compiles.
 
-    Kernels are kept in the cache at `cache_dir`. `on_progress(stage, done, total)` hears of every step.
-
-    Raises subclasses of CompileError for anything wrong with the model.
+    `on_progress(stage, done, total)` hears of every step. Raises subclasses of CompileError for anything wrong with
+    the model.
     """
-    target = Target.host()
     report = on_progress or (lambda stage, done, total: None)
-    cache = None if cache_dir is None else open_cache(cache_dir)
-    store = None if cache is None else cache.kernels
-    with CompilePool(options.workers or target.cores, target, store) as pool:
-        pool.start()
-        core = pool.compile_core()
-        report("reading the model", 0, 0)
-        lowered = lower_model(load_model(source), options, target)
-        kernels = pool.submit(step.kernel.source for step in lowered.steps)
-        report("writing the weights", 0, 0)
+    core = pool.compile_core()
+    report("reading the model", 0, 0)
+    lowered = lower_model(load_model(source), options, pool.target)
+    kernels = pool.submit(step.kernel.source for step in lowered.steps)
+    report("writing the weights", 0, 0)
 
-        def objects() -> Mapping[str, bytes]:
-            compiled = kernels.result(lambda done, total: report("compiling kernels", done, total))
-            return {**compiled, "core": core.result()}
+    def objects() -> Mapping[str, bytes]:
+        compiled = kernels.result(lambda done, total: report("compiling kernels", done, total))
+        return {**compiled, "core": core.result()}
 
-        yield link_model(lowered, objects, target)
+    return link_model(lowered, objects, pool.target)
 
 
 def link_model(lowered: Lowered, objects: Callable[[], Mapping[str, bytes]], target: Target) -> CompiledModel:

@@ -20,7 +20,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -36,6 +36,7 @@ from onnxsmith_compiler.errors import CompileError
 if TYPE_CHECKING:
     from onnxsmith_compiler.options import CompileOptions
     from onnxsmith_compiler.pipeline import CompiledModel
+    from onnxsmith_compiler.workers import CompilePool
 
 _IDLE_SECONDS = 60.0
 _ATTEMPTS = 2
@@ -141,13 +142,15 @@ def compile_request(request: Request) -> tuple[Message, bytes]:
     if not request.message.get("cache"):
         directory = Path(request.message["directory"])
         directory.mkdir(mode=0o700)
-        with _compiling(request, None) as compiled:
-            compiled.write(directory)
+        with _pool(request, None) as pool:
+            _compile(request, pool).write(directory)
         return {"kind": "done", "directory": str(directory)}, b""
-    for _ in range(_ATTEMPTS):
-        key, found = _compile_into(_cache(request.message), request)
-        if found is not None:
-            return {"kind": "done", "directory": str(found), "key": key}, b""
+    cache = _cache(request.message)
+    with _pool(request, cache) as pool:
+        for _ in range(_ATTEMPTS):
+            key, found = _compile_into(cache, request, pool)
+            if found is not None:
+                return {"kind": "done", "directory": str(found), "key": key}, b""
     raise ModelChanged(f"The model file '{request.message['path']}' changes while it is being compiled.")
 
 
@@ -165,7 +168,7 @@ VERBS: dict[str, Callable[[Request], tuple[Message, bytes]]] = {
 }
 
 
-def _compile_into(cache: Cache, request: Request) -> tuple[str, Path | None]:
+def _compile_into(cache: Cache, request: Request, pool: CompilePool) -> tuple[str, Path | None]:
     """The program's key and folder in the cache; no folder where the model's file changed meanwhile."""
     model = request.model
     before = source.stamp(str(model)) if isinstance(model, Path) and model.is_file() else None
@@ -183,23 +186,23 @@ def _compile_into(cache: Cache, request: Request) -> tuple[str, Path | None]:
             found = cache.programs.find(key)
             if found is not None:
                 return key, found
-        with _compiling(request, cache) as compiled:
+        compiled = _compile(request, pool)
+        if _has_changed(before):
+            return "", None
+        if files is not None:
+            external = [source.FileStamp(*astuple(file)) for file in compiled.external_files]
+            digest = source.remember(files, own, external, cache, since)
+        key = request.key(digest or own)
+
+        def write(directory: Path) -> None:
+            compiled.write(directory)
             if _has_changed(before):
-                return "", None
-            if files is not None:
-                external = [source.FileStamp(*astuple(file)) for file in compiled.external_files]
-                digest = source.remember(files, own, external, cache, since)
-            key = request.key(digest or own)
+                raise ModelChanged("The model file changed while its weights were written.")
 
-            def write(directory: Path) -> None:
-                compiled.write(directory)
-                if _has_changed(before):
-                    raise ModelChanged("The model file changed while its weights were written.")
-
-            try:
-                return key, cache.programs.put(key, write)
-            except ModelChanged:
-                return "", None
+        try:
+            return key, cache.programs.put(key, write)
+        except ModelChanged:
+            return "", None
 
 
 def _has_changed(before: source.FileStamp | None) -> bool:
@@ -228,11 +231,22 @@ def _locked(cache: Cache, key: str, request: Request) -> Iterator[None]:
         lock.release()
 
 
-def _compiling(request: Request, cache: Cache | None) -> AbstractContextManager[CompiledModel]:
+@contextmanager
+def _pool(request: Request, cache: Cache | None) -> Iterator[CompilePool]:
+    """Processes that compile kernels; they load numba while this one reads the model and loads the compiler."""
+    from onnxsmith_compiler.codegen.target import Target
+    from onnxsmith_compiler.workers import CompilePool
+
+    target = Target.host()
+    with CompilePool(_options(request).workers or target.cores, target, cache and cache.kernels) as pool:
+        pool.start()
+        yield pool
+
+
+def _compile(request: Request, pool: CompilePool) -> CompiledModel:
     from onnxsmith_compiler.pipeline import compile_model  # numba loads only where there is work for it
 
-    directory = None if cache is None else cache.directory
-    return compile_model(request.source(), _options(request), directory, request.progress)
+    return compile_model(request.source(), _options(request), pool, request.progress)
 
 
 def _options(request: Request) -> CompileOptions:

@@ -74,8 +74,8 @@ def bytes_digest(data: bytes) -> str:
 def known_digest(path: str, cache: Cache, own: str | None = None) -> str | None:
     """The digest of the model at `path`, with its external data, as far as the cache knows the model.
 
-    `own` is the digest of the model file alone, for who has it. Reads the files only where they are new or changed. None for a model that was never parsed. OSError where
-    a file is missing.
+    `own` is the digest of the model file alone, for who has it. Reads the files only where they are new or changed.
+    None for a model that was never parsed. OSError where a file is missing.
     """
     now = time.time_ns()
     model = stamp(path)
