@@ -191,7 +191,11 @@ def _literal(load: loop.Load) -> loop.Expr | None:
     number = data.reshape(-1)[0].item() if load.value.dtype.storage.kind in "biuf" else float(data.reshape(-1)[0])
     if load.value.dtype.is_float and len(f"{number:.9g}") > _LITERAL_DIGITS and number == number:
         return None
-    if load.value.dtype in _EXACT_INTEGERS and math.isfinite(number) and _LARGEST_LITERAL < abs(number) == int(abs(number)):
+    if (
+        load.value.dtype in _EXACT_INTEGERS
+        and math.isfinite(number)
+        and _LARGEST_LITERAL < abs(number) == int(abs(number))
+    ):
         # most often a count, in which layers differ that should share a kernel: printed as a parameter
         return loop.apply("cast", loop.IndexValue(dtypes.INT64, int(number)), dtype=load.value.dtype)
     return loop.const(number, load.value.dtype)
