@@ -238,7 +238,8 @@ def _pool(request: Request, cache: Cache | None) -> Iterator[CompilePool]:
     from onnxsmith_compiler.workers import CompilePool
 
     target = Target.host()
-    with CompilePool(_options(request).workers or target.cores, target, cache and cache.kernels) as pool:
+    store = None if cache is None else cache.kernels
+    with CompilePool(_options(request).workers or target.cores, target, store) as pool:
         pool.start()
         yield pool
 
