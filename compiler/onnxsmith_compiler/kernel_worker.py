@@ -30,7 +30,7 @@ from onnxsmith_compiler.codegen.target import Target
 if TYPE_CHECKING:
     from onnxsmith_compiler.codegen.numba_adapter import Compiler
 
-_GARBAGE_THRESHOLD = 50_000
+_GARBAGE_THRESHOLD = 200_000
 _WARM_UP = KernelSource(
     "warm-up",
     """

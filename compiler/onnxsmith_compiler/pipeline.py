@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from onnxsmith import artifact
-from onnxsmith.cache import open_cache
 from onnxsmith_compiler.codegen.contractions import tile_columns
 from onnxsmith_compiler.codegen.cpu import print_group
 from onnxsmith_compiler.codegen.elf_linker import link_shared_library
@@ -50,16 +49,24 @@ Pass = Callable[[Graph], Graph]
 
 @dataclass(frozen=True, eq=False)
 class CompiledModel:
-    """A program with its code (a shared library) and its weights, and the files of external data that were read."""
+    """A program with its weights, and the files of external data that were read; `link` gives its code."""
 
     program: artifact.Program
-    code: bytes
     weights: Weights
     external_files: tuple[ExternalFile, ...]
+    link: Callable[[], bytes]
+
+    @property
+    def code(self) -> bytes:
+        """The shared library of its kernels. KernelCompileError where one does not compile."""
+        return self.link()
 
     def write(self, directory: Path) -> None:
-        """Write the program's files into `directory`, which exists."""
-        artifact.write(directory, self.program, self.code, self.weights.pieces)
+        """Write the program's files into `directory`, which exists; the weights first, while kernels compile.
+
+        Raises KernelCompileError as `code` does.
+        """
+        artifact.write(directory, self.program, self.link, self.weights.pieces)
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,36 +118,38 @@ def passes(options: CompileOptions, target: Target) -> tuple[tuple[str, Pass], .
 
 
 def compile_model(
-    source: Any, options: CompileOptions, cache_dir: Path | None = None, on_progress: Progress | None = None
+    source: Any, options: CompileOptions, pool: CompilePool, on_progress: Progress | None = None
 ) -> CompiledModel:
-    """Compile a model (path, bytes or ModelProto) for this machine.
+    """A model (path, bytes or ModelProto) for the pool's target, whose kernels the pool still compiles.
 
-    Kernels are kept in the cache at `cache_dir`. `on_progress(stage, done, total)` hears of every step.
-
-    Raises subclasses of CompileError for anything wrong with the model.
+    `on_progress(stage, done, total)` hears of every step. Raises subclasses of CompileError for anything wrong with
+    the model.
     """
-    target = Target.host()
     report = on_progress or (lambda stage, done, total: None)
-    cache = None if cache_dir is None else open_cache(cache_dir)
-    store = None if cache is None else cache.kernels
-    with CompilePool(options.workers or target.cores, target, store) as pool:
-        pool.start()
-        core = pool.compile_core()
-        report("reading the model", 0, 0)
-        lowered = lower_model(load_model(source), options, target)
-        sources = list(dict.fromkeys(step.kernel.source for step in lowered.steps))
-        objects = pool.compile(sources, lambda done, total: report("compiling kernels", done, total))
-        objects["core"] = core.result()
-    return link_model(lowered, objects, target)
+    core = pool.compile_core()
+    report("reading the model", 0, 0)
+    lowered = lower_model(load_model(source), options, pool.target)
+    kernels = pool.submit(step.kernel.source for step in lowered.steps)
+    report("writing the weights", 0, 0)
+
+    def objects() -> Mapping[str, bytes]:
+        compiled = kernels.result(lambda done, total: report("compiling kernels", done, total))
+        return {**compiled, "core": core.result()}
+
+    return link_model(lowered, objects, pool.target)
 
 
-def link_model(lowered: Lowered, objects: Mapping[str, bytes], target: Target) -> CompiledModel:
-    """The compiled model. `objects` are its kernels by `kernel_key` and the native core as "core"."""
+def link_model(lowered: Lowered, objects: Callable[[], Mapping[str, bytes]], target: Target) -> CompiledModel:
+    """The compiled model. `objects` gives its kernels by `kernel_key`, and the native core as "core"."""
     keys = {step.kernel.source: kernel_key(step.kernel.source, target) for step in lowered.steps}
     program, weights = _program(lowered, {source: kernel_symbol(key) for source, key in keys.items()})
-    needed = {label: objects[label] for label in ("core", *dict.fromkeys(keys.values()))}
-    code = link_shared_library(needed, None, "program.so")
-    return CompiledModel(program, code, weights, lowered.model.external_files)
+
+    def link() -> bytes:
+        given = objects()
+        needed = {label: given[label] for label in ("core", *dict.fromkeys(keys.values()))}
+        return link_shared_library(needed, None, "program.so")
+
+    return CompiledModel(program, weights, lowered.model.external_files, link)
 
 
 def lower_model(

@@ -38,6 +38,7 @@ from onnxsmith_compiler.errors import CompileError
 if TYPE_CHECKING:
     from onnxsmith_compiler.options import CompileOptions
     from onnxsmith_compiler.pipeline import CompiledModel
+    from onnxsmith_compiler.workers import CompilePool
 
 _IDLE_SECONDS = 60.0
 _ATTEMPTS = 2
@@ -143,12 +144,15 @@ def compile_request(request: Request) -> tuple[Message, bytes]:
     if not request.message.get("cache"):
         directory = Path(request.message["directory"])
         directory.mkdir(mode=0o700)
-        _compile(request, None).write(directory)
+        with _pool(request, None) as pool:
+            _compile(request, pool).write(directory)
         return {"kind": "done", "directory": str(directory)}, b""
-    for _ in range(_ATTEMPTS):
-        key, found = _compile_into(_cache(request.message), request)
-        if found is not None:
-            return {"kind": "done", "directory": str(found), "key": key}, b""
+    cache = _cache(request.message)
+    with _pool(request, cache) as pool:
+        for _ in range(_ATTEMPTS):
+            key, found = _compile_into(cache, request, pool)
+            if found is not None:
+                return {"kind": "done", "directory": str(found), "key": key}, b""
     raise ModelChanged(f"The model file '{request.message['path']}' changes while it is being compiled.")
 
 
@@ -183,7 +187,7 @@ VERBS: dict[str, Callable[[Request], tuple[Message, bytes]]] = {
 }
 
 
-def _compile_into(cache: Cache, request: Request) -> tuple[str, Path | None]:
+def _compile_into(cache: Cache, request: Request, pool: CompilePool) -> tuple[str, Path | None]:
     """The program's key and folder in the cache; no folder where the model's file changed meanwhile."""
     model = request.model
     before = source.stamp(str(model)) if isinstance(model, Path) and model.is_file() else None
@@ -195,25 +199,38 @@ def _compile_into(cache: Cache, request: Request) -> tuple[str, Path | None]:
     with _locked(cache, own, request):
         # With initializers replaced, the model file stands alone: no external data is read.
         files = None if request.message["initializers"] else before
-        digest = own if files is None else _known_digest(files.path, cache)
+        digest = own if files is None else _known_digest(files.path, own, cache)
         if digest is not None:
             key = request.key(digest)
             found = cache.programs.find(key)
             if found is not None:
                 return key, found
-        compiled = _compile(request, cache)
-        if before is not None and source.stamp(before.path) != before:
+        compiled = _compile(request, pool)
+        if _has_changed(before):
             return "", None
         if files is not None:
             external = [source.FileStamp(*astuple(file)) for file in compiled.external_files]
             digest = source.remember(files, own, external, cache, since)
         key = request.key(digest or own)
-        return key, cache.programs.put(key, compiled.write)
+
+        def write(directory: Path) -> None:
+            compiled.write(directory)
+            if _has_changed(before):
+                raise ModelChanged("The model file changed while its weights were written.")
+
+        try:
+            return key, cache.programs.put(key, write)
+        except ModelChanged:
+            return "", None
 
 
-def _known_digest(path: str, cache: Cache) -> str | None:
+def _has_changed(before: source.FileStamp | None) -> bool:
+    return before is not None and source.stamp(before.path) != before
+
+
+def _known_digest(path: str, own: str, cache: Cache) -> str | None:
     try:
-        return source.known_digest(path, cache)
+        return source.known_digest(path, cache, own)
     except OSError:
         return None  # the loader says which file of external data is missing
 
@@ -233,11 +250,23 @@ def _locked(cache: Cache, key: str, request: Request) -> Iterator[None]:
         lock.release()
 
 
-def _compile(request: Request, cache: Cache | None) -> CompiledModel:
+@contextmanager
+def _pool(request: Request, cache: Cache | None) -> Iterator[CompilePool]:
+    """Processes that compile kernels; they load numba while this one reads the model and loads the compiler."""
+    from onnxsmith_compiler.codegen.target import Target
+    from onnxsmith_compiler.workers import CompilePool
+
+    target = Target.host()
+    store = None if cache is None else cache.kernels
+    with CompilePool(_options(request).workers or target.cores, target, store) as pool:
+        pool.start()
+        yield pool
+
+
+def _compile(request: Request, pool: CompilePool) -> CompiledModel:
     from onnxsmith_compiler.pipeline import compile_model  # numba loads only where there is work for it
 
-    directory = None if cache is None else cache.directory
-    return compile_model(request.source(), _options(request), directory, request.progress)
+    return compile_model(request.source(), _options(request), pool, request.progress)
 
 
 def _options(request: Request) -> CompileOptions:

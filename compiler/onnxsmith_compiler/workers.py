@@ -130,6 +130,33 @@ class Worker:
         return f"the compile worker died {how}" + (f": {words}" if words else "")
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Objects:
+    """Kernels that are being compiled: those `wanted` by key, those `stored` and those to come."""
+
+    wanted: tuple[str, ...]
+    stored: dict[str, bytes]
+    futures: dict[Future[bytes], str]
+
+    def result(self, on_progress: Progress | None = None) -> dict[str, bytes]:
+        """The objects by `kernel_key`, each of which exports `kernel_symbol(key)`.
+
+        `on_progress(done, total)` counts kernels. Where some do not compile, the others still are (and kept
+        in the store) before the first one's KernelCompileError is raised.
+        """
+        objects = dict(self.stored)
+        failures: dict[str, KernelCompileError] = {}
+        for future in _completed(self.futures, on_progress, len(objects), len(self.wanted)):
+            key = self.futures[future]
+            try:
+                objects[key] = future.result()
+            except KernelCompileError as error:
+                failures[key] = error
+        if failures:
+            raise next(failures[key] for key in self.wanted if key in failures)
+        return objects
+
+
 class CompilePool:
     """Compiles kernels for `target` in `workers` processes.
 
@@ -157,11 +184,11 @@ class CompilePool:
             self._idle.put(Worker(self.target, self._limits))
 
     def compile(self, sources: Iterable[KernelSource], on_progress: Progress | None = None) -> dict[str, bytes]:
-        """The objects of `sources` by `kernel_key`, each of which exports `kernel_symbol(key)`.
+        """The objects of `sources`; see `Objects.result`."""
+        return self.submit(sources).result(on_progress)
 
-        `on_progress(done, total)` counts kernels. Where some do not compile, the others still are (and kept
-        in the store) before the first one's KernelCompileError is raised.
-        """
+    def submit(self, sources: Iterable[KernelSource]) -> Objects:
+        """Begin to compile `sources`."""
         wanted = {kernel_key(source, self.target): source for source in sources}
         objects = {key: found for key in wanted if (found := self._stored(key)) is not None}
         missing = {key: source for key, source in wanted.items() if key not in objects}
@@ -170,16 +197,7 @@ class CompilePool:
         futures = {
             self._submit(key, _kernel_request(key, missing[key]), f"kernel {missing[key].label}"): key for key in order
         }
-        failures: dict[str, KernelCompileError] = {}
-        for future in _completed(futures, on_progress, len(objects), len(wanted)):
-            key = futures[future]
-            try:
-                objects[key] = future.result()
-            except KernelCompileError as error:
-                failures[key] = error
-        if failures:
-            raise next(failures[key] for key in wanted if key in failures)
-        return objects
+        return Objects(tuple(wanted), objects, futures)
 
     def compile_core(self) -> Future[bytes]:
         """The object of the native core, to come; begun at once, since it takes longer than any kernel."""

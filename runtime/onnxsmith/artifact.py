@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import mmap
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -68,18 +68,21 @@ class Package:
 
 
 def write(
-    directory: Path, program: Program, code: bytes, weights: Iterable[tuple[int, np.ndarray[Any, Any]]] = ()
+    directory: Path,
+    program: Program,
+    code: bytes | Callable[[], bytes],
+    weights: Iterable[tuple[int, np.ndarray[Any, Any]]] = (),
 ) -> None:
     """Write a compiled model into `directory`, which exists.
 
     `weights` are (offset in bytes, array) by increasing offset, within program.weight_bytes. ValueError where
-    they are not, or where the program is inconsistent.
+    they are not, or where the program is inconsistent. `code` may be a function, which is asked for it at the end.
     """
     check_program(program)
     files = {
         PROGRAM: _write(directory / PROGRAM, [program_json.encode(program)]),
-        CODE: _write(directory / CODE, [code]),
         WEIGHTS: _write(directory / WEIGHTS, _weight_chunks(weights, program.weight_bytes)),
+        CODE: _write(directory / CODE, [code() if callable(code) else code]),
     }
     manifest = {"format": _FORMAT, "schema": SCHEMA_VERSION, "files": files}
     _write(directory / MANIFEST, [json.dumps(manifest, indent=1).encode()])
@@ -108,14 +111,20 @@ def digest(directory: Path) -> str:
 
 
 def _write(path: Path, chunks: Iterable[bytes | memoryview]) -> dict[str, int | str]:
-    """Write a file; its entry in the manifest."""
+    """Write a file; its entry in the manifest. A chunk is written and digested while the next is made."""
+    from concurrent.futures import Future, ThreadPoolExecutor  # a session that only reads does not need it
+
     size = 0
     sha = hashlib.sha256()
-    with path.open("wb") as file:
+    pending: list[Future[Any]] = []
+    with path.open("wb") as file, ThreadPoolExecutor(2) as threads:
         for chunk in chunks:
-            file.write(chunk)
-            sha.update(chunk)
+            for done in pending:
+                done.result()
+            pending = [threads.submit(file.write, chunk), threads.submit(sha.update, chunk)]
             size += len(chunk)
+        for done in pending:
+            done.result()
     return {"bytes": size, "sha256": sha.hexdigest()}
 
 

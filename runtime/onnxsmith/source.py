@@ -71,18 +71,18 @@ def bytes_digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def known_digest(path: str, cache: Cache) -> str | None:
+def known_digest(path: str, cache: Cache, own: str | None = None) -> str | None:
     """The digest of the model at `path`, with its external data, as far as the cache knows the model.
 
-    Reads the files only where they are new or changed. None for a model that was never parsed. OSError where
-    a file is missing.
+    `own` is the digest of the model file alone, for who has it. Reads the files only where they are new or changed.
+    None for a model that was never parsed. OSError where a file is missing.
     """
     now = time.time_ns()
     model = stamp(path)
     record = _load(cache, _path_key(model.path))
     if record is not None and [list(astuple(stamp(file[0]))) for file in record["files"]] == record["files"]:
         return str(record["digest"])
-    own = file_digest(path)
+    own = own or file_digest(path)
     names = _load(cache, own)
     if names is None:
         return None

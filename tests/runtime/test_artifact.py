@@ -73,6 +73,15 @@ def test_write_and_read(tmp_path: Path) -> None:
         package.weights.setflags(write=True)
 
 
+def test_code_is_asked_for_when_the_weights_are_written(tmp_path: Path) -> None:
+    def code() -> bytes:
+        assert (tmp_path / "weights.safetensors").stat().st_size > full_program().weight_bytes
+        return b"late code"
+
+    artifact.write(tmp_path, full_program(), code, weights())
+    assert artifact.read(tmp_path, check_weights=True).code == b"late code"
+
+
 def test_weights_are_a_safetensors_file(tmp_path: Path) -> None:
     artifact.write(tmp_path, full_program(), b"", weights())
     content = (tmp_path / "weights.safetensors").read_bytes()

@@ -180,6 +180,13 @@ class TestKnownDigest:
         copy.write_bytes(b"model")
         assert source.known_digest(str(copy), cache) == digest
 
+    def test_model_that_was_read_is_not_read_again(self, cache, model, tmp_path, monkeypatch):
+        digest = remember(cache, model)
+        copy = tmp_path / "copy.onnx"
+        copy.write_bytes(b"model")
+        monkeypatch.setattr(source, "file_digest", lambda path: pytest.fail("was read"))
+        assert source.known_digest(str(copy), cache, hashlib.sha256(b"model").hexdigest()) == digest
+
     def test_change_of_equal_size_is_noticed(self, cache, model):
         remember(cache, model)
         model.write_bytes(b"MODEL")

@@ -18,7 +18,7 @@ from onnxsmith_compiler.ir.dim import Dim, LoopIndex
 from onnxsmith_compiler.ir.graph import Value
 from onnxsmith_compiler.schedule.work import Work
 
-BAKED_LIMIT = 8
+BAKED_LIMIT = 4
 """Integers up to this size are written into the text; larger ones are parameters."""
 
 _PRECEDENCE_ATOM = 2
@@ -107,6 +107,10 @@ class KernelText:
         """A Dim without loop indices: a literal where it is small, else a parameter."""
         if isinstance(size, int) and -BAKED_LIMIT <= size <= BAKED_LIMIT:
             return str(size)
+        return self.parameter(size)
+
+    def parameter(self, size: Dim) -> str:
+        """A Dim without loop indices, as a parameter however small it is."""
         if size not in self._sizes:
             name = self.fresh("n")
             self._sizes[size] = name

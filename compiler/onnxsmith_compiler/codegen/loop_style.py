@@ -57,7 +57,7 @@ def decode(text: KernelText, number: str, axes: Sequence[LoopIndex]) -> None:
     """Names the positions along `axes` that the row-major `number` stands for."""
     rest = number
     for position in range(len(axes) - 1, 0, -1):
-        extent = text.size(axes[position].extent)
+        extent = text.parameter(axes[position].extent)
         quotient, name = text.fresh("q"), text.fresh("i")
         text.line(f"{quotient} = int_div({rest}, {extent})")
         text.line(f"{name} = {rest} - {quotient} * {extent}")

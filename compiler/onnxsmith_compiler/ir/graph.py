@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING
@@ -41,14 +41,20 @@ class TensorType:
 class Value:
     """One tensor of the graph.
 
-    `data` holds a constant's elements. `known` holds, for a small integer tensor computed from shapes,
-    its elements as Dims in an object array: known at compile time but for the symbols.
+    `constant` holds a constant's elements, or computes them: large weights take their final form one by one, when
+    the program is written. `known` holds, for a small integer tensor computed from shapes, its elements as Dims in
+    an object array: known at compile time but for the symbols.
     """
 
     name: str
     type: TensorType
-    data: np.ndarray | None = None
+    constant: np.ndarray | Callable[[], np.ndarray] | None = None
     known: np.ndarray | None = None
+
+    @property
+    def data(self) -> np.ndarray | None:
+        """A constant's elements, computed by each call where they are not held; None for other values."""
+        return self.constant() if callable(self.constant) else self.constant
 
     @property
     def dtype(self) -> DType:
@@ -64,7 +70,7 @@ class Value:
 
     @property
     def is_constant(self) -> bool:
-        return self.data is not None
+        return self.constant is not None
 
     def __str__(self) -> str:
         return f"%{self.name}"

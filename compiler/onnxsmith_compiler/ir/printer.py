@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from onnxsmith_compiler.ir.graph import Graph, Node, Value
 
 _SHOWN = 8
@@ -26,16 +24,13 @@ def _node_text(node: Node) -> str:
 
 def value_text(value: Value) -> str:
     """A value's name, or a constant's type and first elements."""
-    if value.data is None:
+    data = value.data
+    if data is None:
         return str(value)
-    elements = ", ".join(f"{element:.6g}" if _is_number(element) else str(element) for element in _first(value))
-    more = ", ..." if value.data.size > _SHOWN else ""
+    first = data.reshape(-1)[:_SHOWN].tolist()
+    elements = ", ".join(f"{element:.6g}" if _is_number(element) else str(element) for element in first)
+    more = ", ..." if data.size > _SHOWN else ""
     return f"{value.type}{{{elements}{more}}}"
-
-
-def _first(value: Value) -> Iterable[object]:
-    assert value.data is not None
-    return list(value.data.reshape(-1)[:_SHOWN].tolist())
 
 
 def _is_number(element: object) -> bool:

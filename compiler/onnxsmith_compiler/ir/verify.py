@@ -17,7 +17,7 @@ def verify(graph: Graph, after: str) -> None:
     defined: set[Value] = set(graph.inputs)
     for node in graph.nodes:
         for value in node.operands():
-            if value not in defined and value.data is None:
+            if value not in defined and not value.is_constant:
                 raise MalformedGraph(f"after {after}: {_name(node)} reads {value!r}, which nothing before it computes")
         inferred = node.op.infer(tuple(None if value is None else value.type for value in node.inputs))
         declared = tuple(value.type for value in node.outputs)
@@ -28,10 +28,10 @@ def verify(graph: Graph, after: str) -> None:
                 raise MalformedGraph(f"after {after}: {_name(node)} computes {value!r}, which is computed already")
             defined.add(value)
     for name, value in graph.outputs:
-        if value not in defined and value.data is None:
+        if value not in defined and not value.is_constant:
             raise MalformedGraph(f"after {after}: output '{name}' is {value!r}, which nothing computes")
     for symbol in graph.late_symbols:
-        if symbol.source not in defined and symbol.source.data is None:
+        if symbol.source not in defined and not symbol.source.is_constant:
             raise MalformedGraph(
                 f"after {after}: symbol {symbol.name} is bound to {symbol.source!r}, which nothing computes"
             )

@@ -32,10 +32,12 @@ class Op:
 
     `folds_to_known`: `evaluate` also works on object arrays of Dims, so shapes can be followed through it.
     `changes_first`: the output is the first operand with some elements changed, and may be the same memory.
+    `only_moves`: its one output has the elements of its one input, in another order; `evaluate` is always offered.
     """
 
     folds_to_known: ClassVar[bool] = False
     changes_first: ClassVar[bool] = False
+    only_moves: ClassVar[bool] = False
 
     @property
     def name(self) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -47,6 +47,12 @@ class GraphBuilder:
         array = np.asarray(data)
         type_ = TensorType(dtype or dtypes.from_numpy(array.dtype), array.shape)
         return Value(self.unique(name), type_, array, _known_integers(array))
+
+    def computed_constant(self, type_: TensorType, compute: Callable[[], np.ndarray], name: str = "const") -> Value:
+        """A constant whose elements `compute` gives: at once where they are few, else whenever they are read."""
+        if isinstance(type_.size, int) and type_.size <= HELD_LIMIT:
+            return self.constant(compute(), type_.dtype, name)
+        return Value(self.unique(name), type_, compute)
 
     def dims_constant(self, values: Sequence[Dim] | np.ndarray, shape: tuple[int, ...] | None = None) -> Value:
         """An int64 tensor of Dims (1-D unless `shape` says otherwise)."""
@@ -133,12 +139,14 @@ class GraphBuilder:
     def _fold_constants(
         self, op: Op, inputs: Sequence[Value | None], types: Sequence[TensorType]
     ) -> tuple[Value, ...] | None:
-        if not self.fold or not inputs or any(value is not None and value.data is None for value in inputs):
+        if not self.fold or not inputs or any(value is not None and not value.is_constant for value in inputs):
             return None
         sizes = [type_.size for type_ in types]
-        given = sum(value.data.size for value in inputs if value is not None and value.data is not None)
+        given = sum(value.type.size for value in inputs if value is not None and isinstance(value.type.size, int))
         if not all(isinstance(size, int) and size <= given + FOLD_LIMIT for size in sizes):
             return None
+        if op.only_moves:
+            return (self.computed_constant(types[0], lambda: _moved(op, inputs, types)),)
         with np.errstate(all="ignore"):
             results = op.evaluate([None if value is None else value.data for value in inputs], types)
         if results is None:
@@ -147,6 +155,12 @@ class GraphBuilder:
             self.constant(np.asarray(result).astype(type_.dtype.storage, copy=False).reshape(type_.shape), type_.dtype)  # type: ignore[arg-type]
             for result, type_ in zip(results, types, strict=True)
         )
+
+
+def _moved(op: Op, inputs: Sequence[Value | None], types: Sequence[TensorType]) -> np.ndarray:
+    results = op.evaluate([None if value is None else value.data for value in inputs], types)
+    assert results is not None
+    return results[0]
 
 
 _EXPECTED = {
@@ -164,6 +178,8 @@ def _holds(left: int, right: int, relation: Relation) -> bool:
 
 FOLD_LIMIT = 1 << 20
 """How many more elements than its operands a constant may have that is computed at compile time."""
+HELD_LIMIT = 1 << 14
+"""Elements of the largest constant that is computed before it is read, where that only moves elements."""
 KNOWN_LIMIT = 1024
 """Elements of the largest integer constant whose elements are also followed as Dims."""
 

@@ -12,6 +12,7 @@ import numpy as np
 from onnxsmith_compiler.ir import dim as dims
 from onnxsmith_compiler.ir.dim import Dim
 from onnxsmith_compiler.ir.graph import Node, TensorType, Value
+from onnxsmith_compiler.ops.arrays import in_panels
 from onnxsmith_compiler.ops.base import Op, Shape, Types, broadcast_shapes, required
 from onnxsmith_compiler.ops.builder import GraphBuilder
 from onnxsmith_compiler.ops.lowering import Contract
@@ -120,6 +121,10 @@ def pack_columns(builder: GraphBuilder, b: Value, columns: int) -> Value:
     """B of shape [..., K, N] as panels [..., ceil(N / columns), K, columns]."""
     *batch, depth, width = b.shape
     panels = dims.ceildiv(width, columns)
+    if b.is_constant:
+        return builder.computed_constant(
+            TensorType(b.dtype, (*batch, panels, depth, columns)), lambda: _panels(b, columns)
+        )
     missing = panels * columns - width
     if missing != 0:
         rank = b.rank
@@ -129,3 +134,8 @@ def pack_columns(builder: GraphBuilder, b: Value, columns: int) -> Value:
     rank = split.rank
     order = (*range(rank - 3), rank - 2, rank - 3, rank - 1)
     return builder.emit(Transpose(order), split)
+
+
+def _panels(b: Value, columns: int) -> np.ndarray:
+    assert b.data is not None
+    return in_panels(b.data, columns)

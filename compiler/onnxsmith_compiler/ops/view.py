@@ -13,6 +13,7 @@ from onnxsmith_compiler.ir import dtype as dtypes
 from onnxsmith_compiler.ir import loop
 from onnxsmith_compiler.ir.dim import Dim
 from onnxsmith_compiler.ir.graph import Node, Relation, TensorType, Value
+from onnxsmith_compiler.ops.arrays import reshaped
 from onnxsmith_compiler.ops.base import Op, Shape, ShapeError, SizePair, Types, required
 from onnxsmith_compiler.ops.lowering import Pieces
 
@@ -22,6 +23,7 @@ class Reshape(Op):
     """The same elements in row-major order in another shape; free where the tensor is in memory."""
 
     folds_to_known: ClassVar[bool] = True
+    only_moves: ClassVar[bool] = True
     shape: Shape
 
     def infer(self, inputs: Types) -> tuple[TensorType, ...]:
@@ -44,7 +46,7 @@ class Reshape(Op):
         self, inputs: Sequence[np.ndarray | None], types: Sequence[TensorType]
     ) -> tuple[np.ndarray, ...] | None:
         assert inputs[0] is not None
-        return (inputs[0].reshape(self.shape),)  # type: ignore[arg-type]
+        return (reshaped(inputs[0], self.shape),)  # type: ignore[arg-type]
 
 
 def reshape_index(shape: Shape, source_shape: Shape, index: loop.Index) -> loop.Index:
@@ -103,6 +105,7 @@ class Transpose(Op):
     """out[i] has the axes of the input in the order `permutation`, as numpy.transpose."""
 
     folds_to_known: ClassVar[bool] = True
+    only_moves: ClassVar[bool] = True
     permutation: tuple[int, ...]
 
     def infer(self, inputs: Types) -> tuple[TensorType, ...]:
@@ -124,7 +127,7 @@ class Transpose(Op):
         self, inputs: Sequence[np.ndarray | None], types: Sequence[TensorType]
     ) -> tuple[np.ndarray, ...] | None:
         assert inputs[0] is not None
-        return (np.ascontiguousarray(inputs[0].transpose(self.permutation)),)
+        return (inputs[0].transpose(self.permutation),)
 
 
 @dataclass(frozen=True)

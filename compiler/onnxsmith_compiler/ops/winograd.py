@@ -6,9 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from onnxsmith_compiler.ir import dim as dims
 from onnxsmith_compiler.ir.dim import Dim
-from onnxsmith_compiler.ir.graph import Node, TensorType
+from onnxsmith_compiler.ir.graph import Node, TensorType, Value
 from onnxsmith_compiler.ops.base import Op, Types, required
+from onnxsmith_compiler.ops.builder import GraphBuilder
 from onnxsmith_compiler.ops.lowering import Contract
 from onnxsmith_compiler.ops.packed import Window
 
@@ -38,14 +40,28 @@ class WinogradConv(Op):
         return Contract(self)
 
 
+def transformed_weights(builder: GraphBuilder, packed: Value, matrix: np.ndarray) -> Value:
+    """The constant `packed`, panels of a direct convolution, as `transform_weights` makes them."""
+    _, panels, depth, columns = packed.shape
+    shape = (len(matrix) ** 2, panels, dims.floordiv(depth, 9), columns)
+
+    def compute() -> np.ndarray:
+        assert packed.data is not None
+        return transform_weights(packed.data, matrix)
+
+    return builder.computed_constant(TensorType(packed.dtype, shape), compute)
+
+
 def transform_weights(packed: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     """Panels of a direct convolution, [1, panels, 9 * C, columns], as those of a WinogradConv.
 
-    `matrix` is G of shape [block + 2, 3]: a window g becomes G g G^T, computed in float64.
+    `matrix` is G of shape [block + 2, 3]: a window g becomes G g G^T, computed in float64. Of windows as vectors of 9
+    elements that is one product with the Kronecker product of G with itself.
     """
     _, panels, depth, columns = packed.shape
-    windows = packed.reshape(panels, *matrix.shape[1:] * 2, depth // 9, columns)
-    result = np.empty((len(matrix), len(matrix), panels, depth // 9, columns), packed.dtype)
-    for number, panel in enumerate(windows):
-        result[:, :, number] = np.einsum("ai,bj,ijcn->abcn", matrix, matrix, panel.astype(np.float64), optimize=True)
-    return result.reshape(-1, panels, depth // 9, columns)
+    channels = depth // 9
+    both = np.kron(matrix, matrix)
+    result = np.empty((len(both), panels, channels, columns), packed.dtype)
+    for number, panel in enumerate(packed.reshape(panels, 9, channels * columns)):
+        result[:, number] = (both @ panel.astype(np.float64)).reshape(-1, channels, columns)
+    return result

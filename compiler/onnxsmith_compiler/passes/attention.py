@@ -220,7 +220,7 @@ def _emit(rewriter: Rewriter, producers: dict[Value, Node], found: _Attention, r
 
 def _turned_key(rewriter: Rewriter, producers: dict[Value, Node], key: Value) -> Value:
     turned = rewriter.builder.emit(Transpose((*range(key.rank - 2), key.rank - 1, key.rank - 2)), key)
-    if turned.data is None:  # else it is a constant, which no node computes
+    if not turned.is_constant:  # else it is a constant, which no node computes
         producers[turned] = rewriter.builder.nodes[-1]
     return turned
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from onnxsmith_compiler.ir import dim as dims
@@ -60,7 +58,8 @@ def constant_past(mask: Value, view: Strided, rows: Dim, columns: Dim) -> int | 
 
 def _element(value: Value, index: loop.Index, producers: Producers, depth: int) -> loop.Expr:
     """Element `index` of `value` as an expression of what is in memory, or of nothing but its place."""
-    if value.data is not None and value.data.size == 1 and math.prod(value.data.shape) == 1:
+    if value.is_constant and value.type.size == 1:
+        assert value.data is not None
         return loop.const(value.data.reshape(-1)[0].item(), value.dtype)
     node = producers.get(value)
     lowered = None if node is None or depth == 0 else node.op.lower(node)

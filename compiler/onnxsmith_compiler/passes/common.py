@@ -24,6 +24,7 @@ def merge_common(graph: Graph) -> Graph:
 
 def _key(value: Value) -> object:
     """A small constant is known by its elements, anything else by itself."""
-    if value.data is None or value.data.size > _SMALL:
+    if not value.is_constant or not isinstance(value.type.size, int) or value.type.size > _SMALL:
         return value
+    assert value.data is not None
     return (value.type, value.data.tobytes())

@@ -129,7 +129,7 @@ class _Layout:
         if node.output in self.leaving and _grows(node):
             return False
         large = [
-            v for v in node.operands() if v.rank == rank and v.data is None and v.type.size == node.output.type.size
+            v for v in node.operands() if v.rank == rank and not v.is_constant and v.type.size == node.output.type.size
         ]
         ready = sum(value in self.twins for value in large)
         return 2 * ready >= len(large)

@@ -21,7 +21,7 @@ def separate_outputs(graph: Graph) -> Graph:
         if value not in computed or value in seen:
             rewriter.builder.fold = False
             # A constant is copied, because an operator on a known value would fold.
-            source = value if value.data is None else Value(value.name, value.type, value.data)
+            source = Value(value.name, value.type, value.constant) if value.is_constant else value
             value = rewriter.builder.emit(Pointwise("identity"), source)
         seen.add(value)
         outputs.append((name, value))

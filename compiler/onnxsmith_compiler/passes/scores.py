@@ -99,7 +99,8 @@ class ScoreFinder:
         a, b = node.operands()
         divides = node.op == Pointwise("div")
         for inner, factor in ((a, b),) if divides else ((a, b), (b, a)):
-            if factor.data is not None and factor.data.size == 1 and inner.type == value.type:
+            if factor.is_constant and factor.type.size == 1 and inner.type == value.type:
+                assert factor.data is not None
                 number = float(factor.data.reshape(-1)[0])
                 return inner, 1 / number if divides else number
         return value, 1.0

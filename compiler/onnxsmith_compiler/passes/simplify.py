@@ -70,13 +70,16 @@ def _neutral(function: str, node: Node) -> Value | None:
 
 
 def _is(value: Value, number: bool | int | None) -> bool:
-    return number is not None and value.data is not None and value.data.size > 0 and bool((value.data == number).all())
+    if number is None or not value.is_constant or value.type.size == 0:
+        return False
+    return bool((value.data == number).all())  # type: ignore[union-attr]
 
 
 def _selected(node: Node) -> Value | None:
     condition, chosen, other = node.operands()
-    if condition.data is None or condition.data.size == 0:
+    data = condition.data
+    if data is None or data.size == 0:
         return None
-    if condition.data.all():
+    if data.all():
         return _same_type(chosen, node)
-    return None if condition.data.any() else _same_type(other, node)
+    return None if data.any() else _same_type(other, node)

@@ -10,7 +10,7 @@ from onnxsmith_compiler.ir import dtype as dtypes
 from onnxsmith_compiler.ir.dim import Dim
 from onnxsmith_compiler.ir.graph import Graph, Node, Value
 from onnxsmith_compiler.ops.packed import PackedConv
-from onnxsmith_compiler.ops.winograd import WinogradConv, transform_weights
+from onnxsmith_compiler.ops.winograd import WinogradConv, transformed_weights
 from onnxsmith_compiler.passes.rewrite import Rewriter, rewrite_nodes
 
 ChooseBlock = Callable[[int, int, int | None, int | None], int]
@@ -28,12 +28,12 @@ def use_winograd(graph: Graph, choose_block: ChooseBlock, matrices: Mapping[int,
         if not isinstance(op, PackedConv) or not _is_eligible(op, node):
             return None
         x, weights = node.operands()
-        assert weights.data is not None and isinstance(op.outputs, int)
-        channels = weights.data.shape[-2] // 9
+        assert isinstance(op.outputs, int) and isinstance(weights.shape[-2], int)
+        channels = weights.shape[-2] // 9
         block = choose_block(channels, op.outputs, *map(_known, op.window.output(x.shape[1:-1])))
         if block == 0:
             return None
-        transformed = rewriter.builder.constant(transform_weights(weights.data, matrices[block]), weights.dtype)
+        transformed = transformed_weights(rewriter.builder, weights, matrices[block])
         new = WinogradConv(op.window, block, op.outputs, op.columns)
         return rewriter.builder.emit(new, x, transformed)
 
@@ -46,7 +46,7 @@ def _is_eligible(op: PackedConv, node: Node) -> bool:
     window = op.window
     return (
         (window.size, window.strides, window.dilations, op.groups) == ((3, 3), (1, 1), (1, 1), 1)
-        and weights.data is not None
+        and weights.is_constant
         and isinstance(op.outputs, int)
         and x.dtype is dtypes.FLOAT32
     )

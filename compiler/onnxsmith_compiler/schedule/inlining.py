@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from onnxsmith_compiler.ir import dim as dims
+from onnxsmith_compiler.ir import dtype as dtypes
 from onnxsmith_compiler.ir import loop
 from onnxsmith_compiler.ir.dim import Dim
 from onnxsmith_compiler.ir.graph import Graph, Node, Value
@@ -24,6 +26,8 @@ MOST_EVALUATIONS = 2
 MOST_COPIES = 16
 """How many elements of an inlined view a kernel reads for one element of its own."""
 _LITERAL_DIGITS = 6
+_LARGEST_LITERAL = 8
+_EXACT_INTEGERS = (dtypes.FLOAT32, dtypes.FLOAT64)
 
 
 @dataclass(frozen=True)
@@ -181,12 +185,19 @@ def _iterations(computation: Computation) -> Dim:
 
 def _literal(load: loop.Load) -> loop.Expr | None:
     """A constant of one element that is short enough to write into a kernel that others should share."""
-    data = load.value.data
-    if data is None or data.size != 1:
+    data = load.value.data if load.value.type.size == 1 else None
+    if data is None:
         return None
     number = data.reshape(-1)[0].item() if load.value.dtype.storage.kind in "biuf" else float(data.reshape(-1)[0])
     if load.value.dtype.is_float and len(f"{number:.9g}") > _LITERAL_DIGITS and number == number:
         return None
+    if (
+        load.value.dtype in _EXACT_INTEGERS
+        and math.isfinite(number)
+        and _LARGEST_LITERAL < abs(number) == int(abs(number))
+    ):
+        # most often a count, in which layers differ that should share a kernel: printed as a parameter
+        return loop.apply("cast", loop.IndexValue(dtypes.INT64, int(number)), dtype=load.value.dtype)
     return loop.const(number, load.value.dtype)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -26,6 +26,8 @@ from onnxsmith_compiler.ir.dim import Dim
 from onnxsmith_compiler.ir.graph import Graph, LateSymbol, Value
 
 _ALIGNMENT = 64
+# Equal constants up to this size share their place.
+_COMPARED_BYTES = 1 << 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,10 +71,16 @@ class Border:
 
 @dataclass(frozen=True, eq=False)
 class Weights:
-    """The packed constants: (offset, array) in order of offset, and the length of the whole."""
+    """The packed constants by increasing offset, and the bytes of the whole."""
 
-    pieces: tuple[tuple[int, np.ndarray], ...]
+    values: tuple[tuple[int, Value], ...]
     size: int
+
+    @property
+    def pieces(self) -> Iterator[tuple[int, np.ndarray]]:
+        """(offset, array) in order of offset, each computed when it is its turn."""
+        for offset, value in self.values:
+            yield offset, np.asarray(value.data, order="C")
 
 
 @dataclass
@@ -153,8 +161,8 @@ class _Places:
         self._inputs = {value: number for number, value in enumerate(graph.inputs)}
         self._outputs = {value: number for number, (_, value) in enumerate(graph.outputs)}
         self._weights: dict[Value, int] = {}
-        self._known: dict[tuple[str, tuple[int, ...], bytes] | int, int] = {}
-        self.pieces: list[tuple[int, np.ndarray]] = []
+        self._known: dict[object, int] = {}
+        self.pieces: list[tuple[int, Value]] = []
         self.weight_bytes = 0
         self.buffers: dict[Value, int] = {}
 
@@ -164,25 +172,25 @@ class _Places:
             return Argument(Place.OUTPUT, self._outputs[value])
         if value in self._inputs:
             return Argument(Place.INPUT, self._inputs[value])
-        if value.data is not None:
+        if value.is_constant:
             return Argument(Place.WEIGHT, self._weight(value))
         return Argument(Place.BUFFER, self.buffers[value])
 
     def needs_buffer(self, value: Value) -> bool:
-        return value not in self._outputs and value not in self._inputs and value.data is None
+        return value not in self._outputs and value not in self._inputs and not value.is_constant
 
     def _weight(self, value: Value) -> int:
         if value not in self._weights:
-            assert value.data is not None
-            array = np.asarray(value.data, order="C")
-            key: object = id(value.data)
-            if array.nbytes <= 1 << 16:
-                key = (array.dtype.str, array.shape, array.tobytes())
+            assert isinstance(value.type.size, int)
+            size = value.type.size * value.dtype.itemsize
+            key: object = id(value.constant)
+            if size <= _COMPARED_BYTES and value.data is not None:
+                key = (value.data.dtype.str, value.data.shape, value.data.tobytes())
             if key not in self._known:
-                self._known[key] = self.weight_bytes  # type: ignore[index]
-                self.pieces.append((self.weight_bytes, array))
-                self.weight_bytes += -(-array.nbytes // _ALIGNMENT) * _ALIGNMENT
-            self._weights[value] = self._known[key]  # type: ignore[index]
+                self._known[key] = self.weight_bytes
+                self.pieces.append((self.weight_bytes, value))
+                self.weight_bytes += -(-size // _ALIGNMENT) * _ALIGNMENT
+            self._weights[value] = self._known[key]
         return self._weights[value]
 
 

@@ -11,10 +11,11 @@ from onnxsmith_compiler.ir import dtype as dtypes
 from onnxsmith_compiler.ir.dtype import DType
 from onnxsmith_compiler.ir.graph import Relation, Value
 from onnxsmith_compiler.ops.base import ShapeError
-from onnxsmith_compiler.ops.builder import FOLD_LIMIT, GraphBuilder
+from onnxsmith_compiler.ops.builder import FOLD_LIMIT, HELD_LIMIT, GraphBuilder
 from onnxsmith_compiler.ops.cast import Cast
+from onnxsmith_compiler.ops.packed import pack_columns
 from onnxsmith_compiler.ops.pointwise import Pointwise
-from onnxsmith_compiler.ops.view import Concat, Reshape, Slice
+from onnxsmith_compiler.ops.view import Concat, Reshape, Slice, Transpose
 
 N = dims.symbol("n")
 
@@ -119,3 +120,26 @@ def test_folded_constants_run() -> None:
     scale = sketch.map("exp", sketch.constant(normal(4)))
     sketch.output(sketch.map("mul", sketch.fed(normal(3, 4), "n"), scale))
     sketch.check()
+
+
+def test_large_constants_are_moved_when_they_are_read() -> None:
+    builder = GraphBuilder()
+    weights = normal(HELD_LIMIT // 64 + 1, 64)
+    moved = builder.emit(Reshape((32, 2, len(weights))), builder.emit(Transpose((1, 0)), builder.constant(weights)))
+    assert callable(moved.constant) and moved.is_constant and not builder.nodes
+    assert moved.data is not None
+    np.testing.assert_array_equal(moved.data, weights.T.reshape(moved.shape))
+
+
+def test_large_weights_are_packed_when_they_are_read() -> None:
+    builder = GraphBuilder()
+    weights = normal(HELD_LIMIT // 64, 70)
+    packed = pack_columns(builder, builder.constant(weights), 32)
+    assert callable(packed.constant) and not builder.nodes
+    assert packed.data is not None and packed.data.shape == packed.shape == (3, HELD_LIMIT // 64, 32)
+    np.testing.assert_array_equal(packed.data[2, :, :6], weights[:, 64:])
+
+
+def test_small_constants_are_moved_at_once() -> None:
+    builder = GraphBuilder()
+    assert isinstance(builder.emit(Transpose((1, 0)), builder.constant(normal(3, 4))).constant, np.ndarray)
