@@ -161,7 +161,7 @@ ARRAY_ALIGNED: Final = 0x100
 ARRAY_WRITEABLE: Final = 0x400
 
 # The pool's state, in words. What different threads write lies on different cache lines.
-POOL_TICKET: Final = 0  # threads << 48 | tickets << 24 | next ticket
+POOL_TICKET: Final = 0  # threads << 48 | tickets << 32 | taken from the end << 16 | taken from the beginning
 POOL_DONE: Final = 8  # tickets finished
 POOL_OWNER: Final = 16  # 1 while a caller has a region in the pool
 POOL_RUN: Final = 24  # run block of the region, and its step's number in that segment
@@ -186,7 +186,7 @@ POOL_WORDS: Final = POOL_SLEEPS + POOL_SLEEP_WORDS * MAX_THREADS
 
 SPINS_PER_YIELD: Final = 256  # a power of two
 
-TICKET_BITS: Final = 24
+TICKET_BITS: Final = 16
 TICKET_MASK: Final = (1 << TICKET_BITS) - 1
 
 WAIT_FUTEX: Final = 1  # POOL_WAIT_FUNCTION is libc's `syscall`

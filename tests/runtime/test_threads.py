@@ -56,6 +56,17 @@ def test_work_is_shared(threads: int) -> None:
     assert seen == set(range(threads))
 
 
+def test_two_threads_take_tiles_from_both_ends() -> None:
+    executor = make_executor(visit_program(200), 2)
+    shared = 0
+    deadline = time.monotonic() + 20
+    while shared < 20 and time.monotonic() < deadline:
+        _, who = visit(executor, 20_000)
+        assert np.all(np.diff(who) >= 0)
+        shared += who[0] != who[-1]
+    assert shared == 20
+
+
 def test_steps_too_small_to_share_run_on_the_caller() -> None:
     executor = make_executor(visit_program(100, cost=10), 4)
     for _ in range(50):

@@ -91,6 +91,11 @@ class NarrowTileShape(TileShape):
     def name(self) -> str:
         return f"tile_{self.rows}x{self.vectors}of{self.panel_vectors}_f{self.element.bits}x{self.lanes}"
 
+    @property
+    def heights(self) -> tuple[int, ...]:
+        """One: rows too many in a narrow panel cost less than the time to compile more."""
+        return (self.rows,)
+
 
 def narrow_tile(shape: TileShape) -> NarrowTileShape:
     """The tile for the first vector of the panels of `shape`."""
