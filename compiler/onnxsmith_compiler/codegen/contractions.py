@@ -74,7 +74,8 @@ def bind_epilogue(group: ContractGroup, rows: Dim, columns: Dim, batched: bool) 
     flat = flatten(output, computation)
     (flat,), axes = join_axes([flat], flat.axes)
     m, n, batch = LoopIndex("m", rows), LoopIndex("n", columns), LoopIndex("batch", output.type.size)
-    number = dims.from_atom(m) * columns + dims.from_atom(n)
+    # A product of one row reads what is added to it by the column alone, whatever shape that has.
+    number = dims.from_atom(n) if rows == 1 else dims.from_atom(m) * columns + dims.from_atom(n)
     if batched:
         number = number + dims.from_atom(batch) * (rows * columns)
     index = delinearize(number, tuple(axis.extent for axis in axes))
