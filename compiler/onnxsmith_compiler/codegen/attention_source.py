@@ -8,86 +8,12 @@ register tiles, softmax over whole rows, products with the values.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from onnxsmith_compiler.codegen.contraction_source import (
-    ADDRESS_BYTES,
-    CACHE_LINE,
-    ceil_div,
-    ceil_to,
-    indent,
-    kernel_source,
-    sizes,
-)
+from onnxsmith_compiler.codegen.attention_form import TABLE_BYTES, AttentionForm
+from onnxsmith_compiler.codegen.contraction_source import indent, kernel_source, sizes
 from onnxsmith_compiler.codegen.epilogue import Score
 from onnxsmith_compiler.codegen.scalar_text import literal
 from onnxsmith_compiler.codegen.source import KernelSource, Parameter
-from onnxsmith_compiler.codegen.target import Target
-from onnxsmith_compiler.codegen.tiles import TileShape
 from onnxsmith_compiler.codegen.transpose import transpose_name
-from onnxsmith_compiler.ir.dim import Dim
-
-_TABLE_ENTRIES = 16
-
-
-@dataclass(frozen=True)
-class AttentionForm:
-    """What is baked into an attention kernel.
-
-    `dtype` is the name of the DType of Q, K and V; all arithmetic is in the tile's type. Products run over `outer`
-    axes. `causal`: a query sees the keys up to its own position, which is its index plus the parameter `past`.
-    """
-
-    tile: TileShape
-    dtype: str
-    outer: int = 2
-    scale: float = 1.0
-    causal: bool = False
-
-    def tiles(self, products: Dim, queries: Dim, rows_per_tile: int) -> Dim:
-        """The number of tiles of a step."""
-        return products * ceil_div(queries, rows_per_tile)
-
-    def scratch(self, keys: Dim, depth: Dim, width: Dim) -> Dim:
-        """Bytes of scratch a thread needs; `depth`: elements of a query and a key, `width`: of a value."""
-        columns, padding = self.tile.columns, _padding(self.tile)
-        key_panels, value_panels = ceil_div(keys, columns), ceil_div(width, columns)
-        panels = key_panels * columns * (depth + padding) + value_panels * columns * keys
-        rows = _staged_rows(self.tile) * (depth + padding) + self.tile.rows * (keys + padding)
-        element = self.tile.element.itemsize
-        return _header_bytes(self.tile) + (rows + panels) * element + 4 * CACHE_LINE
-
-    def cost(self, keys: Dim, depth: Dim, width: Dim, rows_per_tile: int, target: Target) -> Dim:
-        """About how many nanoseconds a tile takes."""
-        per_nanosecond = 4 * target.vector_bits // self.tile.element.bits
-        return rows_per_tile * keys * (depth + width + 32) // per_nanosecond + 1000
-
-
-def _padding(tile: TileShape) -> int:
-    """The most elements that `_pitch_text` adds to a row."""
-    return 3 * CACHE_LINE // tile.element.itemsize
-
-
-def _staged_rows(tile: TileShape) -> int:
-    """Rows of the memory in which queries, or keys that fill no square, are staged."""
-    return max(tile.rows, tile.lanes)
-
-
-def _header_bytes(tile: TileShape) -> int:
-    """Bytes before the rows: the table of addresses, and the reciprocals of the sums of a block's rows."""
-    return ceil_to(_TABLE_ENTRIES * ADDRESS_BYTES + tile.rows * tile.element.itemsize, CACHE_LINE)
-
-
-def attention_rows_per_tile(form: AttentionForm, products: int | None, queries: int | None, target: Target) -> int:
-    """Queries of one product that make a tile: many, to pack keys and values seldom, but enough tiles for all cores."""
-    most = 16 * form.tile.rows
-    if queries is None:
-        return most
-    rows = -(-queries // max(1, round(queries / most)))
-    if products is not None and products < 2 * target.cores:
-        parts = -(-2 * target.cores // max(1, products))
-        rows = min(rows, max(2 * form.tile.rows, -(-queries // parts)))
-    return ceil_to(max(1, rows), form.tile.rows)
 
 
 def attention_source(form: AttentionForm, score: Score, label: str = "attention") -> KernelSource:
@@ -123,7 +49,6 @@ class _Printer:
         self.form, self.score = form, score
         self.tile = form.tile
         self.columns = form.tile.columns
-        self.element = form.tile.element.itemsize
 
     def body(self) -> list[str]:
         return [
@@ -163,17 +88,16 @@ class _Printer:
     def _layout(self) -> list[str]:
         """Lines that lay out scratch memory."""
         kind, rows = self.tile.dtype, self.tile.rows
-        line = CACHE_LINE // self.element
         return [
-            f"depth_pitch = (depth + {2 * line - 1}) // {2 * line} * {2 * line} + {line}",
-            f"key_pitch = (keys + {2 * line - 1}) // {2 * line} * {2 * line} + {line}",
+            f"depth_pitch = {self.form.pitch('depth')}",
+            f"key_pitch = {self.form.pitch('keys')}",
             f"square_depth = (depth + {self.tile.lanes - 1}) // {self.tile.lanes} * {self.tile.lanes}",
             f"key_panels = (keys + {self.columns - 1}) // {self.columns}",
             f"value_panels = (width + {self.columns - 1}) // {self.columns}",
             "table = scratch(ctx, int64, 0)",
-            f"scales = scratch(ctx, {kind}, {_TABLE_ENTRIES * ADDRESS_BYTES})",
-            f"staged = scratch(ctx, {kind}, {_header_bytes(self.tile)})",
-            f"weights = offset(staged, {_staged_rows(self.tile)} * depth_pitch)",
+            f"scales = scratch(ctx, {kind}, {TABLE_BYTES})",
+            f"staged = scratch(ctx, {kind}, {self.form.header_bytes})",
+            f"weights = offset(staged, {self.form.staged_rows} * depth_pitch)",
             f"key_panel = offset(weights, {rows} * key_pitch)",
             f"value_panel = offset(key_panel, key_panels * square_depth * {self.columns})",
             f"sums = stack({kind}, {rows * self.columns})",
@@ -221,7 +145,7 @@ class _Printer:
         ]
 
     def _pack_values(self) -> list[str]:
-        """Lines that copy a head's values into panels, with zeros past the width."""
+        """Lines that copy a product's values into panels, with zeros past the width."""
         columns = self.columns
         return [
             f"for first in range(0, width, {columns}):",

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from onnxsmith_compiler.codegen.attention_source import AttentionForm, attention_rows_per_tile, attention_source
+from onnxsmith_compiler.codegen.attention_form import AttentionForm, attention_rows_per_tile
+from onnxsmith_compiler.codegen.attention_source import attention_source
 from onnxsmith_compiler.codegen.contraction_source import columns_of_last_panel
 from onnxsmith_compiler.codegen.conv_source import ConvForm, conv_source, conv_tiling, merges_taps
 from onnxsmith_compiler.codegen.depthwise_source import depthwise_form

@@ -8,11 +8,8 @@ import numpy as np
 import pytest
 from contraction_harness import HOST, CompiledKernel, aligned, run_uncompiled
 
-from onnxsmith_compiler.codegen.attention_source import (
-    AttentionForm,
-    attention_rows_per_tile,
-    attention_source,
-)
+from onnxsmith_compiler.codegen.attention_form import AttentionForm, attention_rows_per_tile
+from onnxsmith_compiler.codegen.attention_source import attention_source
 from onnxsmith_compiler.codegen.epilogue import Mask, masked_score
 from onnxsmith_compiler.codegen.tiles import tile_shape
 from onnxsmith_compiler.ir.dtype import FLOAT32, FLOAT64

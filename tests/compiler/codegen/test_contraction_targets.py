@@ -7,7 +7,8 @@ import re
 import pytest
 
 from onnxsmith_compiler.codegen import llvm_backend
-from onnxsmith_compiler.codegen.attention_source import AttentionForm, attention_source
+from onnxsmith_compiler.codegen.attention_form import AttentionForm
+from onnxsmith_compiler.codegen.attention_source import attention_source
 from onnxsmith_compiler.codegen.conv_source import ConvForm, conv_source
 from onnxsmith_compiler.codegen.depthwise_source import DepthwiseForm, depthwise_form
 from onnxsmith_compiler.codegen.depthwise_tile import depthwise_shape
