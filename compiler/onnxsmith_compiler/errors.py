@@ -107,3 +107,9 @@ class ExternalDataError(CompileError):
     """External tensor data that may not or cannot be read: an unsafe path, a bad offset, a short file."""
 
     code = "Fail"
+
+
+class InvalidOption(CompileError):
+    """An option that the compiler does not have, or a value that it cannot take."""
+
+    code = "InvalidArgument"

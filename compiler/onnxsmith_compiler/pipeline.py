@@ -34,6 +34,7 @@ from onnxsmith_compiler.passes.fold_scales import fold_scales
 from onnxsmith_compiler.passes.layout import channels_last
 from onnxsmith_compiler.passes.outputs import separate_outputs
 from onnxsmith_compiler.passes.packing import pack_matmuls
+from onnxsmith_compiler.passes.precision import narrow_weights
 from onnxsmith_compiler.passes.recurrent import pack_recurrences
 from onnxsmith_compiler.passes.rolls import view_rolls
 from onnxsmith_compiler.passes.simplify import simplify
@@ -84,11 +85,13 @@ def passes(options: CompileOptions, target: Target) -> tuple[tuple[str, Pass], .
     """The graph passes in the order in which they run."""
     columns = partial(tile_columns, target)
     recurrence = partial(recurrence_tiling, target)
+    precision = (("narrow_weights", narrow_weights),) if options.precision == "bf16" else ()
     needed = (
         ("remove_dead_nodes", remove_dead_nodes),
         ("channels_last", lambda graph: channels_last(graph, columns)),
         ("pack_recurrences", lambda graph: pack_recurrences(graph, recurrence)),
         ("pack_matmuls", lambda graph: pack_matmuls(graph, columns)),
+        *precision,
         ("separate_outputs", separate_outputs),
         ("remove_dead_nodes", remove_dead_nodes),
     )
@@ -111,6 +114,7 @@ def passes(options: CompileOptions, target: Target) -> tuple[tuple[str, Pass], .
         ("remove_dead_nodes", remove_dead_nodes),
         ("pack_recurrences", lambda graph: pack_recurrences(graph, recurrence)),
         ("pack_matmuls", lambda graph: pack_matmuls(graph, columns)),
+        *precision,
         ("merge_common", merge_common),
         ("separate_outputs", separate_outputs),
         ("remove_dead_nodes", remove_dead_nodes),

@@ -33,7 +33,7 @@ from onnxsmith import protocol, source
 from onnxsmith.cache import Cache
 from onnxsmith.protocol import Message
 from onnxsmith.values import numpy_dtype_from_code
-from onnxsmith_compiler.errors import CompileError
+from onnxsmith_compiler.errors import CompileError, InvalidOption
 
 if TYPE_CHECKING:
     from onnxsmith_compiler.options import CompileOptions
@@ -90,12 +90,6 @@ class Request:
 
 class ModelChanged(CompileError):
     """A model file that was written to while it was being compiled."""
-
-
-class InvalidOption(CompileError):
-    """An option that the compiler does not have, or a value that it cannot take."""
-
-    code = "InvalidArgument"
 
 
 def main() -> None:

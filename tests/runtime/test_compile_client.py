@@ -162,7 +162,11 @@ class TestCompileProcess:
 
     @pytest.mark.parametrize(
         "options, sentence",
-        [({"speed": "11"}, "no option 'speed'"), ({"workers": "many"}, "'workers' cannot be 'many'")],
+        [
+            ({"speed": "11"}, "no option 'speed'"),
+            ({"workers": "many"}, "'workers' cannot be 'many'"),
+            ({"precision": "int8"}, "'precision' cannot be 'int8': it is one of fp32, bf16"),
+        ],
     )
     def test_options_it_does_not_know_are_refused(self, relu_model, fresh, options, sentence):
         with pytest.raises(InvalidArgument, match=sentence):

@@ -48,7 +48,7 @@ def choose_tiling(
     """
     element, height = tile.element.itemsize, tile.rows
     depth = max(1, depth or _TYPICAL_DEPTH)
-    most_panels = max(2, target.l2 // 2 // (depth * tile.columns * element))
+    most_panels = max(2, target.l2 // 2 // (depth * tile.panel_row_bytes))
     if n is not None and _parts(n, tile.columns) <= most_panels:
         rows = _FEW_BLOCKS * height
         if m is not None and _parts(m, rows) < _TILES_PER_CORE * target.cores:
@@ -205,15 +205,15 @@ def _prefetching(shape: TileShape, epilogue: Epilogue, sweep: Sweep, batch: str)
     them, they are at hand: then it is the rows of the next block with the first panel, and the place of the next
     block's results with the others (with the first too where sums are so short that results are more than rows).
     """
-    width, height, element = shape.columns, shape.rows, shape.element.itemsize
+    height, row_bytes = shape.rows, shape.panel_row_bytes
     setup = [
-        f"panel_share = int_div({width * element - 1} + blocks, blocks)",
+        f"panel_share = int_div({row_bytes - 1} + blocks, blocks)",
         f"row_share = min({CACHE_LINE}, int_div({height} * {sweep.row_bytes}, max(1, steps)))",
         "has_all = end_panel - first_panel == panels and m_size > rows_per_tile",
     ]
     rows = [f"    ahead = {sweep.follow}", "    share = row_share"]
     panel = [
-        f"    ahead = address(panel) + steps * ({width * element} + block * panel_share)",
+        f"    ahead = address(panel) + steps * ({row_bytes} + block * panel_share)",
         "    share = panel_share",
     ]
     if epilogue.destination is None:

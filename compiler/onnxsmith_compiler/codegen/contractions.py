@@ -116,7 +116,7 @@ def _matmul(group: ContractGroup, kernel: PackedMatMul, target: Target) -> Print
     batch = _batch_axes(a.shape[:-2], b.shape[:-3])
     k = a.shape[-1]
     m = a.shape[-2] if batch else dims.product(a.shape[:-1])
-    shape = tile_shape(target, a.dtype.name, kernel.columns)
+    shape = tile_shape(target, a.dtype.name, kernel.columns, b.dtype)
     form = MatmulForm(shape, columns_of_last_panel(shape, kernel.n), len(batch), single_row=m == 1)
     tiling = matmul_tiling(form, _known(m), _known(kernel.n), _known(k), target)
     bound = bind_epilogue(group, m, kernel.n, bool(batch))
@@ -144,7 +144,7 @@ def _conv(group: ContractGroup, kernel: PackedConv, target: Target) -> PrintedSt
     group_channels, outputs = dims.floordiv(channels, groups), dims.floordiv(kernel.outputs, groups)
     positions = group.node.output.shape[1:-1]
     pixels = dims.product((x.shape[0], *positions))
-    shape = tile_shape(target, x.dtype.name, kernel.columns)
+    shape = tile_shape(target, x.dtype.name, kernel.columns, weights.dtype)
     merged = merges_taps(_known(channels), groups, window.dilations)
     form = ConvForm(shape, window.size, merged, columns_of_last_panel(shape, outputs))
     tiling = conv_tiling(form, _known(pixels), _known(outputs), _known(group_channels), target)

@@ -89,7 +89,7 @@ def conv_source(form: ConvForm, epilogue: Epilogue, label: str = "conv") -> Kern
     tile, table = form.tile, form.table
     parameters = (
         Parameter("x", f"{tile.dtype}*"),
-        Parameter("w", f"{tile.dtype}*"),
+        Parameter("w", f"{tile.panel_element}*"),
         *epilogue.parameters,
         *sizes("m_size", "n_size", "channels", "group_channels"),
         *sizes(*table.sizes, "rows_per_tile", "panels_per_tile"),

@@ -93,8 +93,8 @@ def matmul_source(
     Parameters, in order: `a` (or, with a prologue, its parameters), `b`, the epilogue's, m_size, n_size,
     k_size, `a_row` (elements between rows of A, which are dense; not with a prologue), for each batch axis
     its size and the strides of A (not with a prologue) and of B in elements, rows_per_tile, panels_per_tile
-    (a Tiling). A and B have the tile's dtype; B is laid out as `ops.packed.pack_columns` does, with panels of
-    the tile's columns.
+    (a Tiling). A has the tile's dtype, B that of its panels; B is laid out as `ops.packed.pack_columns` does, with
+    panels of the tile's columns.
     """
     dtype = form.tile.dtype
     axes = _AXES[: form.batch_axes]
@@ -102,7 +102,7 @@ def matmul_source(
     left = (Parameter("a", f"{dtype}*"),) if prologue is None else prologue.parameters
     parameters = (
         *left,
-        Parameter("b", f"{dtype}*"),
+        Parameter("b", f"{form.tile.panel_element}*"),
         *epilogue.parameters,
         *sizes("m_size", "n_size", "k_size"),
         *(sizes("a_row") if prologue is None else ()),

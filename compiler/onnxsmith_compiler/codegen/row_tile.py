@@ -17,9 +17,9 @@ from numba.core import types
 
 from onnxsmith_compiler.codegen.kernel_function import Intrinsic
 from onnxsmith_compiler.codegen.prefetch import L1, emit_prefetch
-from onnxsmith_compiler.codegen.storage import StoragePointer, array_pointer
+from onnxsmith_compiler.codegen.storage import StoragePointer, array_pointer, storage_type
 from onnxsmith_compiler.codegen.target import Target
-from onnxsmith_compiler.codegen.tiles import FLOATS, TILE_SHAPES, TileShape, elements_at, multiply_add
+from onnxsmith_compiler.codegen.tiles import FLOATS, TILE_SHAPES, TileShape, elements_at, load_weights, multiply_add
 
 _I8 = ir.IntType(8)
 _I32 = ir.IntType(32)
@@ -33,20 +33,20 @@ _AHEAD_BYTES = 1024
 
 def row_tile_name(shape: TileShape) -> str:
     """The name that printed kernels call: `row_2_f32x16`."""
-    return f"row_{shape.vectors}_f{shape.element.bits}x{shape.lanes}"
+    return f"row_{shape.vectors}_{shape.types}"
 
 
 def row_tile_intrinsic(shape: TileShape) -> Intrinsic:
     """The intrinsic `row_tile_name(shape)(row, depth, panels, count, out, pitch)`.
 
     out[p * pitch + j] = sum over k < depth of row[k] * panels[(p * depth + k) * columns + j] for p < count and
-    j < columns. `row` is an address; `panels` and `out` point to the shape's dtype. `out` is aligned to whole vectors,
-    and `pitch` is a multiple of one.
+    j < columns. `row` is the address of elements of the shape's dtype, which `out` has too; `panels` points to its
+    panel_element. `out` is aligned to whole vectors, and `pitch` is a multiple of one.
     """
 
     def definition(context: Any, *kinds: Any) -> Any:
-        element, size = StoragePointer(shape.element), types.int64
-        expected = (size, size, element, size, element, size)
+        panels, out, size = StoragePointer(shape.panel_element), StoragePointer(shape.element), types.int64
+        expected = (size, size, panels, size, out, size)
         if len(kinds) != len(expected):
             return None
         for given, wanted in zip(kinds, expected, strict=True):
@@ -65,10 +65,10 @@ def row_tile_intrinsic(shape: TileShape) -> Intrinsic:
 def _reference(shape: TileShape) -> Any:
     def reference(row: int, depth: int, panels: Any, count: int, out: Any, pitch: int) -> None:
         weights, result = array_pointer(panels), array_pointer(out)
-        a = elements_at(row, depth, shape.dtype)
+        a = elements_at(int(row), depth, shape.dtype)
         for number in range(count):
             start = weights.start + number * depth * shape.columns
-            b = weights.array[start : start + depth * shape.columns].reshape(depth, shape.columns)
+            b = weights.array[start : start + depth * shape.columns].reshape(depth, shape.columns).astype(shape.dtype)
             total = np.zeros(shape.columns, b.dtype)
             for element, line in zip(a, b, strict=True):
                 total += element * line
@@ -84,7 +84,8 @@ def _row_function(module: ir.Module, shape: TileShape, target: Target) -> ir.Fun
     if name in module.globals:
         return module.globals[name]
     element = FLOATS[shape.dtype].as_pointer()
-    kind = ir.FunctionType(ir.VoidType(), [_I64, _I64, element, _I64, element, _I64])
+    stored = storage_type(shape.panel_element).as_pointer()
+    kind = ir.FunctionType(ir.VoidType(), [_I64, _I64, stored, _I64, element, _I64])
     function = ir.Function(module, kind, name)
     function.attributes.add("noinline")
     for argument in (function.args[2], function.args[4]):
@@ -150,11 +151,9 @@ def _emit_products(
     for start, phis in zip(starts, sums, strict=True):
         line = builder.gep(start, [place])
         near = builder.bitcast(line, _I8.as_pointer())
-        for distance in range(0, shape.columns * shape.element.itemsize, _ALIGNMENT):
+        for distance in range(0, shape.panel_row_bytes, _ALIGNMENT):
             emit_prefetch(builder, builder.gep(near, [_I64(_AHEAD_BYTES + distance)]), L1)
-        for j, phi in enumerate(phis):
-            at = builder.bitcast(builder.gep(line, [_I64(j * shape.lanes)]), vector.as_pointer())
-            weight = builder.load(at, align=shape.element.itemsize)
+        for weight, phi in zip(load_weights(builder, shape, line), phis, strict=True):
             phi.add_incoming(multiply_add(builder, target, element, weight, phi), body)
     k.add_incoming(builder.add(k, _I64(1)), body)
     builder.branch(head)

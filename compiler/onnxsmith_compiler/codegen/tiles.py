@@ -5,7 +5,7 @@ in a register. The rows are given by address, one for each tap, so that the same
 matmul (one tap, a row of A) and convolution (one tap for each window position, a pixel or a row of zeros).
 
 Every element is one chain of fused multiply-adds from zero in the order of (tap, k), whatever the number
-of rows: results do not depend on how rows are grouped into tiles.
+of rows: results do not depend on how rows are grouped into tiles. Panels of bfloat16 are widened in registers.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 import ctypes
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
@@ -23,7 +23,7 @@ from numba.core import types
 
 from onnxsmith_compiler.codegen.kernel_function import Intrinsic
 from onnxsmith_compiler.codegen.prefetch import L1, L2, emit_prefetch
-from onnxsmith_compiler.codegen.storage import StoragePointer, array_pointer
+from onnxsmith_compiler.codegen.storage import StoragePointer, array_pointer, storage_type
 from onnxsmith_compiler.codegen.target import Target
 from onnxsmith_compiler.ir.dtype import BY_NAME, INT64, DType
 
@@ -38,12 +38,16 @@ _NEAR_BYTES = 1024
 
 @dataclass(frozen=True)
 class TileShape:
-    """The largest tile of a kind: `rows` by `vectors` vectors of `lanes` elements of type `dtype`, a name."""
+    """The largest tile of a kind: `rows` by `vectors` vectors of `lanes` elements of type `dtype`, a name.
+
+    `stored` is the name of the type of the panels' elements: "bfloat16" for a tile of float32, or None for `dtype`.
+    """
 
     rows: int
     vectors: int
     lanes: int
     dtype: str
+    stored: str | None = field(default=None, kw_only=True)
 
     @property
     def columns(self) -> int:
@@ -57,11 +61,25 @@ class TileShape:
     @property
     def name(self) -> str:
         """The name that printed kernels call: `tile_14x2_f32x16`."""
-        return f"tile_{self.rows}x{self.vectors}_f{self.element.bits}x{self.lanes}"
+        return f"tile_{self.rows}x{self.vectors}_{self.types}"
+
+    @property
+    def types(self) -> str:
+        """What names say of the types: `f32x16`, or `bf16_f32x16` where panels are bfloat16."""
+        return f"{'bf16_' if self.stored else ''}f{self.element.bits}x{self.lanes}"
 
     @property
     def element(self) -> DType:
         return BY_NAME[self.dtype]
+
+    @property
+    def panel_element(self) -> DType:
+        return BY_NAME[self.stored or self.dtype]
+
+    @property
+    def panel_row_bytes(self) -> int:
+        """Bytes of a panel that the tile reads for one k."""
+        return self.columns * self.panel_element.itemsize
 
     @property
     def table_stride(self) -> int:
@@ -89,7 +107,7 @@ class NarrowTileShape(TileShape):
 
     @property
     def name(self) -> str:
-        return f"tile_{self.rows}x{self.vectors}of{self.panel_vectors}_f{self.element.bits}x{self.lanes}"
+        return f"tile_{self.rows}x{self.vectors}of{self.panel_vectors}_{self.types}"
 
     @property
     def heights(self) -> tuple[int, ...]:
@@ -99,7 +117,7 @@ class NarrowTileShape(TileShape):
 
 def narrow_tile(shape: TileShape) -> NarrowTileShape:
     """The tile for the first vector of the panels of `shape`."""
-    return NarrowTileShape(shape.rows, 1, shape.lanes, shape.dtype, shape.vectors)
+    return NarrowTileShape(shape.rows, 1, shape.lanes, shape.dtype, shape.vectors, stored=shape.stored)
 
 
 def _tile_shapes() -> tuple[TileShape, ...]:
@@ -115,14 +133,19 @@ def _tile_shapes() -> tuple[TileShape, ...]:
         (4, 12, 1),
     ):
         shapes.append(TileShape(rows, vectors, lanes, "float32"))
+        shapes.append(TileShape(rows, vectors, lanes, "float32", stored="bfloat16"))
         shapes.append(TileShape(rows, vectors, lanes // 2, "float64"))
     return tuple(shapes)
 
 
-def tile_shape(target: Target, dtype: str, columns: int | None = None) -> TileShape:
-    """The tile for a B of `columns` columns (None: many) of `dtype`, "float32" or "float64"."""
+def tile_shape(target: Target, dtype: str, columns: int | None = None, stored: DType | None = None) -> TileShape:
+    """The tile for a B of `columns` columns (None: many) of `dtype`, "float32" or "float64".
+
+    `stored` is the type of its panels (None: `dtype`); their width does not depend on it.
+    """
     lanes = target.vector_bits // BY_NAME[dtype].bits
-    candidates = [shape for shape in TILE_SHAPES if (shape.lanes, shape.dtype) == (lanes, dtype)]
+    kind = (lanes, BY_NAME[dtype], stored or BY_NAME[dtype])
+    candidates = [shape for shape in TILE_SHAPES if (shape.lanes, shape.element, shape.panel_element) == kind]
     few = [shape for shape in candidates if columns is not None and columns <= shape.columns]
     if few:
         return min(few, key=lambda shape: shape.columns)
@@ -138,10 +161,10 @@ def _registers(shape: TileShape) -> int:
 def tile_intrinsic(shape: TileShape) -> Intrinsic:
     """The intrinsic `shape.name(rows, count, taps, depth, panel, out, ahead, step)`.
 
-    `panel` is taps * depth rows of shape.panel_columns elements.
+    `panel` is taps * depth rows of shape.panel_columns elements of type shape.panel_element.
     out[i, j] = sum over t, k of A(i, t)[k] * panel[t * depth + k, j] for i < count and j < columns, where
-    A(i, t) are the `depth` elements at address rows[t * shape.table_stride + i]. `rows` is int64*, the
-    others point to the shape's dtype; `out` is dense, shape.rows * columns elements, aligned to 64 bytes;
+    A(i, t) are the `depth` elements at address rows[t * shape.table_stride + i]. They and `out`
+    have the shape's dtype, `rows` is int64*; `out` is dense, shape.rows * columns elements, aligned to 64 bytes;
     `count` is at least 1; where taps * depth is 0, `out` becomes zero. Rows from `count` to the next of
     shape.heights are computed too: their addresses must be readable, and their part of `out` is undefined.
     Meanwhile it prefetches memory that is needed later: from address `ahead` on, `step` bytes for each k.
@@ -150,8 +173,8 @@ def tile_intrinsic(shape: TileShape) -> Intrinsic:
     def definition(context: Any, *kinds: Any) -> Any:
         if len(kinds) != 8:
             return None
-        element, size = StoragePointer(shape.element), types.int64
-        expected = (StoragePointer(INT64), size, size, size, element, element, size, size)
+        panel, out, size = StoragePointer(shape.panel_element), StoragePointer(shape.element), types.int64
+        expected = (StoragePointer(INT64), size, size, size, panel, out, size, size)
         for given, wanted in zip(kinds, expected, strict=True):
             if given != wanted and not (wanted is size and isinstance(given, types.Integer)):
                 return None
@@ -171,7 +194,7 @@ def _tile_reference(shape: TileShape) -> Any:
         table, weights, result = array_pointer(rows), array_pointer(panel), array_pointer(out)
         width = shape.columns
         panel_shape = (taps * depth, shape.panel_columns)
-        b = weights.array[weights.start :][: math.prod(panel_shape)].reshape(panel_shape)[:, :width]
+        b = weights.array[weights.start :][: math.prod(panel_shape)].reshape(panel_shape)[:, :width].astype(shape.dtype)
         c = result.array[result.start :][: shape.rows * width].reshape(shape.rows, width)
         for i in range(count):
             addresses = [int(table.array[table.start + tap * shape.table_stride + i]) for tap in range(taps)]
@@ -194,8 +217,8 @@ def _tile_function(module: ir.Module, shape: TileShape, target: Target) -> ir.Fu
     name = f"onnxsmith.{shape.name}"
     if name in module.globals:
         return module.globals[name]
-    element = FLOATS[shape.dtype].as_pointer()
-    kind = ir.FunctionType(ir.VoidType(), [_I64.as_pointer(), _I64, _I64, _I64, element, element, _I64, _I64])
+    panel, out = storage_type(shape.panel_element).as_pointer(), FLOATS[shape.dtype].as_pointer()
+    kind = ir.FunctionType(ir.VoidType(), [_I64.as_pointer(), _I64, _I64, _I64, panel, out, _I64, _I64])
     variants = [_variant(module, f"{name}.{height}", kind, shape, height, target) for height in shape.heights]
     function = ir.Function(module, kind, name)
     function.attributes.add("noinline")
@@ -266,7 +289,7 @@ class _TileEmitter:
         sums = [[self._phi(self.vector, start, each_tap) for start in row] for row in tap_sums]
         emit_prefetch(builder, at_ahead, L2)
         near = builder.bitcast(at_panel, _I8.as_pointer())
-        for line in range(0, self.shape.columns * self.shape.element.itemsize, _ALIGNMENT):
+        for line in range(0, self.shape.panel_row_bytes, _ALIGNMENT):
             emit_prefetch(builder, builder.gep(near, [_I64(_NEAR_BYTES + line)]), L1)
         new = self._multiply(addresses, k, at_panel, sums)
         next_panel = builder.gep(at_panel, [_I64(self.shape.panel_columns)])
@@ -315,12 +338,7 @@ class _TileEmitter:
 
     def _multiply(self, addresses: list[ir.Value], k: ir.Value, panel: ir.Value, sums: Accumulators) -> Accumulators:
         builder = self.builder
-        weights = []
-        for j in self._vectors:
-            place = builder.gep(panel, [_I64(j * self.shape.lanes)])
-            weights.append(
-                builder.load(builder.bitcast(place, self.vector.as_pointer()), align=self.shape.element.itemsize)
-            )
+        weights = load_weights(builder, self.shape, panel)
         new = []
         for address, row in zip(addresses, sums, strict=True):
             element = self._broadcast(builder.load(builder.gep(address, [k])))
@@ -337,6 +355,20 @@ class _TileEmitter:
         first = self.builder.insert_element(nothing, value, _I32(0))
         lanes = ir.Constant(ir.VectorType(_I32, self.shape.lanes), [0] * self.shape.lanes)
         return self.builder.shuffle_vector(first, nothing, lanes)
+
+
+def load_weights(builder: ir.IRBuilder, shape: TileShape, place: ir.Value) -> list[ir.Value]:
+    """The vectors of a panel's row from `place` on, as the shape's dtype."""
+    stored = ir.VectorType(storage_type(shape.panel_element), shape.lanes)
+    weights = []
+    for j in range(shape.vectors):
+        at = builder.bitcast(builder.gep(place, [_I64(j * shape.lanes)]), stored.as_pointer())
+        weights.append(builder.load(at, align=shape.panel_element.itemsize))
+    if shape.stored is None:
+        return weights
+    words, floats = (ir.VectorType(kind, shape.lanes) for kind in (_I32, FLOATS[shape.dtype]))
+    half = ir.Constant(words, [16] * shape.lanes)
+    return [builder.bitcast(builder.shl(builder.zext(weight, words), half), floats) for weight in weights]
 
 
 def multiply_add(builder: ir.IRBuilder, target: Target, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:

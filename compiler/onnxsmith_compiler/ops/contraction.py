@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -28,7 +28,12 @@ from onnxsmith_compiler.ops.windows import ChannelsFirst, TileColumns
 
 @dataclass(frozen=True)
 class MatMul(Op):
-    """numpy.matmul of tensors of rank 2 and up: [..., M, K] x [..., K, N], the leading axes broadcast."""
+    """numpy.matmul of tensors of rank 2 and up: [..., M, K] x [..., K, N], the leading axes broadcast.
+
+    `exact`: no option may have its operands rounded.
+    """
+
+    exact: bool = False
 
     def infer(self, inputs: Types) -> tuple[TensorType, ...]:
         a, b = required(inputs, 0), required(inputs, 1)
@@ -65,10 +70,14 @@ def convolution_pairs(inputs: Types, window: Window, groups: int) -> Iterable[Si
 
 @dataclass(frozen=True)
 class Conv(ChannelsFirst):
-    """Convolution of [N, C, spatial...] with weights [O, C / groups, window...]: [N, O, positions...]."""
+    """Convolution of [N, C, spatial...] with weights [O, C / groups, window...]: [N, O, positions...].
+
+    `exact`: no option may have its operands rounded.
+    """
 
     window: Window
     groups: int = 1
+    exact: bool = False
 
     def infer(self, inputs: Types) -> tuple[TensorType, ...]:
         x, weights = required(inputs, 0), required(inputs, 1)
@@ -88,9 +97,9 @@ class Conv(ChannelsFirst):
         (weights,) = rest
         assert weights is not None
         if x.dtype.compute is not x.dtype:
-            wide = builder.emit(Cast(dtypes.FLOAT32), weights)
-            result = self.emit_channels_last(builder, tile_columns, builder.emit(Cast(dtypes.FLOAT32), x), wide)
-            return (builder.emit(Cast(x.dtype), *result),)
+            wide = [builder.emit(Cast(dtypes.FLOAT32), value) for value in (x, weights)]
+            conv = replace(self, exact=self.exact or x.dtype is dtypes.FLOAT16)
+            return (builder.emit(Cast(x.dtype), *conv.emit_channels_last(builder, tile_columns, *wide)),)
         outputs, inputs = weights.shape[0], weights.shape[1]
         if self.groups > 1 and inputs == 1 and outputs == self.groups:
             order = (*range(1, weights.rank - 1), 0)
@@ -100,8 +109,8 @@ class Conv(ChannelsFirst):
         packed = _pack_weights(builder, weights, self.groups, columns)
         if self.groups == 1 and self.window.is_pointwise:
             panels = builder.emit(Reshape(packed.shape[1:]), packed)
-            return (builder.emit(PackedMatMul(outputs, columns), x, panels),)
-        return (builder.emit(PackedConv(self.window, self.groups, outputs, columns), x, packed),)
+            return (builder.emit(PackedMatMul(outputs, columns, self.exact), x, panels),)
+        return (builder.emit(PackedConv(self.window, self.groups, outputs, columns, self.exact), x, packed),)
 
 
 def _pack_weights(builder: GraphBuilder, weights: Value, groups: int, columns: int) -> Value:

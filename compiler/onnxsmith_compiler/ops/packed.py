@@ -1,6 +1,7 @@
 """Matrix products and convolutions over packed weights, as kernels compute them.
 
-B is stored in panels of `columns` columns, [..., panels, K, columns], filled up with zero columns.
+B is stored in panels of `columns` columns, [..., panels, K, columns], filled up with zero columns. Weights of products
+of float32 may be bfloat16 (`passes.precision`), unless the operator is `exact`: they are widened as they are read.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ class PackedMatMul(Op):
 
     n: Dim
     columns: int
+    exact: bool = False
 
     def infer(self, inputs: Types) -> tuple[TensorType, ...]:
         a, b = required(inputs, 0), required(inputs, 1)
@@ -94,6 +96,7 @@ class PackedConv(Op):
     groups: int
     outputs: Dim
     columns: int
+    exact: bool = False
 
     def infer(self, inputs: Types) -> tuple[TensorType, ...]:
         x = required(inputs, 0)

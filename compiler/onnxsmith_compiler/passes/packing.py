@@ -21,27 +21,26 @@ def pack_matmuls(graph: Graph, tile_columns: TileColumns) -> Graph:
         if not isinstance(node.op, MatMul):
             return None
         a, b = node.operands()
-        return multiply(rewriter.builder, a, b, tile_columns)
+        return multiply(rewriter.builder, a, b, tile_columns, node.op.exact)
 
     return rewrite_nodes(graph, rewrite)
 
 
-def multiply(builder: GraphBuilder, a: Value, b: Value, tile_columns: TileColumns) -> Value:
+def multiply(builder: GraphBuilder, a: Value, b: Value, tile_columns: TileColumns, exact: bool = False) -> Value:
     """numpy.matmul of tensors of rank 2 and up. Narrow floats are multiplied in float32, integers by plain loops."""
     dtype = a.dtype
     if not dtype.is_float:
         return _multiply_integers(builder, a, b)
     if dtype.compute is not dtype:
-        wide = multiply(
-            builder, builder.emit(Cast(dtypes.FLOAT32), a), builder.emit(Cast(dtypes.FLOAT32), b), tile_columns
-        )
+        wide_a, wide_b = (builder.emit(Cast(dtypes.FLOAT32), value) for value in (a, b))
+        wide = multiply(builder, wide_a, wide_b, tile_columns, exact or dtype is dtypes.FLOAT16)
         return builder.emit(Cast(dtype), wide)
     if b.rank > 2 and all(size == 1 for size in b.shape[:-2]) and a.rank >= b.rank:
         b = builder.emit(Reshape(b.shape[-2:]), b)
     a, b = _few_batch_axes(builder, a, b)
     columns = tile_columns(dtype, b.shape[-1])
     packed = pack_columns(builder, b, columns)
-    return builder.emit(PackedMatMul(b.shape[-1], columns), a, packed)
+    return builder.emit(PackedMatMul(b.shape[-1], columns, exact), a, packed)
 
 
 _MAX_BATCH_AXES = 3

@@ -1,4 +1,7 @@
-"""Computes convolutions by Winograd's algorithm where that is faster."""
+"""Computes convolutions by Winograd's algorithm where that is faster.
+
+Transformed weights stay float32 whatever the precision asked for: the transforms would magnify their rounding.
+"""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from onnxsmith_compiler.codegen.contraction_source import Tiling
 from onnxsmith_compiler.codegen.conv_source import ConvForm, conv_source, conv_tiling, merges_taps
 from onnxsmith_compiler.codegen.epilogue import store_epilogue
 from onnxsmith_compiler.codegen.tiles import tile_shape
-from onnxsmith_compiler.ir.dtype import FLOAT32, FLOAT64
+from onnxsmith_compiler.ir.dtype import BFLOAT16, FLOAT32, FLOAT64, DType
 
 RNG = np.random.default_rng(11)
 COMPILED: dict[ConvForm, CompiledKernel] = {}
@@ -112,8 +112,8 @@ def _operands(case: Case, dtype: str) -> tuple[Any, Any, Any]:
     return x, w, y
 
 
-def _form(case: Case, dtype: str = "float32") -> ConvForm:
-    tile = tile_shape(HOST, dtype, case.outputs // case.groups)
+def _form(case: Case, dtype: str = "float32", stored: DType | None = None) -> ConvForm:
+    tile = tile_shape(HOST, dtype, case.outputs // case.groups, stored)
     return ConvForm(tile, case.window, merges_taps(case.channels, case.groups, case.dilations), None)
 
 
@@ -141,6 +141,25 @@ def test_float64() -> None:
     arguments, tiles, scratch = _arguments(case, form, Tiling(form.tile.rows, 1), x, w, y)
     assert kernel(arguments, tiles, scratch) == 0
     np.testing.assert_allclose(y, _expected(x, w, case), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("case", CASES[:4] + CASES[8:10], ids=str)
+def test_weights_of_bfloat16_give_the_bits_of_the_same_in_float32(case: Case) -> None:
+    x, w, _ = _operands(case, "float32")
+    w = w.astype(BFLOAT16.storage)
+    results = []
+    for stored in (FLOAT32, BFLOAT16):
+        form = _form(case, stored=stored)
+        source = conv_source(form, store_epilogue(FLOAT32))
+        y = aligned((case.batch, *case.out, case.outputs))
+        arguments, tiles, scratch = _arguments(case, form, Tiling(form.tile.rows, 1), x, w.astype(stored.storage), y)
+        assert CompiledKernel(source)(arguments, tiles, scratch) == 0
+        results.append(y)
+    np.testing.assert_array_equal(*results)
+    np.testing.assert_allclose(y, _expected(x, w.astype(np.float64), case), rtol=1e-4, atol=1e-4)
+    y[...] = np.nan
+    assert run_uncompiled(source, arguments, tiles, scratch) == 0
+    np.testing.assert_allclose(y, results[0], rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("index", [0, 6])

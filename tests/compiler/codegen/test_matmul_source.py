@@ -14,7 +14,7 @@ from onnxsmith_compiler.codegen.source import Parameter
 from onnxsmith_compiler.codegen.target import Target
 from onnxsmith_compiler.codegen.tiles import tile_shape
 from onnxsmith_compiler.ir import dim as dims
-from onnxsmith_compiler.ir.dtype import BY_NAME, FLOAT32
+from onnxsmith_compiler.ir.dtype import BFLOAT16, BY_NAME, FLOAT32
 
 RNG = np.random.default_rng(7)
 COMPILED: dict[Any, CompiledKernel] = {}
@@ -140,6 +140,30 @@ def test_empty_sums_are_zero_and_empty_results_have_no_tiles() -> None:
 
 def _pair(tiling: Tiling) -> tuple[int, int]:
     return tiling.rows, tiling.panels
+
+
+@pytest.mark.parametrize(("m", "n", "k"), SIZES)
+def test_panels_of_bfloat16_give_the_bits_of_the_same_in_float32(m: int, n: int, k: int) -> None:
+    a, b = _random((m, k), "float32"), _random((k, n), "float32").astype(BFLOAT16.storage)
+    results = []
+    for stored in (FLOAT32, BFLOAT16):
+        form = MatmulForm(tile_shape(HOST, "float32", stored=stored), last_columns=None, single_row=m == 1)
+        source = matmul_source(form, store_epilogue(FLOAT32))
+        kernel = _kernel(form, source)
+        packed = pack_matmul(b.astype(stored.storage), form.tile.columns)
+        for tiling in (matmul_tiling(form, m, n, k, HOST), Tiling(form.tile.rows, 4)):
+            c = aligned((m, n))
+            tiles = form.tiles(m, n, 1, tiling)
+            arguments = (a, packed, c, n, 0, m, n, k, k, tiling.rows, tiling.panels)
+            assert kernel(arguments, tiles, form.scratch(k, tiling), cuts=[tiles // 2]) == 0
+            results.append(c)
+    uncompiled = aligned((m, n))
+    arguments = (a, packed, uncompiled, n, 0, m, n, k, k, tiling.rows, tiling.panels)
+    assert run_uncompiled(source, arguments, tiles, form.scratch(k, tiling)) == 0
+    _close(uncompiled, a @ b.astype(np.float32), k)
+    _close(results[0], a @ b.astype(np.float32), k)
+    for result in results[1:]:
+        np.testing.assert_array_equal(result, results[0])
 
 
 def test_prefetching_of_results_changes_none() -> None:

@@ -13,13 +13,12 @@ NATIVE = [shape for shape in tiles.TILE_SHAPES if shape.lanes * shape.element.bi
 
 
 def _source(shape: TileShape, call: str) -> KernelSource:
-    pointer = f"{shape.dtype}*"
     parameters = (
-        Parameter("row", pointer),
+        Parameter("row", f"{shape.dtype}*"),
         Parameter("depth", "int64"),
-        Parameter("panels", pointer),
+        Parameter("panels", f"{shape.panel_element}*"),
         Parameter("count", "int64"),
-        Parameter("out", pointer),
+        Parameter("out", f"{shape.dtype}*"),
         Parameter("pitch", "int64"),
     )
     names = ", ".join(parameter.name for parameter in parameters)
@@ -51,7 +50,7 @@ def test_the_product_of_a_row_and_the_bits_of_a_register_tile(shape: TileShape) 
     rng = np.random.default_rng(4)
     for count, depth, gap in ((1, 1, 0), (2, 19, 0), (3, 5, 64), (4, 33, 0), (9, 7, 128), (0, 3, 0), (2, 0, 0)):
         row = rng.standard_normal(depth).astype(shape.dtype)
-        panels = aligned((count, depth, shape.columns), shape.dtype)
+        panels = aligned((count, depth, shape.columns), shape.panel_element.storage)
         panels[:] = rng.standard_normal(panels.shape)
         pitch = shape.columns + gap
         results = [aligned((count, pitch), shape.dtype) for _ in range(3)]

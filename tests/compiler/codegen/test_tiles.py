@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from onnxsmith_compiler.codegen.numba_adapter import Compiler
 from onnxsmith_compiler.codegen.source import KernelSource, Parameter
 from onnxsmith_compiler.codegen.target import Target
 from onnxsmith_compiler.codegen.tiles import TILES, TileShape, tile_shape
+from onnxsmith_compiler.ir.dtype import BFLOAT16, FLOAT32, FLOAT64, DType
 
 NATIVE = [
     shape
@@ -21,14 +23,13 @@ NATIVE = [
 
 
 def _source(shape: TileShape) -> KernelSource:
-    pointer = f"{shape.dtype}*"
     parameters = (
         Parameter("rows", "int64*"),
         Parameter("count", "int64"),
         Parameter("taps", "int64"),
         Parameter("depth", "int64"),
-        Parameter("panel", pointer),
-        Parameter("out", pointer),
+        Parameter("panel", f"{shape.panel_element}*"),
+        Parameter("out", f"{shape.dtype}*"),
     )
     names = ", ".join(parameter.name for parameter in parameters)
     text = f"def kernel(ctx, {names}, begin, end):\n    {shape.name}({names}, address(panel), 64)\n    return 0\n"
@@ -52,7 +53,7 @@ def test_every_height_of_every_tile(shape: TileShape) -> None:
     for count in range(1, shape.rows + 1):
         for taps, depth in ((1, 1), (1, 19), (3, 4)):
             a = rng.standard_normal((count, taps, depth)).astype(shape.dtype)
-            panel = rng.standard_normal((taps * depth, shape.panel_columns)).astype(shape.dtype)
+            panel = rng.standard_normal((taps * depth, shape.panel_columns)).astype(shape.panel_element.storage)
             out = aligned((shape.rows, shape.columns), shape.dtype)
             arguments = (_addresses(a, shape), count, taps, depth, panel, out)
             assert kernel(arguments, 1, 64) == 0
@@ -72,15 +73,40 @@ def test_nothing_to_add_gives_zeros() -> None:
     np.testing.assert_array_equal(out, 0)
 
 
-def test_special_values_go_through() -> None:
-    shape = tile_shape(HOST, "float32")
+@pytest.mark.parametrize("stored", [FLOAT32, BFLOAT16], ids=str)
+def test_special_values_go_through(stored: DType) -> None:
+    shape = tile_shape(HOST, "float32", stored=stored)
     a = np.array([[[np.inf, 1]], [[0, np.nan]], [[-0.0, -0.0]]], np.float32)
-    panel = np.ones((2, shape.columns), np.float32)
+    panel = np.ones((2, shape.columns), stored.storage)
     out = aligned((shape.rows, shape.columns))
     CompiledKernel(_source(shape))((_addresses(a, shape), 3, 1, 2, panel, out), 1, 64)
     assert np.isposinf(out[0]).all()
     assert np.isnan(out[1]).all()
     assert (out[2] == 0).all()
+
+
+def test_every_bfloat16_is_widened_exactly() -> None:
+    shape = tile_shape(HOST, "float32", stored=BFLOAT16)
+    kernel = CompiledKernel(_source(shape))
+    one = np.ones((1, 1, 1), np.float32)
+    every = np.arange(1 << 16, dtype=np.uint16).view(BFLOAT16.storage)
+    for panel in every.reshape(-1, 1, shape.columns):
+        out = aligned((shape.rows, shape.columns))
+        kernel((_addresses(one, shape), 1, 1, 1, panel, out), 1, 64)
+        np.testing.assert_array_equal(out[0], panel[0].astype(np.float32))
+
+
+@pytest.mark.parametrize("shape", [s for s in NATIVE if s.stored], ids=lambda shape: shape.name)
+def test_panels_of_bfloat16_give_the_bits_of_the_same_in_float32(shape: TileShape) -> None:
+    rng = np.random.default_rng(5)
+    a = rng.standard_normal((shape.rows, 3, 21)).astype(np.float32)
+    panel = rng.standard_normal((63, shape.panel_columns)).astype(BFLOAT16.storage)
+    results = []
+    for tile, weights in ((shape, panel), (replace(shape, stored=None), panel.astype(np.float32))):
+        out = aligned((shape.rows, shape.columns))
+        CompiledKernel(_source(tile))((_addresses(a, tile), shape.rows, 3, 21, weights, out), 1, 64)
+        results.append(out)
+    np.testing.assert_array_equal(*results)
 
 
 VECTOR_ON_STACK = re.compile(r"v?mov[ua]p[sd]\s+%[xyz]mm.*\(%rsp\)|st[rp]\s+q.*\[sp")
@@ -93,9 +119,11 @@ TARGETS = [
 
 
 @pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.cpu)
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_accumulators_of_the_default_tile_stay_in_registers(target: Target, dtype: str) -> None:
-    shape = tile_shape(target, dtype)
+@pytest.mark.parametrize(
+    ("dtype", "stored"), [("float32", FLOAT32), ("float32", BFLOAT16), ("float64", FLOAT64)], ids=str
+)
+def test_accumulators_of_the_default_tile_stay_in_registers(target: Target, dtype: str, stored: DType) -> None:
+    shape = tile_shape(target, dtype, stored=stored)
     assert shape.rows * shape.vectors + shape.vectors < target.vector_registers
     module = Compiler(target).kernel_module(_source(shape), "kernel")
     assembly = llvm_backend.emit_assembly(module, target)
@@ -109,6 +137,13 @@ def test_few_columns_get_a_narrow_tile() -> None:
     assert tile_shape(HOST, "float32", columns=10 * wide.columns) == wide
 
 
+@pytest.mark.parametrize("columns", [None, 1, 16, 17, 100])
+def test_the_type_of_panels_does_not_change_their_width(columns: int | None) -> None:
+    narrow = tile_shape(HOST, "float32", columns, BFLOAT16)
+    assert narrow == replace(tile_shape(HOST, "float32", columns), stored="bfloat16")
+    assert (narrow.element, narrow.panel_element, narrow.panel_row_bytes) == (FLOAT32, BFLOAT16, 2 * narrow.columns)
+
+
 def test_names_are_those_of_the_table() -> None:
     assert set(TILES) == {shape.name for shape in (*tiles.TILE_SHAPES, *tiles.NARROW_TILE_SHAPES)}
-    assert "tile_14x2_f32x16" in TILES
+    assert {"tile_14x2_f32x16", "tile_14x2_bf16_f32x16", "tile_14x1of2_bf16_f32x16"} <= set(TILES)

@@ -181,7 +181,8 @@ def _support_vectors(node: NodeImport, count: int) -> Floats:
 
 
 def _product(node: NodeImport, a: Value, b: npt.NDArray[np.floating]) -> Value:
-    return node.emit(MatMul(), a, node.builder.constant(np.ascontiguousarray(b)))
+    """Exact, because what follows magnifies errors: differences of squares, powers, votes."""
+    return node.emit(MatMul(exact=True), a, node.builder.constant(np.ascontiguousarray(b)))
 
 
 def _similarities(node: NodeImport, x: Value, vectors: Floats) -> Value:

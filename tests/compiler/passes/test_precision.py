@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from onnx import helper, numpy_helper
+from tests.graphs import Sketch, normal
+from tests.interpreter import HOST, run_kernels
+
+from onnxsmith_compiler.errors import InvalidOption
+from onnxsmith_compiler.ir.dtype import BFLOAT16, BY_NAME, FLOAT32
+from onnxsmith_compiler.ir.graph import Graph, Value
+from onnxsmith_compiler.onnx.importer import import_model
+from onnxsmith_compiler.onnx.loader import load_model
+from onnxsmith_compiler.ops.contraction import MatMul
+from onnxsmith_compiler.options import CompileOptions
+from onnxsmith_compiler.pipeline import run_passes
+
+BF16 = CompileOptions(precision="bf16")
+
+
+def weights(graph: Graph, options: CompileOptions) -> dict[str, Value]:
+    """The second operand of every contraction, by the operator's name."""
+    products = ("packedmatmul", "packedconv", "winogradconv", "depthwiseconv")
+    found = run_passes(graph, options, HOST).nodes
+    return {node.op.name: list(node.operands())[1] for node in found if node.op.name in products}
+
+
+def product(dtype: str = "float32", *, exact: bool = False, constant: bool = True) -> Sketch:
+    sketch = Sketch()
+    storage = BY_NAME[dtype].storage
+    x = sketch.input(["rows", 40], normal(3, 40).astype(storage))
+    matrix = normal(40, 24, seed=1).astype(storage)
+    b = sketch.constant(matrix, BY_NAME[dtype]) if constant else sketch.input([40, 24], matrix)
+    sketch.output(sketch.emit(MatMul(exact), x, b))
+    return sketch
+
+
+@pytest.mark.parametrize("level", [0, 1, 99])
+def test_constant_weights_are_rounded_to_nearest(level: int) -> None:
+    sketch = product()
+    (narrow,) = weights(sketch.graph(), CompileOptions(level, precision="bf16")).values()
+    (wide,) = weights(sketch.graph(), CompileOptions(level)).values()
+    assert (narrow.dtype, wide.dtype, narrow.shape) == (BFLOAT16, FLOAT32, wide.shape)
+    assert narrow.data is not None and wide.data is not None
+    rounded = narrow.data.astype(np.float32)
+    assert 0 < np.abs(rounded - wide.data).max() <= 2.0**-9 * np.abs(wide.data).max()
+    (found,) = run_kernels(sketch.graph(), sketch.feeds, CompileOptions(level, precision="bf16"))
+    nearest = normal(40, 24, seed=1).astype(BFLOAT16.storage).astype(np.float32)
+    np.testing.assert_allclose(found, normal(3, 40) @ nearest, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("sketch", "dtype"),
+    [
+        (product("float64"), "float64"),
+        (product("float16"), "float32"),
+        (product("bfloat16"), "bfloat16"),
+        (product(exact=True), "float32"),
+        (product(constant=False), "float32"),
+    ],
+    ids=["float64", "float16", "bfloat16", "exact", "fed"],
+)
+def test_only_what_bfloat16_may_hold_is_narrowed(sketch: Sketch, dtype: str) -> None:
+    (value,) = weights(sketch.graph(), BF16).values()
+    assert value.dtype is BY_NAME[dtype]
+    plain = run_kernels(sketch.graph(), sketch.feeds)
+    np.testing.assert_array_equal(run_kernels(sketch.graph(), sketch.feeds, BF16), plain)
+
+
+@pytest.mark.parametrize(("rows", "depth", "columns"), [(0, 40, 24), (3, 0, 24), (3, 40, 0)])
+def test_sizes_of_zero(rows: int, depth: int, columns: int) -> None:
+    sketch = Sketch()
+    x = sketch.input(["rows", depth], normal(rows, depth))
+    sketch.output(sketch.emit(MatMul(), x, sketch.constant(normal(depth, columns))))
+    (found,) = run_kernels(sketch.graph(), sketch.feeds, BF16)
+    np.testing.assert_array_equal(found, np.zeros((rows, columns), np.float32))
+
+
+def convolution(channels: int, window: int, outputs: int, dtype: type = np.float32, **attributes: object) -> Graph:
+    shape = (outputs, channels // int(attributes.get("group", 1)), window, window)  # type: ignore[call-overload]
+    array = normal(*shape).astype(dtype)
+    element = helper.np_dtype_to_tensor_dtype(array.dtype)
+    graph = helper.make_graph(
+        [helper.make_node("Conv", ["x", "w"], ["y"], pads=[window // 2] * 4, **attributes)],
+        "g",
+        [helper.make_tensor_value_info("x", element, [1, channels, 19, 17])],
+        [helper.make_tensor_value_info("y", element, None)],
+        [numpy_helper.from_array(array, "w")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 22)], ir_version=10)
+    return import_model(load_model(model.SerializeToString())).graph
+
+
+@pytest.mark.parametrize(
+    ("graph", "expected"),
+    [
+        (convolution(32, 1, 40), {"packedmatmul": BFLOAT16}),
+        (convolution(32, 5, 40), {"packedconv": BFLOAT16}),
+        (convolution(32, 3, 40, group=2), {"packedconv": BFLOAT16}),
+        (convolution(32, 3, 40), {"winogradconv": FLOAT32}),
+        (convolution(32, 3, 32, group=32), {"depthwiseconv": FLOAT32}),
+        (convolution(32, 5, 40, np.float16), {"packedconv": FLOAT32}),
+    ],
+    ids=["pointwise", "dense", "grouped", "winograd", "depthwise", "float16"],
+)
+def test_convolutions(graph: Graph, expected: dict[str, object]) -> None:
+    assert {name: value.dtype for name, value in weights(graph, BF16).items()} == expected
+
+
+def test_other_precisions_are_refused() -> None:
+    with pytest.raises(InvalidOption, match="'precision' cannot be 'int8': it is one of fp32, bf16"):
+        CompileOptions(precision="int8")
