@@ -43,7 +43,7 @@ def test_constant_weights_are_rounded_to_nearest(level: int) -> None:
     assert (narrow.dtype, wide.dtype, narrow.shape) == (BFLOAT16, FLOAT32, wide.shape)
     assert narrow.data is not None and wide.data is not None
     rounded = narrow.data.astype(np.float32)
-    assert 0 < np.abs(rounded - wide.data).max() <= 2.0**-9 * np.abs(wide.data).max()
+    assert 0 < np.abs(rounded - wide.data).max() <= 2.0**-8 * np.abs(wide.data).max()
     (found,) = run_kernels(sketch.graph(), sketch.feeds, CompileOptions(level, precision="bf16"))
     nearest = normal(40, 24, seed=1).astype(BFLOAT16.storage).astype(np.float32)
     np.testing.assert_allclose(found, normal(3, 40) @ nearest, rtol=1e-5, atol=1e-5)
@@ -54,13 +54,13 @@ def test_constant_weights_are_rounded_to_nearest(level: int) -> None:
     [
         (product("float64"), "float64"),
         (product("float16"), "float32"),
-        (product("bfloat16"), "bfloat16"),
+        (product("bfloat16"), "float32"),
         (product(exact=True), "float32"),
         (product(constant=False), "float32"),
     ],
     ids=["float64", "float16", "bfloat16", "exact", "fed"],
 )
-def test_only_what_bfloat16_may_hold_is_narrowed(sketch: Sketch, dtype: str) -> None:
+def test_other_products_stay_as_they_are(sketch: Sketch, dtype: str) -> None:
     (value,) = weights(sketch.graph(), BF16).values()
     assert value.dtype is BY_NAME[dtype]
     plain = run_kernels(sketch.graph(), sketch.feeds)
