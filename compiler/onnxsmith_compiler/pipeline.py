@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from onnxsmith import artifact
 from onnxsmith.cache import open_cache
+from onnxsmith.faults import RUN_FAULTS
 from onnxsmith_compiler.codegen.contractions import tile_columns
 from onnxsmith_compiler.codegen.cpu import print_group
 from onnxsmith_compiler.codegen.elf_linker import link_shared_library
@@ -41,7 +42,9 @@ from onnxsmith_compiler.passes.transposes import join_views
 from onnxsmith_compiler.passes.winograd import use_winograd
 from onnxsmith_compiler.schedule.fusion import Schedule, resolve, schedule
 from onnxsmith_compiler.schedule.program import Border, KernelCall, Weights, build_program
-from onnxsmith_compiler.workers import CompilePool
+from onnxsmith_compiler.step_timer import StepTimer, has_fixed_inputs
+from onnxsmith_compiler.tuning import Steps, tune
+from onnxsmith_compiler.workers import CompilePool, Store
 
 Progress = Callable[[str, int, int], None]
 Pass = Callable[[Graph], Graph]
@@ -69,7 +72,7 @@ class Lowered:
     imported: Imported
     graph: Graph
     schedule: Schedule
-    steps: tuple[PrintedStep, ...]
+    steps: Steps
 
 
 def passes(options: CompileOptions, target: Target) -> tuple[tuple[str, Pass], ...]:
@@ -129,16 +132,47 @@ def compile_model(
         sources = list(dict.fromkeys(step.kernel.source for step in lowered.steps))
         objects = pool.compile(sources, lambda done, total: report("compiling kernels", done, total))
         objects["core"] = core.result()
-    return link_model(lowered, objects, target)
+    compiled = link_model(lowered, objects, target)
+    if not options.tune:
+        return compiled
+    return tune_model(lowered, compiled, target, None if cache is None else cache.tilings, report)
 
 
 def link_model(lowered: Lowered, objects: Mapping[str, bytes], target: Target) -> CompiledModel:
     """The compiled model. `objects` are its kernels by `kernel_key` and the native core as "core"."""
-    keys = {step.kernel.source: kernel_key(step.kernel.source, target) for step in lowered.steps}
-    program, weights = _program(lowered, {source: kernel_symbol(key) for source, key in keys.items()})
+    keys = _kernel_keys(lowered, target)
+    program, weights = _program(lowered, keys)
     needed = {label: objects[label] for label in ("core", *dict.fromkeys(keys.values()))}
     code = link_shared_library(needed, None, "program.so")
     return CompiledModel(program, code, weights, lowered.model.external_files)
+
+
+def tune_model(
+    lowered: Lowered, compiled: CompiledModel, target: Target, store: Store | None, report: Progress
+) -> CompiledModel:
+    """`compiled`, which was linked from `lowered`, with its work cut into tiles as is fastest on this machine.
+
+    A model that cannot be run on made-up inputs stays as it is, and `report` hears why.
+    """
+    if not has_fixed_inputs(compiled.program):
+        report("not tuned, since its inputs have no fixed sizes", 0, 0)
+        return compiled
+
+    keys = _kernel_keys(lowered, target)
+
+    def program_of(steps: Steps) -> artifact.Program:
+        return _program(replace(lowered, steps=steps), keys)[0]
+
+    def measure(versions: Sequence[Steps]) -> Sequence[Sequence[Sequence[float]]]:
+        timer = StepTimer(compiled.code, compiled.weights.in_memory(), target.cores, report)
+        return timer.measure([program_of(steps) for steps in versions])
+
+    try:
+        steps = tune(lowered.steps, target, measure, store)
+    except RUN_FAULTS as fault:
+        report(f"not tuned, since it does not run on made-up inputs: {fault}", 0, 0)
+        return compiled
+    return replace(compiled, program=program_of(steps))
 
 
 def lower_model(
@@ -185,7 +219,11 @@ def print_steps(graph: Graph, scheduled: Schedule, target: Target) -> Sequence[P
     return steps
 
 
-def _program(lowered: Lowered, symbols: Mapping[KernelSource, str]) -> tuple[artifact.Program, Weights]:
+def _kernel_keys(lowered: Lowered, target: Target) -> dict[KernelSource, str]:
+    return {step.kernel.source: kernel_key(step.kernel.source, target) for step in lowered.steps}
+
+
+def _program(lowered: Lowered, keys: Mapping[KernelSource, str]) -> tuple[artifact.Program, Weights]:
     aliases = lowered.schedule.aliases
 
     def memory(value: Value) -> Value:
@@ -193,7 +231,7 @@ def _program(lowered: Lowered, symbols: Mapping[KernelSource, str]) -> tuple[art
 
     calls = [
         KernelCall(
-            symbols[step.kernel.source],
+            kernel_symbol(keys[step.kernel.source]),
             step.kernel.arguments,
             step.writes,
             step.kernel.tiles,

@@ -74,6 +74,16 @@ class Weights:
     pieces: tuple[tuple[int, np.ndarray], ...]
     size: int
 
+    def in_memory(self) -> np.ndarray:
+        """The whole as bytes (uint8), aligned as kernels expect it."""
+        room = np.zeros(self.size + _ALIGNMENT, np.uint8)
+        start = -room.ctypes.data % _ALIGNMENT
+        whole = room[start : start + self.size]
+        for offset, array in self.pieces:
+            data = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+            whole[offset : offset + data.size] = data
+        return whole
+
 
 @dataclass
 class _Slots:
