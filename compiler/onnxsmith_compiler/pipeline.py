@@ -43,7 +43,7 @@ from onnxsmith_compiler.passes.winograd import use_winograd
 from onnxsmith_compiler.schedule.fusion import Schedule, resolve, schedule
 from onnxsmith_compiler.schedule.program import Border, KernelCall, Weights, build_program
 from onnxsmith_compiler.step_timer import StepTimer, has_fixed_inputs
-from onnxsmith_compiler.tuning import Steps, tune
+from onnxsmith_compiler.tuning import Steps, Times, tune
 from onnxsmith_compiler.workers import CompilePool, Store
 
 Progress = Callable[[str, int, int], None]
@@ -163,7 +163,7 @@ def tune_model(
     def program_of(steps: Steps) -> artifact.Program:
         return _program(replace(lowered, steps=steps), keys)[0]
 
-    def measure(versions: Sequence[Steps]) -> Sequence[Sequence[Sequence[float]]]:
+    def measure(versions: Sequence[Steps]) -> Times:
         timer = StepTimer(compiled.code, compiled.weights.in_memory(), target.cores, report)
         return timer.measure([program_of(steps) for steps in versions])
 

@@ -6,7 +6,6 @@ before left them.
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -23,8 +22,10 @@ Progress = Callable[[str, int, int], None]
 
 _RUNS_A_TURN = 3
 _MOST_ROUNDS = 8
-_SECONDS = 10.0
-"""After this long no new round begins. One is always made, however large the model."""
+_FEWEST_TURNS = 6
+"""As many are made however large the model: one round of many programs, three of two."""
+_SECONDS = 7.0
+"""No further round begins that would probably end later."""
 
 
 class StepTimer:
@@ -36,37 +37,36 @@ class StepTimer:
         self._threads = sorted({1, cores})
         self._report = report
 
-    def measure(self, programs: Sequence[Program]) -> list[list[list[float]]]:
-        """For each program and number of threads the seconds of each step, medians of several runs.
+    def measure(self, programs: Sequence[Program]) -> list[list[list[list[float]]]]:
+        """For each round, program and number of threads the seconds of each step.
 
-        The programs take turns, so that what else the machine does falls on all alike; each turn begins with a run that
-        does not count. Raises what a run may raise: one of `onnxsmith.faults.RUN_FAULTS`.
+        In a round the programs take turns, so that what else the machine does falls on all alike. A turn begins with a
+        run that does not count, and has the best of several. Raises what a run may raise: one of
+        `onnxsmith.faults.RUN_FAULTS`.
         """
         inputs = made_up_inputs(programs[0])
-        runs: list[list[list[list[float]]]] = [[[] for _ in self._threads] for _ in programs]
         total = _MOST_ROUNDS * len(programs)
-        end = time.perf_counter() + _SECONDS
+        rounds: list[list[list[list[float]]]] = []
+        start = time.perf_counter()
         for number in range(_MOST_ROUNDS):
-            if number and time.perf_counter() > end:
+            enough = number * len(programs) >= _FEWEST_TURNS
+            if enough and (time.perf_counter() - start) * (number + 1) / number > _SECONDS:
                 break
-            order = range(len(programs)) if number % 2 == 0 else reversed(range(len(programs)))
-            for done, program in enumerate(order):
+            turns = []
+            for done, program in enumerate(programs):
                 self._report("tuning", number * len(programs) + done, total)
-                for place, threads in enumerate(self._threads):
-                    executor = Executor(programs[program], self._library, self._weights, threads)
-                    runs[program][place] += _turn(executor, inputs)
+                executors = (Executor(program, self._library, self._weights, threads) for threads in self._threads)
+                turns.append([_turn(executor, inputs) for executor in executors])
+            rounds.append(turns)
         self._report("tuning", total, total)
-        return [[[statistics.median(step) for step in zip(*own, strict=True)] for own in turns] for turns in runs]
+        return rounds
 
 
-def _turn(executor: Executor, inputs: Sequence[Array | None]) -> list[list[float]]:
-    """The seconds of each step in each run."""
+def _turn(executor: Executor, inputs: Sequence[Array | None]) -> list[float]:
+    """The best seconds of each step in several runs."""
     executor.run(inputs)
-    turn = []
-    for _ in range(_RUNS_A_TURN):
-        timed = executor.run_timed(inputs)
-        turn.append([(step.end - step.begin) / 1e9 for step in timed.times])
-    return turn
+    runs = [executor.run_timed(inputs).times for _ in range(_RUNS_A_TURN)]
+    return [min(step.end - step.begin for step in times) / 1e9 for times in zip(*runs, strict=True)]
 
 
 def has_fixed_inputs(program: Program) -> bool:

@@ -1,9 +1,9 @@
 """Measured choices of how the steps of a model are cut into tiles.
 
 Steps that run one kernel with the same sizes are a *layer*. All layers try their alternatives at once: the first
-version of the model has the first alternative of each, and so on. What seems fastest is then measured once more
-beside what the compiler had chosen, since the best of many noisy times is often only lucky. Winners are kept by
-layer, so that no model with that layer measures it again.
+version of the model has the first alternative of each, and so on. The best are measured again beside what the compiler
+had chosen, and the best of these once more, since the best of many noisy times is often only lucky. Winners are kept
+by layer, so that no model with that layer measures it again.
 """
 
 from __future__ import annotations
@@ -20,11 +20,17 @@ from onnxsmith_compiler.codegen.target import Target
 from onnxsmith_compiler.workers import Store
 
 Steps = tuple[PrintedStep, ...]
-Measure = Callable[[Sequence[Steps]], Sequence[Sequence[Sequence[float]]]]
-"""Measures versions of the same steps: for each version and number of threads, the seconds of each step."""
+Times = Sequence[Sequence[Sequence[Sequence[float]]]]
+"""Seconds by round, version of the model, number of threads, and step."""
+Measure = Callable[[Sequence[Steps]], Times]
+"""Measures versions of the same steps. What is in one round was measured at about the same time."""
 
 WORTHWHILE = 0.97
 """The part of the chosen kernel's time that another one must stay below to take its place."""
+_KEPT = (3, 1)
+"""How many candidates of a layer are measured once more after the first and the second measurement."""
+_CLEAR = 0.75
+"""The part of the rounds in which a winner must have been faster."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,32 +74,60 @@ def find_layers(steps: Sequence[PrintedStep], target: Target) -> list[Layer]:
 
 
 def _search(steps: Steps, layers: Sequence[Layer], measure: Measure) -> dict[Layer, int]:
-    """The number of each layer's fastest candidate: 0 where none is worthwhile."""
-    most = max(len(layer.sizes) for layer in layers)
+    """The number of each layer's fastest candidate: 0 where none is clearly worthwhile."""
+    contenders = {layer: list(range(1, len(layer.sizes))) for layer in layers}
+    for kept in _KEPT:
+        ratios = _compare(steps, contenders, measure)
+        contenders = {
+            layer: [number for number, _ in sorted(own.items(), key=_median_ratio) if _is_faster(own[number])][:kept]
+            for layer, own in ratios.items()
+        }
+    ratios = _compare(steps, contenders, measure)
+    winners = {layer: number for layer, own in ratios.items() for number in own if _is_clearly_faster(own[number])}
+    return dict.fromkeys(layers, 0) | winners
+
+
+def _compare(
+    steps: Steps, contenders: Mapping[Layer, Sequence[int]], measure: Measure
+) -> dict[Layer, dict[int, list[float]]]:
+    """For each layer and contender its time over that of the first candidate, round by round."""
+    most = max(map(len, contenders.values()))
+    if most == 0:
+        return {layer: {} for layer in contenders}
     versions = [
-        _with(steps, {layer: number for layer in layers if number < len(layer.sizes)}) for number in range(most)
+        _with(steps, {layer: own[place] for layer, own in contenders.items() if place < len(own)})
+        for place in range(most)
     ]
-    times = measure(versions)
-    best = {layer: _fastest(layer, times) for layer in layers}
-    if not any(best.values()):
-        return best
-    again = measure([steps, _with(steps, best)])
-    return {layer: number if _ratio(layer, again, 1) < WORTHWHILE else 0 for layer, number in best.items()}
-
-
-def _fastest(layer: Layer, times: Sequence[Sequence[Sequence[float]]]) -> int:
-    ratios = [_ratio(layer, times, number) for number in range(len(layer.sizes))]
-    best = min(range(len(ratios)), key=ratios.__getitem__)
-    return best if ratios[best] < WORTHWHILE else 0
+    times = measure([steps, *versions])
+    return {
+        layer: {number: [_ratio(layer, round, place) for round in times] for place, number in enumerate(own, 1)}
+        for layer, own in contenders.items()
+    }
 
 
 def _ratio(layer: Layer, times: Sequence[Sequence[Sequence[float]]], version: int) -> float:
-    """The layer's time in a version over that in the first one, the mean over the numbers of threads."""
+    """The layer's time in a version over that in the first one: the mean over the numbers of threads.
+
+    Where one number of threads makes it slower, that one: nobody pays for what others gain.
+    """
 
     def seconds(step_times: Sequence[float]) -> float:
         return sum(step_times[number] for number in layer.candidates)
 
-    return statistics.mean(seconds(own) / seconds(first) for own, first in zip(times[version], times[0], strict=True))
+    ratios = [seconds(own) / seconds(first) for own, first in zip(times[version], times[0], strict=True)]
+    return max(ratios) if max(ratios) > 1 else statistics.mean(ratios)
+
+
+def _median_ratio(contender: tuple[int, Sequence[float]]) -> float:
+    return statistics.median(contender[1])
+
+
+def _is_faster(ratios: Sequence[float]) -> bool:
+    return statistics.median(ratios) < WORTHWHILE
+
+
+def _is_clearly_faster(ratios: Sequence[float]) -> bool:
+    return _is_faster(ratios) and sum(ratio < 1 for ratio in ratios) >= _CLEAR * len(ratios)
 
 
 def _with(steps: Steps, choices: Mapping[Layer, int]) -> Steps:
