@@ -21,8 +21,6 @@ from onnxsmith_compiler.workers import CompilePool
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-_ALIGNMENT = 64
-
 
 class Compiler:
     """Compiles models. Use as a context manager; compiled kernels are kept in `cache_dir`."""
@@ -56,12 +54,7 @@ class Compiler:
 
 def executor_of(compiled: CompiledModel, threads: int = 1) -> Executor:
     """An executor for a model that is in memory."""
-    room = np.zeros(compiled.weights.size + _ALIGNMENT, np.uint8)
-    start = -room.ctypes.data % _ALIGNMENT
-    weights = room[start : start + compiled.weights.size]
-    for offset, array in compiled.weights.pieces:
-        data = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-        weights[offset : offset + data.size] = data
+    weights = compiled.weights.in_memory()
     return Executor(compiled.program, Library(compiled.code), weights, threads)
 
 

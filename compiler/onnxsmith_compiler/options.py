@@ -22,7 +22,8 @@ class CompileOptions:
     algorithm, which is faster and less exact (about 1e-5 of the output's scale; what is not finite reaches all outputs
     of its block). `precision` "bf16" stores constant weights of float32 matrix products and convolutions, but for
     Winograd's and depthwise ones, as bfloat16: half the memory, with errors of up to about 1e-2 of the output's
-    scale; sums stay float32. `workers` is the number of compile processes (0: one a core).
+    scale; sums stay float32. `tune` measures how the steps of a model whose inputs have fixed sizes are cut into
+    tiles fastest (see `tuning`); results stay the same. `workers` is the number of compile processes (0: one a core).
 
     Raises InvalidOption.
     """
@@ -33,6 +34,7 @@ class CompileOptions:
     distinct_symbols: tuple[str, ...] = ()
     winograd: bool = True
     precision: str = "fp32"
+    tune: bool = False
     workers: int = 0
 
     def __post_init__(self) -> None:

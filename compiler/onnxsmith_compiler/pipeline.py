@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from onnxsmith import artifact
+from onnxsmith.faults import RUN_FAULTS
 from onnxsmith_compiler.codegen.contractions import tile_columns
 from onnxsmith_compiler.codegen.cpu import print_group
 from onnxsmith_compiler.codegen.elf_linker import link_shared_library
@@ -42,7 +43,9 @@ from onnxsmith_compiler.passes.transposes import join_views
 from onnxsmith_compiler.passes.winograd import use_winograd
 from onnxsmith_compiler.schedule.fusion import Schedule, resolve, schedule
 from onnxsmith_compiler.schedule.program import Border, KernelCall, Weights, build_program
-from onnxsmith_compiler.workers import CompilePool
+from onnxsmith_compiler.step_timer import StepTimer, has_fixed_inputs
+from onnxsmith_compiler.tuning import Steps, Times, tune
+from onnxsmith_compiler.workers import CompilePool, Store
 
 Progress = Callable[[str, int, int], None]
 Pass = Callable[[Graph], Graph]
@@ -78,7 +81,7 @@ class Lowered:
     imported: Imported
     graph: Graph
     schedule: Schedule
-    steps: tuple[PrintedStep, ...]
+    steps: Steps
 
 
 def passes(options: CompileOptions, target: Target) -> tuple[tuple[str, Pass], ...]:
@@ -122,12 +125,16 @@ def passes(options: CompileOptions, target: Target) -> tuple[tuple[str, Pass], .
 
 
 def compile_model(
-    source: Any, options: CompileOptions, pool: CompilePool, on_progress: Progress | None = None
+    source: Any,
+    options: CompileOptions,
+    pool: CompilePool,
+    on_progress: Progress | None = None,
+    tilings: Store | None = None,
 ) -> CompiledModel:
     """A model (path, bytes or ModelProto) for the pool's target, whose kernels the pool still compiles.
 
-    `on_progress(stage, done, total)` hears of every step. Raises subclasses of CompileError for anything wrong with
-    the model.
+    `on_progress(stage, done, total)` hears of every step. `tilings` keeps what tuning finds. Raises subclasses of
+    CompileError for anything wrong with the model.
     """
     report = on_progress or (lambda stage, done, total: None)
     core = pool.compile_core()
@@ -140,13 +147,14 @@ def compile_model(
         compiled = kernels.result(lambda done, total: report("compiling kernels", done, total))
         return {**compiled, "core": core.result()}
 
-    return link_model(lowered, objects, pool.target)
+    compiled = link_model(lowered, objects, pool.target)
+    return tune_model(lowered, compiled, pool.target, tilings, report) if options.tune else compiled
 
 
 def link_model(lowered: Lowered, objects: Callable[[], Mapping[str, bytes]], target: Target) -> CompiledModel:
     """The compiled model. `objects` gives its kernels by `kernel_key`, and the native core as "core"."""
-    keys = {step.kernel.source: kernel_key(step.kernel.source, target) for step in lowered.steps}
-    program, weights = _program(lowered, {source: kernel_symbol(key) for source, key in keys.items()})
+    keys = _kernel_keys(lowered, target)
+    program, weights = _program(lowered, keys)
 
     def link() -> bytes:
         given = objects()
@@ -154,6 +162,34 @@ def link_model(lowered: Lowered, objects: Callable[[], Mapping[str, bytes]], tar
         return link_shared_library(needed, None, "program.so")
 
     return CompiledModel(program, weights, lowered.model.external_files, link)
+
+
+def tune_model(
+    lowered: Lowered, compiled: CompiledModel, target: Target, store: Store | None, report: Progress
+) -> CompiledModel:
+    """`compiled`, which was linked from `lowered`, with its work cut into tiles as is fastest on this machine.
+
+    A model that cannot be run on made-up inputs stays as it is, and `report` hears why.
+    """
+    if not has_fixed_inputs(compiled.program):
+        report("not tuned, since its inputs have no fixed sizes", 0, 0)
+        return compiled
+
+    keys, code = _kernel_keys(lowered, target), compiled.link()
+
+    def program_of(steps: Steps) -> artifact.Program:
+        return _program(replace(lowered, steps=steps), keys)[0]
+
+    def measure(versions: Sequence[Steps]) -> Times:
+        timer = StepTimer(code, compiled.weights.in_memory(), target.cores, report)
+        return timer.measure([program_of(steps) for steps in versions])
+
+    try:
+        steps = tune(lowered.steps, target, measure, store)
+    except RUN_FAULTS as fault:
+        report(f"not tuned, since it does not run on made-up inputs: {fault}", 0, 0)
+        return replace(compiled, link=lambda: code)
+    return replace(compiled, program=program_of(steps), link=lambda: code)
 
 
 def lower_model(
@@ -200,7 +236,11 @@ def print_steps(graph: Graph, scheduled: Schedule, target: Target) -> Sequence[P
     return steps
 
 
-def _program(lowered: Lowered, symbols: Mapping[KernelSource, str]) -> tuple[artifact.Program, Weights]:
+def _kernel_keys(lowered: Lowered, target: Target) -> dict[KernelSource, str]:
+    return {step.kernel.source: kernel_key(step.kernel.source, target) for step in lowered.steps}
+
+
+def _program(lowered: Lowered, keys: Mapping[KernelSource, str]) -> tuple[artifact.Program, Weights]:
     aliases = lowered.schedule.aliases
 
     def memory(value: Value) -> Value:
@@ -208,7 +248,7 @@ def _program(lowered: Lowered, symbols: Mapping[KernelSource, str]) -> tuple[art
 
     calls = [
         KernelCall(
-            symbols[step.kernel.source],
+            kernel_symbol(keys[step.kernel.source]),
             step.kernel.arguments,
             step.writes,
             step.kernel.tiles,

@@ -139,7 +139,7 @@ def compile_request(request: Request) -> tuple[Message, bytes]:
         directory = Path(request.message["directory"])
         directory.mkdir(mode=0o700)
         with _pool(request, None) as pool:
-            _compile(request, pool).write(directory)
+            _compile(request, pool, None).write(directory)
         return {"kind": "done", "directory": str(directory)}, b""
     cache = _cache(request.message)
     with _pool(request, cache) as pool:
@@ -199,7 +199,7 @@ def _compile_into(cache: Cache, request: Request, pool: CompilePool) -> tuple[st
             found = cache.programs.find(key)
             if found is not None:
                 return key, found
-        compiled = _compile(request, pool)
+        compiled = _compile(request, pool, cache)
         if _has_changed(before):
             return "", None
         if files is not None:
@@ -257,10 +257,11 @@ def _pool(request: Request, cache: Cache | None) -> Iterator[CompilePool]:
         yield pool
 
 
-def _compile(request: Request, pool: CompilePool) -> CompiledModel:
+def _compile(request: Request, pool: CompilePool, cache: Cache | None) -> CompiledModel:
     from onnxsmith_compiler.pipeline import compile_model  # numba loads only where there is work for it
 
-    return compile_model(request.source(), _options(request), pool, request.progress)
+    tilings = None if cache is None else cache.tilings
+    return compile_model(request.source(), _options(request), pool, request.progress, tilings)
 
 
 def _options(request: Request) -> CompileOptions:

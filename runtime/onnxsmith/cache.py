@@ -1,6 +1,7 @@
 """The cache on disk: kernels and programs by the digest of what they were made from.
 
     <directory>/kernels/ab/abcd...     one compiled kernel
+    <directory>/tilings/ab/abcd...     how one step is cut fastest: see onnxsmith_compiler.tuning
     <directory>/programs/ab/abcd.../   one compiled model, as `artifact.write` leaves it
     <directory>/sources/ab/abcd...     what is known of a model file: see onnxsmith.source
     <directory>/locks, <directory>/tmp
@@ -156,11 +157,16 @@ class Cache:
         self.bound = bound
         self.kernels = Store(directory, "kernels")
         self.sources = Store(directory, "sources")
+        self.tilings = Store(directory, "tilings")
         self.programs = DirectoryStore(directory, "programs")
+
+    @property
+    def stores(self) -> tuple[Store | DirectoryStore, ...]:
+        return self.kernels, self.programs, self.sources, self.tilings
 
     def entries(self) -> list[Entry]:
         """Every entry of every store, last used longest ago first."""
-        found = [*self.kernels.entries(), *self.sources.entries(), *self.programs.entries()]
+        found = [entry for store in self.stores for entry in store.entries()]
         return sorted(found, key=lambda entry: entry.used)
 
     def prune(self, bound: int | None = None) -> list[Entry]:
@@ -191,8 +197,7 @@ class Cache:
         return filelock.FileLock(self.directory / "locks" / f"{key[:2]}.lock", mode=0o600)
 
     def _remove(self, entry: Entry) -> None:
-        store = {store.name: store for store in (self.kernels, self.sources, self.programs)}[entry.store]
-        store.remove(entry.key)
+        {store.name: store for store in self.stores}[entry.store].remove(entry.key)
 
 
 def open_cache(directory: str | Path | None, bound: int = DEFAULT_CACHE_BYTES) -> Cache | None:

@@ -9,9 +9,10 @@ import sys
 
 import numpy as np
 import pytest
-from onnx import helper
+from onnx import TensorProto, helper
 from small_models import model, tensor
 
+from onnxsmith import InferenceSession, SessionOptions, compile_process
 from onnxsmith.commands.bench import measure, summarize
 from onnxsmith.commands.verify import compare
 from onnxsmith.version import __version__
@@ -122,6 +123,25 @@ class TestCompile:
         done = call("compile", path, ONNXSMITH_CACHE="off")
         assert done.returncode == 2
         assert "cache is off" in done.stderr
+
+    def test_tuned_program_is_found_by_a_session_that_asks_for_it(self, tmp_path, monkeypatch):
+        weights = helper.make_tensor("w", TensorProto.FLOAT, (64, 96), np.ones(64 * 96, np.float32))
+        product = model(
+            [helper.make_node("MatMul", ["x", "w"], ["y"])], [tensor("x", [50, 64])], [tensor("y", [50, 96])], [weights]
+        )
+        path = tmp_path / "product.onnx"
+        path.write_bytes(product)
+        cache = str(tmp_path / "cache")
+        printed("compile", path, "--tune", ONNXSMITH_CACHE_DIR=cache)
+        stores = {row["store"]: row["entries"] for row in printed("cache", "info", ONNXSMITH_CACHE_DIR=cache)}
+        assert stores["tilings"] == 1
+        monkeypatch.setenv("ONNXSMITH_CACHE_DIR", cache)
+        monkeypatch.setattr(compile_process, "call", lambda *_: pytest.fail("compiles"))
+        options = SessionOptions()
+        options.add_session_config_entry("onnxsmith.compile.tune", "true")
+        InferenceSession(path, options)
+        printed("cache", "clear", ONNXSMITH_CACHE_DIR=cache)
+        assert printed("cache", "info", ONNXSMITH_CACHE_DIR=cache)[-1]["entries"] == 0
 
     def test_unknown_option_of_the_compiler_lists_the_known_ones(self, path):
         done = call("compile", path, "--option", "speed=11")
@@ -264,7 +284,9 @@ class TestCache:
         printed("compile", path, **cache)
         info = {row["store"]: row for row in printed("cache", "info", **cache)}
         assert info["programs"]["entries"] == 1
-        assert info["all"]["bytes"] == sum(info[store]["bytes"] for store in ("kernels", "programs", "sources"))
+        assert info["all"]["bytes"] == sum(
+            info[store]["bytes"] for store in ("kernels", "programs", "sources", "tilings")
+        )
         assert printed("cache", "prune", **cache)[0]["entries"] == 0
         assert printed("cache", "prune", "--bytes", info["all"]["bytes"] - 1, **cache)[0]["entries"] >= 1
         printed("cache", "clear", **cache)

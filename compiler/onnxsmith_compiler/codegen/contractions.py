@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from onnxsmith_compiler.codegen.attention_form import AttentionForm, attention_rows_per_tile
 from onnxsmith_compiler.codegen.attention_source import attention_source
-from onnxsmith_compiler.codegen.contraction_source import columns_of_last_panel
+from onnxsmith_compiler.codegen.batch_axes import batch_axes
+from onnxsmith_compiler.codegen.contraction_source import Tiling, columns_of_last_panel
 from onnxsmith_compiler.codegen.conv_source import ConvForm, conv_source, conv_tiling, merges_taps
 from onnxsmith_compiler.codegen.depthwise_source import depthwise_form
 from onnxsmith_compiler.codegen.epilogue import Epilogue, Mask, masked_score
 from onnxsmith_compiler.codegen.kernel_text import KernelText, PrintedKernel, PrintedStep
 from onnxsmith_compiler.codegen.loop_shape import flatten, join_axes
 from onnxsmith_compiler.codegen.matmul_source import MatmulForm, matmul_source, matmul_tiling
+from onnxsmith_compiler.codegen.other_tilings import TilingSpace
+from onnxsmith_compiler.codegen.row_tile import ROW_TILE_PANELS
 from onnxsmith_compiler.codegen.target import Target
 from onnxsmith_compiler.codegen.tiles import tile_shape
-from onnxsmith_compiler.codegen.winograd_source import WinogradForm, winograd_source, winograd_tiling
+from onnxsmith_compiler.codegen.winograd_source import MOST_BLOCK_GROUPS, WinogradForm, winograd_source, winograd_tiling
 from onnxsmith_compiler.ir import dim as dims
 from onnxsmith_compiler.ir import loop
 from onnxsmith_compiler.ir.dim import Dim, LoopIndex
@@ -111,9 +114,20 @@ def _known(size: Dim) -> int | None:
     return size if isinstance(size, int) else None
 
 
+def _step(
+    group: ContractGroup, label: str, cut: Callable[[Tiling], PrintedKernel], tiling: Tiling, space: TilingSpace
+) -> PrintedStep:
+    """The step whose work is `cut` by `tiling`, and may as well be cut by the other tilings of `space`."""
+
+    def alternatives() -> tuple[PrintedKernel, ...]:
+        return tuple(map(cut, space.others(tiling)))
+
+    return PrintedStep(cut(tiling), group.outputs, label, group.origins, contraction_work(group), alternatives)
+
+
 def _matmul(group: ContractGroup, kernel: PackedMatMul, target: Target) -> PrintedStep:
     a, b = group.operands
-    batch = _batch_axes(a.shape[:-2], b.shape[:-3])
+    batch = batch_axes(a.shape[:-2], b.shape[:-3])
     k = a.shape[-1]
     m = a.shape[-2] if batch else dims.product(a.shape[:-1])
     shape = tile_shape(target, a.dtype.name, kernel.columns, b.dtype)
@@ -125,16 +139,20 @@ def _matmul(group: ContractGroup, kernel: PackedMatMul, target: Target) -> Print
     strides: list[Dim] = []
     for axis in batch:
         strides += [axis.size, axis.a_stride * (m * k), axis.b_stride * panel_elements]
-    arguments = (a, b, *bound.arguments, m, kernel.n, k, k, *strides, tiling.rows, tiling.panels)
     products = dims.product([axis.size for axis in batch])
-    printed = PrintedKernel(
-        source,
-        arguments,
-        form.tiles(m, kernel.n, products, tiling),
-        form.cost(k, tiling, target),
-        form.scratch(k, tiling),
-    )
-    return PrintedStep(printed, group.outputs, "matmul", group.origins, contraction_work(group))
+
+    def cut(tiling: Tiling) -> PrintedKernel:
+        return PrintedKernel(
+            source,
+            (a, b, *bound.arguments, m, kernel.n, k, k, *strides, tiling.rows, tiling.panels),
+            form.tiles(m, kernel.n, products, tiling),
+            form.cost(k, tiling, target),
+            form.scratch(k, tiling),
+        )
+
+    panels = dims.ceildiv(kernel.n, shape.columns)
+    space = TilingSpace(m, panels, shape.rows, panel_unit=ROW_TILE_PANELS if form.single_row else 1)
+    return _step(group, "matmul", cut, tiling, space)
 
 
 def _conv(group: ContractGroup, kernel: PackedConv, target: Target) -> PrintedStep:
@@ -150,17 +168,19 @@ def _conv(group: ContractGroup, kernel: PackedConv, target: Target) -> PrintedSt
     tiling = conv_tiling(form, _known(pixels), _known(outputs), _known(group_channels), target)
     bound = bind_epilogue(group, pixels, kernel.outputs, batched=False)
     geometry = _geometry(window, x.shape[1:-1], positions)
-    arguments = (
-        x, weights, *bound.arguments, pixels, outputs, channels, group_channels, *geometry, tiling.rows, tiling.panels,
-    )  # fmt: skip
-    printed = PrintedKernel(
-        conv_source(form, bound.epilogue),
-        arguments,
-        form.tiles(pixels, outputs, groups, tiling),
-        form.cost(group_channels, tiling, target),
-        form.scratch(group_channels, tiling),
-    )
-    return PrintedStep(printed, group.outputs, "conv", group.origins, contraction_work(group))
+    source = conv_source(form, bound.epilogue)
+    sizes = (pixels, outputs, channels, group_channels, *geometry)
+
+    def cut(tiling: Tiling) -> PrintedKernel:
+        return PrintedKernel(
+            source,
+            (x, weights, *bound.arguments, *sizes, tiling.rows, tiling.panels),
+            form.tiles(pixels, outputs, groups, tiling),
+            form.cost(group_channels, tiling, target),
+            form.scratch(group_channels, tiling),
+        )
+
+    return _step(group, "conv", cut, tiling, TilingSpace(pixels, dims.ceildiv(outputs, shape.columns), shape.rows))
 
 
 def _winograd(group: ContractGroup, kernel: WinogradConv, target: Target) -> PrintedStep:
@@ -177,15 +197,21 @@ def _winograd(group: ContractGroup, kernel: WinogradConv, target: Target) -> Pri
     bound = bind_epilogue(group, dims.product((images, height, width)), kernel.outputs, batched=False)
     patches = Window((form.patch,) * 2, (kernel.block,) * 2, (1, 1), kernel.window.before, kernel.window.after)
     geometry = _geometry(patches, x.shape[1:-1], blocks)
-    sizes = (all_blocks, kernel.outputs, channels, *geometry, height, width, tiling.rows, tiling.panels)
-    printed = PrintedKernel(
-        winograd_source(form, bound.epilogue),
-        (x, weights, *bound.arguments, *sizes),
-        form.tiles(all_blocks, kernel.outputs, tiling),
-        form.cost(channels, tiling, target),
-        form.scratch(channels, tiling),
-    )
-    return PrintedStep(printed, group.outputs, "winograd", group.origins, contraction_work(group))
+    source = winograd_source(form, bound.epilogue)
+    sizes = (all_blocks, kernel.outputs, channels, *geometry, height, width)
+
+    def cut(tiling: Tiling) -> PrintedKernel:
+        return PrintedKernel(
+            source,
+            (x, weights, *bound.arguments, *sizes, tiling.rows, tiling.panels),
+            form.tiles(all_blocks, kernel.outputs, tiling),
+            form.cost(channels, tiling, target),
+            form.scratch(channels, tiling),
+        )
+
+    panels = dims.ceildiv(kernel.outputs, form.tile.columns)
+    space = TilingSpace(all_blocks, panels, form.tile.rows, most_units=MOST_BLOCK_GROUPS)
+    return _step(group, "winograd", cut, tiling, space)
 
 
 def _depthwise(group: ContractGroup, kernel: DepthwiseConv, target: Target) -> PrintedStep:
@@ -199,14 +225,19 @@ def _depthwise(group: ContractGroup, kernel: DepthwiseConv, target: Target) -> P
     tiling = form.tiling(places, channels, target)
     bound = bind_epilogue(group, pixels, channels, batched=False)
     geometry = _geometry(window, x.shape[1:-1], positions)
-    printed = PrintedKernel(
-        form.source(bound.epilogue),
-        (x, weights, *bound.arguments, pixels, channels, *geometry, tiling.rows, tiling.panels),
-        form.tiles(places, channels, tiling),
-        form.cost(tiling, target),
-        form.scratch(channels, tiling),
-    )
-    return PrintedStep(printed, group.outputs, "depthwise", group.origins, contraction_work(group))
+    source = form.source(bound.epilogue)
+
+    def cut(tiling: Tiling) -> PrintedKernel:
+        return PrintedKernel(
+            source,
+            (x, weights, *bound.arguments, pixels, channels, *geometry, tiling.rows, tiling.panels),
+            form.tiles(places, channels, tiling),
+            form.cost(tiling, target),
+            form.scratch(channels, tiling),
+        )
+
+    space = TilingSpace(form.rows(places), dims.ceildiv(channels, form.tile.columns), form.row_unit)
+    return _step(group, "depthwise", cut, tiling, space)
 
 
 def _attention(group: ContractGroup, kernel: FusedAttention, target: Target) -> PrintedStep:
@@ -223,23 +254,24 @@ def _attention(group: ContractGroup, kernel: FusedAttention, target: Target) -> 
         strides = view.strides if mask_form.key_stride is None else view.strides[:-1]
         masked += [mask, view.offset, *strides]
     products = dims.product(kernel.outer)
-    rows = attention_rows_per_tile(form, _known(products), _known(kernel.rows), target)
+    tiling = Tiling(attention_rows_per_tile(form, _known(products), _known(kernel.rows), target), 1)
     views = (kernel.query, kernel.key, kernel.value)
     places = [size for view in views for size in (view.offset, *view.strides[:-1])]
     *before, row = _row_major(output.shape, kernel.rows_axis)
     shape = (*kernel.outer, kernel.rows, kernel.columns, kernel.depth, kernel.width)
-    printed = PrintedKernel(
-        attention_source(form, score),
-        (
-            *(query, key, value, *masked, output, *shape, *places, 0, *before, row),
-            *(() if kernel.past is None else (kernel.past,)),
-            rows,
-        ),
-        form.tiles(products, kernel.rows, rows),
-        form.cost(kernel.columns, kernel.depth, kernel.width, rows, target),
-        form.scratch(kernel.columns, kernel.depth, kernel.width),
-    )
-    return PrintedStep(printed, group.outputs, "attention", group.origins, contraction_work(group))
+    past = () if kernel.past is None else (kernel.past,)
+    source = attention_source(form, score)
+
+    def cut(tiling: Tiling) -> PrintedKernel:
+        return PrintedKernel(
+            source,
+            (query, key, value, *masked, output, *shape, *places, 0, *before, row, *past, tiling.rows),
+            form.tiles(products, kernel.rows, tiling.rows),
+            form.cost(kernel.columns, kernel.depth, kernel.width, tiling.rows, target),
+            form.scratch(kernel.columns, kernel.depth, kernel.width),
+        )
+
+    return _step(group, "attention", cut, tiling, TilingSpace(kernel.rows, 1, form.tile.rows))
 
 
 def _baked(stride: Dim) -> int | None:
@@ -263,47 +295,3 @@ def _geometry(window: Window, spatial: Sequence[Dim], positions: Sequence[Dim]) 
             *(window.strides[axis], window.dilations[axis], window.before[axis]),
         )
     ]
-
-
-@dataclass(frozen=True)
-class _BatchAxis:
-    """An axis of products; the strides count matrices of A and of B, 0 where one is used for all."""
-
-    size: Dim
-    a_stride: Dim
-    b_stride: Dim
-
-
-def _batch_axes(a: Sequence[Dim], b: Sequence[Dim]) -> list[_BatchAxis]:
-    """The axes over which B varies too, neighbours joined where they can be; none where B has no batch."""
-    rank = max(len(a), len(b))
-    wide_a = (*(1 for _ in range(rank - len(a))), *a)
-    wide_b = (*(1 for _ in range(rank - len(b))), *b)
-    if all(size == 1 for size in wide_b):
-        return []
-    axes: list[_BatchAxis] = []
-    a_stride: Dim = 1
-    b_stride: Dim = 1
-    for size_a, size_b in zip(reversed(wide_a), reversed(wide_b), strict=True):
-        size = dims.broadcast(size_a, size_b)
-        axis = _BatchAxis(size, a_stride * _varies(size_a, size), b_stride * _varies(size_b, size))
-        a_stride, b_stride = a_stride * size_a, b_stride * size_b
-        if size == 1:
-            continue
-        inner = axes[0] if axes else None
-        if (
-            inner is not None
-            and axis.a_stride == inner.a_stride * inner.size
-            and axis.b_stride == inner.b_stride * inner.size
-        ):
-            axes[0] = _BatchAxis(inner.size * size, inner.a_stride, inner.b_stride)
-        else:
-            axes.insert(0, axis)
-    return axes or [_BatchAxis(1, 0, 0)]
-
-
-def _varies(size: Dim, wide: Dim) -> Dim:
-    """0 where an axis of `size` is used for all of an axis of `wide`, else 1."""
-    if size == 1:
-        return 0
-    return 1 if size == wide else dims.minimum(1, size - 1)  # whether it is 1 shows when it runs

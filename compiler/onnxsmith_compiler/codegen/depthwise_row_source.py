@@ -47,14 +47,23 @@ class DepthwiseRowForm:
 
     def tiles(self, positions: Sequence[Dim], channels: Dim, tiling: Tiling) -> Dim:
         """The number of tiles of a step; `positions`: images, then the output's spatial sizes."""
-        blocks = self._blocks(positions)
+        blocks = self.rows(positions)
         return ceil_div(blocks, tiling.rows) * ceil_div(ceil_div(channels, self.tile.columns), tiling.panels)
+
+    @property
+    def row_unit(self) -> int:
+        """What a Tiling's rows are multiples of."""
+        return 1
+
+    def rows(self, positions: Sequence[Dim]) -> Dim:
+        """All that a Tiling's rows count: blocks."""
+        return dims.product(positions[:-1]) * ceil_div(positions[-1], self.tile.rows)
 
     def tiling(self, positions: Sequence[Dim], channels: Dim, target: Target) -> Tiling:
         """Blocks and panels of a tile."""
         panels = -(-channels // self.tile.columns) if isinstance(channels, int) else 1
         rows = _BLOCKS_PER_TILE
-        blocks = self._blocks(positions)
+        blocks = self.rows(positions)
         if isinstance(blocks, int):
             rows = -(-blocks // max(1, round(blocks / rows)))
         return Tiling(max(1, rows), max(1, panels))
@@ -80,9 +89,6 @@ class DepthwiseRowForm:
             *sizes("m_size", "n_size", *sizes_of(axes), "rows_per_tile", "panels_per_tile"),
         )
         return kernel_source(label, parameters, _body(tile, axes, epilogue, self.last_columns))
-
-    def _blocks(self, positions: Sequence[Dim]) -> Dim:
-        return dims.product(positions[:-1]) * ceil_div(positions[-1], self.tile.rows)
 
     @property
     def _window_rows(self) -> int:

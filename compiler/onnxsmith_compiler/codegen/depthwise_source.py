@@ -50,6 +50,15 @@ class DepthwiseForm:
         panels = ceil_div(channels, self.tile.columns)
         return ceil_div(dims.product(positions), tiling.rows) * ceil_div(panels, tiling.panels)
 
+    @property
+    def row_unit(self) -> int:
+        """What a Tiling's rows are multiples of."""
+        return self.tile.rows
+
+    def rows(self, positions: Sequence[Dim]) -> Dim:
+        """All that a Tiling's rows count."""
+        return dims.product(positions)
+
     def tiling(self, positions: Sequence[Dim], channels: Dim, target: Target) -> Tiling:
         """Rows and panels of a tile."""
         rows, pixels = _ROWS_PER_TILE, dims.product(positions)

@@ -6,7 +6,7 @@ that its text says what is computed, not for which model.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -38,13 +38,18 @@ class PrintedKernel:
 
 @dataclass(frozen=True, eq=False)
 class PrintedStep:
-    """A printed kernel, the tensors that it writes, where it comes from, and what it does."""
+    """A printed kernel, the tensors that it writes, where it comes from, and what it does.
+
+    `alternatives` makes kernels of the same source and results that could stand in for it: other arguments cut its
+    work into other tiles.
+    """
 
     kernel: PrintedKernel
     writes: tuple[Value, ...]
     label: str
     origins: tuple[str, ...]
     work: Work
+    alternatives: Callable[[], tuple[PrintedKernel, ...]] = tuple
 
 
 @dataclass

@@ -30,7 +30,7 @@ from onnxsmith_compiler.ir.dim import Dim
 _ELEMENT_BYTES = 4
 _LINE_ELEMENTS = CACHE_LINE // _ELEMENT_BYTES
 # What a tile of a step takes at the most, in register tiles: bounds scratch memory.
-_MOST_BLOCK_GROUPS = 8
+MOST_BLOCK_GROUPS = 8
 # Measured: a core does 3 to 7 multiply-adds while a byte comes from beyond its own caches.
 _MULTIPLY_ADDS_PER_FAR_BYTE = 6
 # Measured: for each output pixel and channel, both transforms and their stores take as long as so many.
@@ -116,8 +116,8 @@ def winograd_tiling(form: WinogradForm, blocks: int | None, outputs: int, channe
 
     parts = (1,) if blocks is None else (1, min(panels, target.cores))
     height = form.tile.rows
-    needed = _MOST_BLOCK_GROUPS if blocks is None else -(-max(1, blocks) // height)
-    most = min(_MOST_BLOCK_GROUPS, needed)
+    needed = MOST_BLOCK_GROUPS if blocks is None else -(-max(1, blocks) // height)
+    most = min(MOST_BLOCK_GROUPS, needed)
     heights = [height * count for count in range(min(2, most), most + 1)]
     return min((Tiling(rows, -(-panels // part)) for rows in heights for part in parts), key=duration)
 

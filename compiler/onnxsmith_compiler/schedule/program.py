@@ -82,6 +82,16 @@ class Weights:
         for offset, value in self.values:
             yield offset, np.asarray(value.data, order="C")
 
+    def in_memory(self) -> np.ndarray:
+        """The whole as bytes (uint8), aligned as kernels expect it."""
+        room = np.zeros(self.size + _ALIGNMENT, np.uint8)
+        start = -room.ctypes.data % _ALIGNMENT
+        whole = room[start : start + self.size]
+        for offset, array in self.pieces:
+            data = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+            whole[offset : offset + data.size] = data
+        return whole
+
 
 @dataclass
 class _Slots:

@@ -35,11 +35,12 @@ def bench(
     threads: common.ThreadsOption = 0,
     level: common.LevelOption = 99,
     option: common.CompilerOption = None,
+    tune: common.TuneOption = False,
     format: common.FormatOption = common.Format.table,
 ) -> None:
     """Time runs of MODEL on random inputs, in turns with other runtimes; milliseconds, lower is better."""
     chosen = _chosen(engine)
-    options = common.session_options(level, threads, option)
+    options = common.session_options(level, threads, option, tune)
     session = common.open_session(model, options)
     sizes = common.dimensions(dim)
     feed = common.random_feed(session.get_inputs(), sizes, seed)

@@ -18,10 +18,7 @@ def info(format: common.FormatOption = common.Format.table) -> None:
     """Show where the cache is and what is in it."""
     cache = _opened()
     entries = cache.entries()
-    rows = [
-        _row(store.name, [entry for entry in entries if entry.store == store.name])
-        for store in (cache.kernels, cache.programs, cache.sources)
-    ]
+    rows = [_row(store.name, [entry for entry in entries if entry.store == store.name]) for store in cache.stores]
     rows.append(_row("all", entries))
     common.show(format, f"{cache.directory} (at most {cache.bound} bytes)", rows)
 

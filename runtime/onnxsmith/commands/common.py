@@ -40,6 +40,9 @@ CompilerOption = Annotated[
     list[str] | None,
     typer.Option("--option", metavar="NAME=VALUE", help="An option of the compiler; may be repeated."),
 ]
+TuneOption = Annotated[
+    bool, typer.Option("--tune", help="Measure how work is cut fastest; takes half a minute, and changes no result.")
+]
 SeedOption = Annotated[int, typer.Option("--seed", help="Seed of random inputs.")]
 
 
@@ -64,7 +67,9 @@ def dimensions(texts: Sequence[str] | None) -> dict[str, int]:
     return result
 
 
-def session_options(level: int, threads: int = 0, compiler: Sequence[str] | None = None) -> SessionOptions:
+def session_options(
+    level: int, threads: int = 0, compiler: Sequence[str] | None = None, tune: bool = False
+) -> SessionOptions:
     """Options for a session, from the flags that all commands share."""
     options = SessionOptions()
     try:
@@ -74,6 +79,8 @@ def session_options(level: int, threads: int = 0, compiler: Sequence[str] | None
     options.intra_op_num_threads = threads
     for name, value in assignments(compiler, "--option").items():
         options.add_session_config_entry(f"onnxsmith.compile.{name}", value)
+    if tune:
+        options.add_session_config_entry("onnxsmith.compile.tune", "true")
     return options
 
 

@@ -15,13 +15,15 @@ def compile(
     dim: common.DimensionOption = None,
     level: common.LevelOption = 99,
     option: common.CompilerOption = None,
+    tune: common.TuneOption = False,
     format: common.FormatOption = common.Format.table,
 ) -> None:
     """Compile MODEL and keep the program in the cache, where sessions find it.
 
-    Sizes given with --dim are fixed, as SessionOptions.add_free_dimension_override_by_name does.
+    Sizes given with --dim are fixed, as SessionOptions.add_free_dimension_override_by_name does. A program made with
+    --tune is found by sessions with the config entry onnxsmith.compile.tune set to "true".
     """
-    options = common.session_options(level, compiler=option)
+    options = common.session_options(level, compiler=option, tune=tune)
     for name, size in common.dimensions(dim).items():
         options.add_free_dimension_override_by_name(name, size)
     chosen = settings(options)
