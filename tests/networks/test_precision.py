@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import onnx
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
@@ -54,7 +53,6 @@ def test_a_session_takes_the_option(private_cache: None) -> None:
         [numpy_helper.from_array(weights, "w")],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
-    onnx.checker.check_model(model)
     options = onnxsmith.SessionOptions()
     options.add_session_config_entry("onnxsmith.compile.precision", "bf16")
     session = onnxsmith.InferenceSession(model.SerializeToString(), options)
