@@ -10,6 +10,7 @@ from typing import Any
 
 from onnxsmith import artifact
 from onnxsmith.cache import open_cache
+from onnxsmith.cpu import CodeTarget, host
 from onnxsmith_compiler.codegen.contractions import tile_columns
 from onnxsmith_compiler.codegen.cpu import print_group
 from onnxsmith_compiler.codegen.elf_linker import link_shared_library
@@ -49,16 +50,20 @@ Pass = Callable[[Graph], Graph]
 
 @dataclass(frozen=True, eq=False)
 class CompiledModel:
-    """A program with its code (a shared library) and its weights, and the files of external data that were read."""
+    """A program with its code (a shared library) and its weights, and the files of external data that were read.
+
+    `target` is what the code needs of a machine.
+    """
 
     program: artifact.Program
     code: bytes
     weights: Weights
     external_files: tuple[ExternalFile, ...]
+    target: CodeTarget
 
     def write(self, directory: Path) -> None:
         """Write the program's files into `directory`, which exists."""
-        artifact.write(directory, self.program, self.code, self.weights.pieces)
+        artifact.write(directory, self.program, self.code, self.weights.pieces, self.target)
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,7 +143,7 @@ def link_model(lowered: Lowered, objects: Mapping[str, bytes], target: Target) -
     program, weights = _program(lowered, {source: kernel_symbol(key) for source, key in keys.items()})
     needed = {label: objects[label] for label in ("core", *dict.fromkeys(keys.values()))}
     code = link_shared_library(needed, None, "program.so")
-    return CompiledModel(program, code, weights, lowered.model.external_files)
+    return CompiledModel(program, code, weights, lowered.model.external_files, host(target.needed_features))
 
 
 def lower_model(

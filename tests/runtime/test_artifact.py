@@ -12,6 +12,7 @@ from hand_programs import chain_program, code, positives_program, sum_program
 
 from onnxsmith import artifact
 from onnxsmith.artifact import ArtifactError, Instruction, Opcode, Place, Program, Step, Tensor
+from onnxsmith.cpu import host
 from onnxsmith.executor import Executor
 from onnxsmith.loader import Library, LibraryError
 from onnxsmith.program_check import check_program
@@ -60,9 +61,9 @@ def test_a_step_argument_is_typed_after_reading() -> None:
 
 def test_write_and_read(tmp_path: Path) -> None:
     program = full_program()
-    artifact.write(tmp_path, program, b"some code", weights())
+    artifact.write(tmp_path, program, b"some code", weights(), host())
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(FILES)
-    package = artifact.read(tmp_path, check_weights=True)
+    package = artifact.read(tmp_path, verify=True)
     assert package.program == program and package.code == b"some code"
     assert package.weights.shape == (1000,) and package.weights.ctypes.data % 64 == 0
     for offset, array in weights():
@@ -74,7 +75,7 @@ def test_write_and_read(tmp_path: Path) -> None:
 
 
 def test_weights_are_a_safetensors_file(tmp_path: Path) -> None:
-    artifact.write(tmp_path, full_program(), b"", weights())
+    artifact.write(tmp_path, full_program(), b"", weights(), host())
     content = (tmp_path / "weights.safetensors").read_bytes()
     (length,) = struct.unpack("<Q", content[:8])
     header = json.loads(content[8 : 8 + length])
@@ -83,7 +84,7 @@ def test_weights_are_a_safetensors_file(tmp_path: Path) -> None:
 
 
 def test_a_program_is_run_from_its_files(tmp_path: Path) -> None:
-    artifact.write(tmp_path, chain_program(), code())
+    artifact.write(tmp_path, chain_program(), code(), (), host())
     package = artifact.read(tmp_path)
     executor = Executor(package.program, Library(package.code), package.weights, 1)
     x = np.arange(100, dtype=np.float32)
@@ -92,7 +93,7 @@ def test_a_program_is_run_from_its_files(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_missing_file_is_named(tmp_path: Path, name: str) -> None:
-    artifact.write(tmp_path, full_program(), b"code", weights())
+    artifact.write(tmp_path, full_program(), b"code", weights(), host())
     (tmp_path / name).unlink()
     with pytest.raises(ArtifactError, match=name):
         artifact.read(tmp_path)
@@ -100,18 +101,18 @@ def test_a_missing_file_is_named(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_damaged_file_is_named(tmp_path: Path, name: str) -> None:
-    artifact.write(tmp_path, full_program(), b"code", weights())
+    artifact.write(tmp_path, full_program(), b"code", weights(), host())
     path = tmp_path / name
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 0x40
     path.write_bytes(content)
     with pytest.raises(ArtifactError, match="damaged" if name != "manifest.json" else "json"):
-        artifact.read(tmp_path, check_weights=True)
+        artifact.read(tmp_path, verify=True)
 
 
 @pytest.mark.parametrize("size", [0, 7, 100, 1100])
 def test_weights_of_another_size(tmp_path: Path, size: int) -> None:
-    artifact.write(tmp_path, full_program(), b"code", weights())
+    artifact.write(tmp_path, full_program(), b"code", weights(), host())
     path = tmp_path / "weights.safetensors"
     path.write_bytes(path.read_bytes().ljust(2000, b"\0")[:size])
     with pytest.raises(ArtifactError, match=r"weights\.safetensors"):
@@ -131,7 +132,7 @@ def test_weights_of_another_size(tmp_path: Path, size: int) -> None:
     ],
 )
 def test_other_manifests(tmp_path: Path, manifest: str) -> None:
-    artifact.write(tmp_path, full_program(), b"code", weights())
+    artifact.write(tmp_path, full_program(), b"code", weights(), host())
     (tmp_path / "manifest.json").write_text(manifest)
     with pytest.raises(ArtifactError, match=r"manifest\.json"):
         artifact.read(tmp_path)
@@ -142,7 +143,7 @@ def test_the_digest_tells_compiled_models_apart(tmp_path: Path) -> None:
     for number, machine_code in enumerate([b"a", b"b", b"a"]):
         folder = tmp_path / str(number)
         folder.mkdir()
-        artifact.write(folder, full_program(), machine_code, weights())
+        artifact.write(folder, full_program(), machine_code, weights(), host())
         digests.add(artifact.digest(folder))
     assert len(digests) == 2
 
@@ -150,7 +151,7 @@ def test_the_digest_tells_compiled_models_apart(tmp_path: Path) -> None:
 def test_weights_that_overlap_are_refused(tmp_path: Path) -> None:
     for pieces in ([(0, np.zeros(8)), (60, np.zeros(1))], [(990, np.zeros(2))]):
         with pytest.raises(ValueError, match="overlaps"):
-            artifact.write(tmp_path, full_program(), b"", pieces)
+            artifact.write(tmp_path, full_program(), b"", pieces, host())
 
 
 def test_code_that_is_none() -> None:
@@ -167,7 +168,7 @@ def test_systems_without_memory_files(monkeypatch) -> None:
 
 
 def test_running_imports_numpy_alone(tmp_path: Path) -> None:
-    artifact.write(tmp_path, chain_program(), code())
+    artifact.write(tmp_path, chain_program(), code(), (), host())
     script = f"""
 import sys
 from pathlib import Path
@@ -252,4 +253,4 @@ BROKEN = {
 def test_inconsistent_programs_are_refused(message: str, tmp_path: Path) -> None:
     check_program(positives_program())
     with pytest.raises(ValueError, match=message):
-        artifact.write(tmp_path, BROKEN[message](positives_program()), b"")
+        artifact.write(tmp_path, BROKEN[message](positives_program()), b"", (), host())
