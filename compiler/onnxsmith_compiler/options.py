@@ -14,8 +14,8 @@ class CompileOptions:
     pass, 1 runs the passes that rewrite the graph, 2 and up also fuse. `dimensions` fixes symbols by name,
     `denotations` dimensions by what the model says they mean. `distinct_symbols` names symbols whose occurrences
     in different inputs may differ. `winograd` lets convolutions of 3 by 3 windows be computed by Winograd's
-    algorithm, which is faster and less exact (about 1e-5 of the output's scale). `workers` is the number of
-    compile processes (0: one a core).
+    algorithm, which is faster and less exact (about 1e-5 of the output's scale; what is not finite reaches all outputs
+    of its block). `workers` is the number of compile processes (0: one a core).
     """
 
     optimization_level: int = 99

@@ -191,6 +191,11 @@ def print_steps(graph: Graph, scheduled: Schedule, target: Target) -> Sequence[P
 
 
 def _program(lowered: Lowered, symbols: Mapping[KernelSource, str]) -> tuple[artifact.Program, Weights]:
+    aliases = lowered.schedule.aliases
+
+    def memory(value: Value) -> Value:
+        return resolve(value, aliases)
+
     calls = [
         KernelCall(
             symbols[step.kernel.source],
@@ -199,6 +204,8 @@ def _program(lowered: Lowered, symbols: Mapping[KernelSource, str]) -> tuple[art
             step.kernel.tiles,
             step.kernel.cost,
             step.kernel.scratch,
+            step.work.flops,
+            step.work.traffic(memory),
             step.label,
             step.origins,
         )
@@ -219,5 +226,4 @@ def _program(lowered: Lowered, symbols: Mapping[KernelSource, str]) -> tuple[art
         metadata.custom_metadata_map,
         lowered.imported.overridable,
     )
-    aliases = lowered.schedule.aliases
-    return build_program(lowered.graph, calls, lambda value: resolve(value, aliases), border)
+    return build_program(lowered.graph, calls, memory, border)

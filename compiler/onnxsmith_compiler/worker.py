@@ -5,8 +5,10 @@ Messages are those of `onnxsmith.protocol`. Requests:
 - "compile": members "path" (None: the block is the model), "options", and either "cache" ({"directory",
   "bytes"}) or "directory", a folder to make. The answer has "directory" and, with a cache, "key".
 - "dump": members "path", "options" and "what". The answer's block is text in UTF-8.
+- "measure": members "threads" and "buffers", bytes each. The answer has "cpu" (LLVM's name), "vector_bits",
+  "multiply_adds" of float32 a second, and "bandwidths", bytes a second read of each of the buffers.
 
-Both have "initializers" too: entries {"name", "type", "shape"} for replaced ones, whose data the block begins
+The first two have "initializers" too: entries {"name", "type", "shape"} for replaced ones, whose data the block begins
 with. "options" are fields of CompileOptions by name, as JSON values or as text. The process serves one request
 after another and leaves when its input ends, or when it has been idle for a minute.
 """
@@ -158,9 +160,26 @@ def dump_request(request: Request) -> tuple[Message, bytes]:
     return {"kind": "done"}, text.encode()
 
 
+def measure_request(request: Request) -> tuple[Message, bytes]:
+    """Measure what the machine can do at most."""
+    from onnxsmith_compiler.codegen import machine_speed
+    from onnxsmith_compiler.codegen.target import Target
+
+    threads, target = request.message["threads"], Target.host()
+    answer = {
+        "kind": "done",
+        "cpu": target.cpu,
+        "vector_bits": target.vector_bits,
+        "multiply_adds": machine_speed.multiply_add_peak(threads),
+        "bandwidths": [machine_speed.read_bandwidth(threads, size) for size in request.message["buffers"]],
+    }
+    return answer, b""
+
+
 VERBS: dict[str, Callable[[Request], tuple[Message, bytes]]] = {
     "compile": compile_request,
     "dump": dump_request,
+    "measure": measure_request,
 }
 
 

@@ -1,4 +1,4 @@
-"""The `onnxsmith` program: compile, run, inspect, bench and verify models, and look after the cache.
+"""The `onnxsmith` program: compile, run, inspect, profile, bench and verify models, and look after the cache.
 
 Exit status: 0 after success, 1 where a model is refused, fails or gives other results, 2 for wrong usage.
 """
@@ -9,7 +9,7 @@ import sys
 
 import typer
 
-from onnxsmith.commands import bench, cache, compile, inspect, run, verify
+from onnxsmith.commands import bench, cache, compile, inspect, profile, run, verify
 from onnxsmith.errors import ERRORS
 from onnxsmith.version import __version__
 
@@ -27,6 +27,7 @@ app.command()(compile.compile)
 app.command()(run.run)
 app.command()(inspect.inspect)
 app.command()(bench.bench)
+app.command()(profile.profile)
 app.command()(verify.verify)
 app.add_typer(cache.app, name="cache")
 

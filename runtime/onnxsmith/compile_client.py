@@ -148,7 +148,8 @@ def _ask(
     from onnxsmith import compile_process, logs  # only where there is something to compile
 
     start = time.perf_counter()
-    answer = compile_process.call(request, model.block(), model.name, settings.compile_seconds, on_progress)
+    task = f"compiling the model {model.name}"
+    answer = compile_process.call(request, model.block(), task, settings.compile_seconds, on_progress)
     logs.logger().info("Compiled the model %s in %.2f s", model.name, time.perf_counter() - start)
     return answer
 

@@ -27,24 +27,24 @@ _EXIT_SECONDS = 2.0
 def call(
     request: protocol.Message,
     data: bytes,
-    model: str,
+    task: str,
     seconds: float | None,
     on_progress: Callable[[str, int, int], None] | None,
 ) -> tuple[protocol.Message, bytes]:
     """The answer of the compile process to `request`, which comes with the block of bytes `data`.
 
-    `model` is what messages call the model, `seconds` a time limit or None. Raises the class of
-    onnxsmith.errors that the process names; NotImplemented where no compiler is installed; EngineError where
-    the process died; Fail where the limit was reached.
+    `task` is what messages call it ("compiling the model 'm.onnx'"), `seconds` a time limit or None. Raises the
+    class of onnxsmith.errors that the process names; NotImplemented where no compiler is installed; EngineError
+    where the process died; Fail where the limit was reached.
     """
-    return _SERVICE.call(_Call(request, data, model, seconds, on_progress))
+    return _SERVICE.call(_Call(request, data, task, seconds, on_progress))
 
 
 @dataclass(frozen=True)
 class _Call:
     request: protocol.Message
     data: bytes
-    model: str
+    task: str
     seconds: float | None
     on_progress: Callable[[str, int, int], None] | None
 
@@ -206,10 +206,10 @@ def _died(process: _Process, call: _Call, limit: _Limit) -> Exception:
     if limit.exceeded:
         return error(
             Fail,
-            f"Compiling the model {call.model} took longer than the {call.seconds:g} seconds that "
+            f"{call.task[0].upper()}{call.task[1:]} took longer than the {call.seconds:g} seconds that "
             "'onnxsmith.compile_seconds' allows.",
         )
-    return error(EngineError, f"While compiling the model {call.model} the compile process {obituary}")
+    return error(EngineError, f"While {call.task} the compile process {obituary}")
 
 
 def _interpreter() -> str:

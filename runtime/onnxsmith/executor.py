@@ -21,7 +21,7 @@ import math
 import operator
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias, cast
 
 import numpy as np
@@ -49,6 +49,20 @@ class StepTime:
     step: int
     begin: int
     end: int
+
+
+@dataclass(slots=True)
+class TimedRun:
+    """A run of `program`, step by step, on up to `threads` threads.
+
+    Its outputs, the time of each step, and the values of all slots at its end.
+    """
+
+    program: Program
+    threads: int
+    outputs: list[Array] = field(default_factory=list)
+    times: list[StepTime] = field(default_factory=list)
+    slots: list[int] = field(default_factory=list)
 
 
 class Executor:
@@ -179,15 +193,15 @@ class Executor:
         ]
         return any(other is not None and np.may_share_memory(array, other) for other in others)
 
-    def run_timed(self, inputs: Sequence[Array | None]) -> tuple[list[Array], list[StepTime]]:
+    def run_timed(self, inputs: Sequence[Array | None]) -> TimedRun:
         """As `run`, with the time that each step took, measured around one native call a step."""
-        times: list[StepTime] = []
+        timed = TimedRun(self.program, self.threads)
         lane = self._take_lane()
         try:
-            outputs = self._run_closely(lane, inputs, self._no_outputs, times)
+            timed.outputs = self._run_closely(lane, inputs, self._no_outputs, timed)
         finally:
             self._give_lane_back(lane)
-        return outputs, times
+        return timed
 
     def idle_bytes(self) -> int:
         """Bytes of working memory that are kept for later runs, and which `trim` frees."""
@@ -236,7 +250,7 @@ class Executor:
         lane: Lane,
         inputs: Sequence[Array | None],
         given: Sequence[Array | None],
-        times: list[StepTime] | None = None,
+        timed: TimedRun | None = None,
     ) -> list[Array]:
         """Run segment by segment, planning what is not planned yet; `given` are arrays for outputs."""
         lane.forget_last()
@@ -249,10 +263,12 @@ class Executor:
             self._make_ready(lane, plan, segment, arrays, results)
             for output in self._outputs_of_segment[segment]:
                 results[output] = self._place_output(plan, output, given[output])
-            self._run_segment(plan, segment, times)
+            self._run_segment(plan, segment, None if timed is None else timed.times)
         if len(self._tables) == 1:
             made = tuple([array.shape for array in results if array is not None])
             lane.try_first(plan, tuple([array.shape for array in arrays]), made)
+        if timed is not None:
+            timed.slots = plan.slots()
         return cast(list[Array], results)
 
     def _accept(self, inputs: Sequence[Array | None]) -> list[Array]:

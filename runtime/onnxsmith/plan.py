@@ -56,6 +56,11 @@ class Plan:
         """The value of slot `number`."""
         return self.cells[self.form.slots + number]
 
+    def slots(self) -> list[int]:
+        """The values of all slots."""
+        start = self.form.slots
+        return list(map(int, self.words[start : start + self.form.slot_count]))
+
     def set_slot(self, number: int, value: int) -> None:
         self.cells[self.form.slots + number] = value
 

@@ -7,12 +7,10 @@ import json
 import os
 import threading
 import time
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from onnxsmith.executor import StepTime
-    from onnxsmith.program import Program
+    from onnxsmith.executor import TimedRun
 
 _MAX_EVENTS = 1_000_000
 
@@ -31,29 +29,32 @@ class Profile:
         """An event of the whole session, such as "model_run"; time.perf_counter_ns, `end` now by default."""
         self._add("Session", name, begin, time.perf_counter_ns() if end is None else end, {})
 
-    def add_run(self, program: Program, times: Sequence[StepTime], begin: int) -> None:
+    def add_run(self, run: TimedRun, begin: int) -> None:
         """One event for each step of a run that began at `begin`, and one for the run."""
-        steps = [step for segment in program.segments for step in segment.steps]
-        for taken in times:
+        steps = [step for segment in run.program.segments for step in segment.steps]
+        for taken in run.times:
             step = steps[taken.step]
             args = {
                 "op_name": step.label,
                 "provider": self._provider,
                 "node_index": str(taken.step),
                 "nodes": list(step.nodes),
-                "kernel": program.kernels[step.kernel],
+                "kernel": run.program.kernels[step.kernel],
+                "flops": run.slots[step.flops],
+                "bytes": run.slots[step.traffic],
             }
             name = step.nodes[0] if step.nodes else step.label
             self._add("Node", f"{name}_kernel_time", taken.begin, taken.end, args)
         self.add_session("model_run", begin)
 
-    def write(self) -> str:
-        """Write the events that were collected; the file's path."""
-        with open(self.path, "w", encoding="utf-8") as file:
+    def write(self, path: str | None = None) -> str:
+        """Write the events that were collected to `path`, by default one with the time in it; the file's path."""
+        path = self.path if path is None else path
+        with open(path, "w", encoding="utf-8") as file:
             file.write("[\n")
             file.write(",\n".join(json.dumps(event) for event in self._events))
             file.write("\n]\n")
-        return self.path
+        return path
 
     def _add(self, category: str, name: str, begin: int, end: int, args: dict[str, Any]) -> None:
         if len(self._events) >= _MAX_EVENTS:
@@ -63,8 +64,8 @@ class Profile:
                 "cat": category,
                 "pid": os.getpid(),
                 "tid": threading.get_native_id(),
-                "dur": (end - begin) // 1000,
-                "ts": (begin - self._start) // 1000,
+                "dur": (end - begin) / 1000,
+                "ts": (begin - self._start) / 1000,
                 "ph": "X",
                 "name": name,
                 "args": args,

@@ -80,8 +80,9 @@ class Step:
 
     `kernel` is the kernel's index in Program.kernels. The kernel runs over tiles [0, slots[tiles]),
     which threads may share out in any way; one tile costs about slots[cost] nanoseconds, and needs
-    slots[scratch] bytes of memory of its own a thread. `nodes` are the names of the ONNX nodes that it
-    computes, `label` a short name for profiles.
+    slots[scratch] bytes of memory of its own a thread. The whole step does slots[flops] floating-point
+    operations (a multiply-add is two) on slots[traffic] bytes of tensors, each counted once. `nodes` are the
+    names of the ONNX nodes that it computes, `label` a short name for profiles.
     """
 
     kernel: int
@@ -89,6 +90,8 @@ class Step:
     tiles: int
     cost: int
     scratch: int
+    flops: int
+    traffic: int
     label: str
     nodes: tuple[str, ...] = ()
 

@@ -117,8 +117,8 @@ def _step_problems(
 ) -> Iterator[str]:
     if step.kernel not in range(len(program.kernels)):
         yield f"there is no kernel {step.kernel}"
-    if not known.issuperset((step.tiles, step.cost, step.scratch)):
-        yield "tiles, cost or scratch have no value"
+    if not known.issuperset((step.tiles, step.cost, step.scratch, step.flops, step.traffic)):
+        yield "tiles, cost, scratch, flops or traffic have no value"
     for argument in step.arguments:
         yield from _argument_problems(program, segment, argument, number, known, outputs)
 

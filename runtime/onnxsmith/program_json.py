@@ -81,5 +81,5 @@ def _argument(row: list[Any]) -> Argument:
 
 
 def _step(row: list[Any]) -> Step:
-    kernel, arguments, tiles, cost, scratch, label, nodes = row
-    return Step(kernel, tuple(map(_argument, arguments)), tiles, cost, scratch, label, tuple(nodes))
+    kernel, arguments, tiles, cost, scratch, flops, traffic, label, nodes = row
+    return Step(kernel, tuple(map(_argument, arguments)), tiles, cost, scratch, flops, traffic, label, tuple(nodes))

@@ -6,7 +6,7 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -21,12 +21,13 @@ from onnxsmith.values import ModelMetadata, NodeArg, model_metadata, node_arg
 
 if TYPE_CHECKING:
     from onnxsmith.compile_client import Progress
-    from onnxsmith.executor import Executor
+    from onnxsmith.executor import Executor, TimedRun
     from onnxsmith.feeds import Array, SymbolConflict
     from onnxsmith.profiling import Profile
     from onnxsmith.program import Program
 
 Path: TypeAlias = "str | os.PathLike[str]"
+Result = TypeVar("Result")
 
 _KNOWN_KEYWORDS = frozenset({"disabled_optimizers", "enable_fallback", "read_config_from_model"})
 
@@ -184,6 +185,10 @@ class InferenceSession:
             results = self._run_checked(input_feed)
         return results if wanted is None else _select(results, wanted)
 
+    def run_timed(self, input_feed: Mapping[str, Any]) -> TimedRun:
+        """As `run` of all outputs, step by step: the results, and when each step of the program began and ended."""
+        return self._with_arrays(input_feed, lambda executor, arrays: executor.run_timed(arrays))
+
     def run_with_ort_values(
         self,
         output_names: Sequence[str] | None,
@@ -254,6 +259,10 @@ class InferenceSession:
 
     def _run_checked(self, feed: Mapping[str, Any], given: list[Array | None] | None = None) -> list[Any]:
         """Convert what was fed and run it, or say what is wrong. Results go into the arrays of `given`."""
+        return self._with_arrays(feed, lambda executor, arrays: self._run_arrays(executor, arrays, given))
+
+    def _with_arrays(self, feed: Mapping[str, Any], run: Callable[[Executor, list[Array]], Result]) -> Result:
+        """What `run` gives for the program that fits the feed, and the feed's arrays in the order of its inputs."""
         from onnxsmith import feeds
 
         executor = self._executor
@@ -265,7 +274,7 @@ class InferenceSession:
                 executor = self._without_equality(conflict)
                 continue
             try:
-                return self._run_arrays(executor, arrays, given)
+                return run(executor, arrays)
             except RUN_FAULTS as fault:
                 raise _explained(program, fault) from None
 
@@ -273,9 +282,9 @@ class InferenceSession:
         profile = self._profile
         if profile is not None:
             begin = time.perf_counter_ns()
-            results, times = executor.run_timed(arrays)
-            profile.add_run(executor.program, times, begin)
-            return results if given is None else _copied(results, given)
+            timed = executor.run_timed(arrays)
+            profile.add_run(timed, begin)
+            return timed.outputs if given is None else _copied(timed.outputs, given)
         return executor.run(arrays) if given is None else executor.run_into(arrays, given)
 
     def _new_profile(self) -> Profile:

@@ -88,6 +88,7 @@ class PlanForm:
     addresses: np.ndarray[Any, np.dtype[np.intp]]
     runs: tuple[int, ...]
     slots: int
+    slot_count: int
     buffers: int
     io: int
     dims: int
@@ -152,6 +153,7 @@ def plan_form(program: Program, segments: Sequence[SegmentTables], threads: int,
         addresses=np.array(list(block.addresses), np.intp),
         runs=runs,
         slots=slots,
+        slot_count=len(program.slots),
         buffers=shared[abi.RUN_BUFFERS],
         io=shared[abi.RUN_IO],
         dims=dims,

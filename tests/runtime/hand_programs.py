@@ -259,12 +259,17 @@ class Draft:
         tiles: int,
         cost: int | None = None,
         scratch: int | None = None,
+        flops: int | None = None,
+        traffic: int | None = None,
     ) -> None:
         if kernel not in self.kernels:
             self.kernels.append(kernel)
         cost = self.constant(100) if cost is None else cost
         scratch = self.constant(0) if scratch is None else scratch
-        made = Step(self.kernels.index(kernel), tuple(arguments), tiles, cost, scratch, kernel, (kernel,))
+        flops = self.constant(0) if flops is None else flops
+        traffic = self.constant(0) if traffic is None else traffic
+        number = self.kernels.index(kernel)
+        made = Step(number, tuple(arguments), tiles, cost, scratch, flops, traffic, kernel, (kernel,))
         self.segments[-1][2].append(made)
 
     def program(self) -> Program:

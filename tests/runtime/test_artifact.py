@@ -207,7 +207,7 @@ def _with_argument(program: Program, number: int, **changes: object) -> Program:
 
 BROKEN = {
     "no kernel 5": lambda p: _with_step(p, kernel=5),
-    "tiles, cost or scratch": lambda p: _with_step(p, tiles=1000),
+    "tiles, cost, scratch, flops or traffic": lambda p: _with_step(p, traffic=1000),
     "no input 9": lambda p: _with_argument(p, 0, index=9),
     "no buffer 9": lambda p: _with_argument(p, 1, index=9),
     "slot 99 has no value": lambda p: _with_argument(p, 3, index=99),

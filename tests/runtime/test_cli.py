@@ -44,7 +44,7 @@ def test_version_and_help():
     assert call("--version").stdout.strip() == __version__
     done = call("--help")
     assert done.returncode == 0
-    for command in ("compile", "run", "inspect", "bench", "verify", "cache"):
+    for command in ("compile", "run", "inspect", "profile", "bench", "verify", "cache"):
         assert command in done.stdout
 
 
@@ -196,6 +196,44 @@ class TestVerify:
         assert not compare("y", np.array([1, 2]), np.array([1.0, 2.0]), 0, 0)["agrees"]
         words = np.array(["a", "b"], object)
         assert compare("y", words, words.copy(), 0, 0)["agrees"]
+
+
+class TestProfile:
+    def test_steps_as_json(self, path):
+        told = printed("profile", path, "--dim", "N=5", "--repeats", 2, "--threads", 1)
+        (row,) = told["steps"]
+        assert (row["kernel"], row["nodes"], row["step"]) == ("map", ["add"], 0)
+        assert (row["flops"], row["bytes"]) == (15, 3 * 4 * 15)
+        assert row["% of time"] == 100
+        assert row["seconds"] > 0 and told["run ms"] > 0
+        assert (told["threads"], told["flops"], told["bytes"]) == (1, 15, 180)
+        machine = told["machine"]
+        assert machine["peak GFLOP/s"] > 0
+        assert machine["bandwidth GB/s"] == max(stream["rate"] for stream in machine["streams"]) / 1e9
+
+    def test_table_and_files(self, path, tmp_path):
+        page, trace = tmp_path / "page.html", tmp_path / "trace.json"
+        done = call("profile", path, "--repeats", 3, "--by-kernel", "--html", page, "--trace", trace)
+        assert (done.returncode, done.stderr) == (0, "")
+        for word in ("add.onnx", "map", "add", "GFLOP/s", "% of roofline"):
+            assert word in done.stdout
+        assert "<title>add.onnx" in page.read_text()
+        events = json.loads(trace.read_text())
+        assert [event["name"] for event in events] == ["add_kernel_time", "model_run"] * 3
+        assert events[0]["args"]["flops"] == 3
+
+    def test_inputs_from_files(self, relu_model, tmp_path):
+        (tmp_path / "relu.onnx").write_bytes(relu_model)
+        np.save(tmp_path / "x.npy", np.zeros(50, np.float32))
+        (row,) = printed("profile", tmp_path / "relu.onnx", tmp_path / "x.npy", "--repeats", 1, "--by-kernel")[
+            "kernels"
+        ]
+        assert (row["steps"], row["flops"], row["bytes"]) == (1, 50, 400)
+
+    def test_wrong_usage_and_refused_models(self, path, tmp_path):
+        assert call("profile", path, "--repeats", 0).returncode == 2
+        assert call("profile", path, "--dim", "M=2").returncode == 2
+        assert call("profile", tmp_path / "gone.onnx").returncode == 1
 
 
 class TestBench:

@@ -302,10 +302,18 @@ def test_element_types_that_numpy_lacks() -> None:
 def test_times_of_steps() -> None:
     executor = make_executor(chain_program(3))
     x = numbers(1000)
-    outputs, times = executor.run_timed([x])
-    np.testing.assert_array_equal(outputs[0], 8 * x)
-    assert [time.step for time in times] == [0, 1, 2]
-    assert all(time.begin <= time.end for time in times)
+    timed = executor.run_timed([x])
+    np.testing.assert_array_equal(timed.outputs[0], 8 * x)
+    assert [time.step for time in timed.times] == [0, 1, 2]
+    assert all(time.begin <= time.end for time in timed.times)
+
+
+def test_sizes_of_a_timed_run_that_only_the_run_can_tell() -> None:
+    executor = make_executor(positives_program())
+    x = numbers(1000)
+    timed = executor.run_timed([x])
+    assert timed.slots[:2] == [1000, int(np.sum(x > 0))]
+    assert len(timed.slots) == len(executor.program.slots)
 
 
 def test_memory_of_evicted_plans_is_given_back() -> None:

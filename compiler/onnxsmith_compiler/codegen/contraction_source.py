@@ -12,15 +12,18 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from onnxsmith_compiler.codegen.epilogue import Epilogue
+from onnxsmith_compiler.codegen.row_tile import ROW_TILE_PANELS, row_tile_name
 from onnxsmith_compiler.codegen.source import KernelSource, Parameter
 from onnxsmith_compiler.codegen.target import Target
-from onnxsmith_compiler.codegen.tiles import TileShape
+from onnxsmith_compiler.codegen.tiles import TileShape, narrow_tile
+from onnxsmith_compiler.ir import dim as dims
 from onnxsmith_compiler.ir.dim import Dim
 
 ADDRESS_BYTES = 8
 CACHE_LINE = 64
 _TYPICAL_DEPTH = 512
 _SHORT_SUM = 32
+_GRANULE = 8
 _FEW_BLOCKS = 2
 _MANY_BLOCKS = 16
 _TILES_PER_CORE = 4
@@ -57,6 +60,14 @@ def choose_tiling(
         rows = _parts(m, max(1, _parts(m, rows)))
     rows = ceil_to(max(1, rows), height)
     return Tiling(rows, _even_panels(tile, m, n, rows, most_panels, target))
+
+
+def single_row_tiling(tile: TileShape, n: int | None, target: Target) -> Tiling:
+    """A Tiling for a product of one row and n columns (None: unknown): at least as many panels as are read together."""
+    if n is None:
+        return Tiling(tile.rows, ROW_TILE_PANELS)
+    groups = _parts(max(1, n), tile.columns * ROW_TILE_PANELS)
+    return Tiling(tile.rows, ROW_TILE_PANELS * _parts(groups, _TILES_PER_CORE * target.cores))
 
 
 def _even_panels(tile: TileShape, m: int | None, n: int | None, rows: int, most: int, target: Target) -> int:
@@ -117,12 +128,14 @@ class Sweep:
     follow: str
 
 
-def panel_sweep(shape: TileShape, epilogue: Epilogue, sweep: Sweep, *, whole_panels: bool, batch: str) -> list[str]:
+def panel_sweep(
+    shape: TileShape, epilogue: Epilogue, sweep: Sweep, *, last_columns: int | None, batch: str
+) -> list[str]:
     """Lines that run the panels [first_panel, end_panel) over a tile's rows, in blocks of the tile's height.
 
     Reads `b_matrix` (the product's first panel), `depth` (elements of a row in one tap), `first_row`,
     `row_count`, `n_size`, `panels` and `column_origin` (the epilogue's n for the product's first column).
-    Where `whole_panels` is set, n_size is a multiple of the panel's width.
+    `last_columns` is what `columns_of_last_panel` says.
     """
     width, height = shape.columns, shape.rows
     setup, choice = _prefetching(shape, epilogue, sweep, batch)
@@ -137,9 +150,49 @@ def panel_sweep(shape: TileShape, epilogue: Epilogue, sweep: Sweep, *, whole_pan
         f"        row = block * {height}",
         f"        rows = min({height}, row_count - row)",
         *indent(choice, 2),
-        f"        {shape.name}({sweep.table}, rows, {sweep.taps}, depth, panel, sums, ahead, share)",
-        *([] if whole_panels else [f"        columns = min({width}, n_size - first_column)"]),
-        *indent(epilogue_block(shape, epilogue, batch, whole_panels), 2),
+        *indent(_block(shape, epilogue, sweep, last_columns, batch), 2),
+    ]
+
+
+def _block(shape: TileShape, epilogue: Epilogue, sweep: Sweep, last_columns: int | None, batch: str) -> list[str]:
+    """Lines that multiply a block, and hand it to the epilogue."""
+    arguments = f"({sweep.table}, rows, {sweep.taps}, depth, panel, sums, ahead, share)"
+    whole = [f"{shape.name}{arguments}"]
+    if last_columns is None or last_columns > shape.lanes or shape.vectors == 1:
+        return [*whole, *epilogue_block(shape, epilogue, batch, last_columns)]
+    narrow = narrow_tile(shape)
+    return [
+        "if panel_index < panels - 1:",
+        *indent([*whole, *_epilogue_loops(shape, epilogue, str(shape.columns), batch)]),
+        "else:",
+        *indent([f"{narrow.name}{arguments}", *_epilogue_loops(narrow, epilogue, str(last_columns), batch)]),
+    ]
+
+
+def columns_of_last_panel(shape: TileShape, n: Dim) -> int | None:
+    """How many of n columns are in the last panel, if it is known and not so odd that vectors do not fit: else None."""
+    rest = dims.modulo(n, shape.columns)
+    if not isinstance(rest, int) or rest % min(_GRANULE, shape.lanes):
+        return None
+    return rest or shape.columns
+
+
+def row_sweep(shape: TileShape, epilogue: Epilogue, *, batch: str) -> list[str]:
+    """Lines that run the panels [first_panel, end_panel) over a tile's only row, whose address is first in `table`.
+
+    They read what those of `panel_sweep` read; `sums` has room for ROW_TILE_PANELS panels. Several panels are read side
+    by side: one stream alone leaves most of the bandwidth of memory unused.
+    """
+    width = shape.columns
+    return [
+        f"for panel_index in range(first_panel, end_panel, {ROW_TILE_PANELS}):",
+        f"    panel_count = min({ROW_TILE_PANELS}, end_panel - panel_index)",
+        f"    panel = offset(b_matrix, panel_index * depth * {width})",
+        f"    {row_tile_name(shape)}(load(table, 0), depth, panel, panel_count, sums, {width})",
+        f"    first_column = panel_index * {width}",
+        f"    columns = min(panel_count * {width}, n_size - first_column)",
+        "    m_index = first_row",
+        *indent(_epilogue_columns(epilogue, "columns", "j", batch)),
     ]
 
 
@@ -186,27 +239,35 @@ def _prefetching(shape: TileShape, epilogue: Epilogue, sweep: Sweep, batch: str)
     ]
 
 
-def epilogue_block(shape: TileShape, epilogue: Epilogue, batch: str, whole_panels: bool) -> list[str]:
-    """Lines that hand the first `rows` rows of the tile `sums` to the epilogue, `columns` of them if not whole.
+def epilogue_block(shape: TileShape, epilogue: Epilogue, batch: str, last_columns: int | None) -> list[str]:
+    """Lines that hand the first `rows` rows of the tile `sums` to the epilogue; `last_columns`: of the last panel.
 
     Loops over a constant number of columns vectorise without a remainder, so that whole panels have loops of their own.
     """
     whole = _epilogue_loops(shape, epilogue, str(shape.columns), batch)
-    if whole_panels:
+    if last_columns == shape.columns:
         return whole
-    part = _epilogue_loops(shape, epilogue, "columns", batch)
-    return [f"if columns == {shape.columns}:", *indent(whole), "else:", *indent(part)]
+    if last_columns is None:
+        part = ["columns = n_size - first_column", *_epilogue_loops(shape, epilogue, "columns", batch)]
+    else:
+        part = _epilogue_loops(shape, epilogue, str(last_columns), batch)
+    return [f"if n_size - first_column >= {shape.columns}:", *indent(whole), "else:", *indent(part)]
 
 
 def _epilogue_loops(shape: TileShape, epilogue: Epilogue, columns: str, batch: str) -> list[str]:
-    lines = epilogue.lines("total", "m_index", "n_index", batch)
     return [
         "for i in range(rows):",
         "    m_index = first_row + row + i",
-        f"    for j in range({columns}):",
-        "        n_index = column_origin + first_column + j",
-        f"        total = load(sums, i * {shape.columns} + j)",
-        *indent(lines, 2),
+        *indent(_epilogue_columns(epilogue, columns, f"i * {shape.columns} + j", batch)),
+    ]
+
+
+def _epilogue_columns(epilogue: Epilogue, columns: str, place: str, batch: str) -> list[str]:
+    return [
+        f"for j in range({columns}):",
+        "    n_index = column_origin + first_column + j",
+        f"    total = load(sums, {place})",
+        *indent(epilogue.lines("total", "m_index", "n_index", batch)),
     ]
 
 

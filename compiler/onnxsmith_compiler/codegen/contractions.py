@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from onnxsmith_compiler.codegen.attention_source import AttentionForm, attention_rows_per_tile, attention_source
+from onnxsmith_compiler.codegen.contraction_source import columns_of_last_panel
 from onnxsmith_compiler.codegen.conv_source import ConvForm, conv_source, conv_tiling, merges_taps
 from onnxsmith_compiler.codegen.depthwise_source import depthwise_form
 from onnxsmith_compiler.codegen.epilogue import Epilogue, scaled_score
@@ -27,6 +28,7 @@ from onnxsmith_compiler.ops.packed import DepthwiseConv, PackedConv, PackedMatMu
 from onnxsmith_compiler.ops.view import delinearize
 from onnxsmith_compiler.ops.winograd import WinogradConv
 from onnxsmith_compiler.schedule.groups import ContractGroup
+from onnxsmith_compiler.schedule.work import contraction_work
 
 
 def print_contraction(group: ContractGroup, target: Target) -> Iterable[PrintedStep]:
@@ -114,8 +116,7 @@ def _matmul(group: ContractGroup, kernel: PackedMatMul, target: Target) -> Print
     k = a.shape[-1]
     m = a.shape[-2] if batch else dims.product(a.shape[:-1])
     shape = tile_shape(target, a.dtype.name, kernel.columns)
-    whole = dims.modulo(kernel.n, kernel.columns) == 0
-    form = MatmulForm(shape, whole, len(batch))
+    form = MatmulForm(shape, columns_of_last_panel(shape, kernel.n), len(batch), single_row=m == 1)
     tiling = matmul_tiling(form, _known(m), _known(kernel.n), _known(k), target)
     bound = bind_epilogue(group, m, kernel.n, bool(batch))
     source = matmul_source(form, bound.epilogue)
@@ -132,7 +133,7 @@ def _matmul(group: ContractGroup, kernel: PackedMatMul, target: Target) -> Print
         form.cost(k, tiling, target),
         form.scratch(k, tiling),
     )
-    return PrintedStep(printed, group.outputs, "matmul", group.origins)
+    return PrintedStep(printed, group.outputs, "matmul", group.origins, contraction_work(group))
 
 
 def _conv(group: ContractGroup, kernel: PackedConv, target: Target) -> PrintedStep:
@@ -144,7 +145,7 @@ def _conv(group: ContractGroup, kernel: PackedConv, target: Target) -> PrintedSt
     pixels = dims.product((x.shape[0], *positions))
     shape = tile_shape(target, x.dtype.name, kernel.columns)
     merged = merges_taps(_known(channels), groups, window.dilations)
-    form = ConvForm(shape, window.size, merged, dims.modulo(outputs, kernel.columns) == 0)
+    form = ConvForm(shape, window.size, merged, columns_of_last_panel(shape, outputs))
     tiling = conv_tiling(form, _known(pixels), _known(outputs), _known(group_channels), target)
     bound = bind_epilogue(group, pixels, kernel.outputs, batched=False)
     geometry = _geometry(window, x.shape[1:-1], positions)
@@ -158,7 +159,7 @@ def _conv(group: ContractGroup, kernel: PackedConv, target: Target) -> PrintedSt
         form.cost(group_channels, tiling, target),
         form.scratch(group_channels, tiling),
     )
-    return PrintedStep(printed, group.outputs, "conv", group.origins)
+    return PrintedStep(printed, group.outputs, "conv", group.origins, contraction_work(group))
 
 
 def _winograd(group: ContractGroup, kernel: WinogradConv, target: Target) -> PrintedStep:
@@ -183,7 +184,7 @@ def _winograd(group: ContractGroup, kernel: WinogradConv, target: Target) -> Pri
         form.cost(channels, tiling, target),
         form.scratch(channels, tiling),
     )
-    return PrintedStep(printed, group.outputs, "winograd", group.origins)
+    return PrintedStep(printed, group.outputs, "winograd", group.origins, contraction_work(group))
 
 
 def _depthwise(group: ContractGroup, kernel: DepthwiseConv, target: Target) -> PrintedStep:
@@ -204,7 +205,7 @@ def _depthwise(group: ContractGroup, kernel: DepthwiseConv, target: Target) -> P
         form.cost(tiling, target),
         form.scratch(channels, tiling),
     )
-    return PrintedStep(printed, group.outputs, "depthwise", group.origins)
+    return PrintedStep(printed, group.outputs, "depthwise", group.origins, contraction_work(group))
 
 
 def _attention(group: ContractGroup, kernel: FusedAttention, target: Target) -> PrintedStep:
@@ -228,7 +229,7 @@ def _attention(group: ContractGroup, kernel: FusedAttention, target: Target) -> 
         form.cost(kernel.columns, kernel.depth, kernel.width, rows, target),
         form.scratch(kernel.columns, kernel.depth, kernel.width),
     )
-    return PrintedStep(printed, group.outputs, "attention", group.origins)
+    return PrintedStep(printed, group.outputs, "attention", group.origins, contraction_work(group))
 
 
 def _heads_last(dtype: DType) -> Epilogue:

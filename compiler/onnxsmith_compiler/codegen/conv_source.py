@@ -36,13 +36,13 @@ class ConvForm:
 
     `window`: the extent of the window on each of the 1 to 3 spatial axes. `merged`: the taps of the
     innermost axis are one run of memory, which needs one group and dilation 1 there; it pays where channels
-    are few. `whole_panels`: the output channels of a group are a multiple of the tile's columns.
+    are few. `last_columns`: what `columns_of_last_panel` says.
     """
 
     tile: TileShape
     window: tuple[int, ...]
     merged: bool
-    whole_panels: bool
+    last_columns: int | None
 
     @property
     def table(self) -> PixelTable:
@@ -106,7 +106,7 @@ def conv_source(form: ConvForm, epilogue: Epilogue, label: str = "conv") -> Kern
         f"b_matrix = offset(w, batch * panels * taps * depth * {tile.columns})",
         "column_origin = batch * n_size",
         *table.fill("batch * group_channels"),
-        *panel_sweep(tile, epilogue, sweep, whole_panels=form.whole_panels, batch="batch"),
+        *panel_sweep(tile, epilogue, sweep, last_columns=form.last_columns, batch="batch"),
     ]
     body = [
         f"depth = group_channels * {table.run_text}",

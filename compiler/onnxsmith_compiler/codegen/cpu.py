@@ -16,6 +16,7 @@ from onnxsmith_compiler.ir.graph import Value
 from onnxsmith_compiler.ops.lowering import Contract, LibraryCall
 from onnxsmith_compiler.ops.recurrent import PackedRecurrence
 from onnxsmith_compiler.schedule.groups import CallGroup, ContractGroup, Group, LoopGroup
+from onnxsmith_compiler.schedule.work import call_work, loop_work
 
 
 def print_group(group: Group, kept: frozenset[Value], target: Target) -> Iterable[PrintedStep]:
@@ -24,12 +25,13 @@ def print_group(group: Group, kept: frozenset[Value], target: Target) -> Iterabl
         case LoopGroup():
             kernel = print_loops(group, kept)
             writes = tuple(value for value in group.outputs if value in kept)
-            yield PrintedStep(kernel, writes, kernel.source.label, group.origins)
+            yield PrintedStep(kernel, writes, kernel.source.label, group.origins, loop_work(group, kept))
         case CallGroup(calls=calls, temporaries=temporaries):
             written: tuple[Value, ...] = (*group.outputs, *temporaries)
             for call in calls:
                 own = tuple(value for value in call.arguments if isinstance(value, Value) and value in written)
-                yield PrintedStep(print_call(call, own), own, call.function, group.origins)
+                work = call_work(call.arguments)
+                yield PrintedStep(print_call(call, own), own, call.function, group.origins, work)
         case ContractGroup(contract=Contract(kernel=PackedRecurrence() as op)):
             yield from print_recurrence(group, op, target)
         case ContractGroup():

@@ -38,12 +38,12 @@ _SMALL_WINDOW = 3
 class DepthwiseRowForm:
     """What is baked into the kernel; `window`: the extent on 1 to 3 spatial axes, the last one the tile's.
 
-    `whole_panels`: the channels are a multiple of the tile's columns. A Tiling's rows count blocks.
+    `last_columns`: what `columns_of_last_panel` says. A Tiling's rows count blocks.
     """
 
     tile: DepthwiseRowShape
     window: tuple[int, ...]
-    whole_panels: bool
+    last_columns: int | None
 
     def tiles(self, positions: Sequence[Dim], channels: Dim, tiling: Tiling) -> Dim:
         """The number of tiles of a step; `positions`: images, then the output's spatial sizes."""
@@ -79,7 +79,7 @@ class DepthwiseRowForm:
             *epilogue.parameters,
             *sizes("m_size", "n_size", *sizes_of(axes), "rows_per_tile", "panels_per_tile"),
         )
-        return kernel_source(label, parameters, _body(tile, axes, epilogue, self.whole_panels))
+        return kernel_source(label, parameters, _body(tile, axes, epilogue, self.last_columns))
 
     def _blocks(self, positions: Sequence[Dim]) -> Dim:
         return dims.product(positions[:-1]) * ceil_div(positions[-1], self.tile.rows)
@@ -89,7 +89,7 @@ class DepthwiseRowForm:
         return math.prod(self.window[:-1])
 
 
-def _body(tile: DepthwiseRowShape, axes: str, epilogue: Epilogue, whole_panels: bool) -> list[str]:
+def _body(tile: DepthwiseRowShape, axes: str, epilogue: Epilogue, last_columns: int | None) -> list[str]:
     names = [f"at_{axis}" for axis in axes] + ["starts"]
     window_rows = " * ".join(f"window_{axis}" for axis in axes[:-1]) or "1"
     work = [
@@ -99,7 +99,7 @@ def _body(tile: DepthwiseRowShape, axes: str, epilogue: Epilogue, whole_panels: 
         "rows = load(block_rows, rows_per_tile + block)",
         "block_table = offset(table, block * block_entries)",
         f"{tile.name}(block_table, window_rows, first_column, columns, w, n_size, sums)",
-        *epilogue_block(tile, epilogue, "0", whole_panels),
+        *epilogue_block(tile, epilogue, "0", last_columns),
     ]
     loops = [
         "for block in range(block_count):",

@@ -9,6 +9,7 @@ from onnxsmith_compiler.codegen.contraction_source import (
     Tiling,
     ceil_div,
     ceil_to,
+    columns_of_last_panel,
     epilogue_block,
     indent,
     kernel_source,
@@ -33,12 +34,12 @@ _ROWS_PER_TILE = 96
 class DepthwiseForm:
     """What is baked into a depthwise kernel: its tile and the `window`'s extent on 1 to 3 spatial axes.
 
-    `whole_panels`: the channels are a multiple of the tile's columns.
+    `last_columns`: what `columns_of_last_panel` says.
     """
 
     tile: DepthwiseShape
     window: tuple[int, ...]
-    whole_panels: bool
+    last_columns: int | None
 
     @property
     def table(self) -> PixelTable:
@@ -82,7 +83,7 @@ class DepthwiseForm:
             *epilogue.parameters,
             *sizes("m_size", "n_size", *table.sizes, "rows_per_tile", "panels_per_tile"),
         )
-        return kernel_source(label, parameters, _body(tile, table, epilogue, self.whole_panels))
+        return kernel_source(label, parameters, _body(tile, table, epilogue, self.last_columns))
 
 
 def depthwise_form(
@@ -96,12 +97,12 @@ def depthwise_form(
     """The kernel for a depthwise convolution in `dtype`, "float32" or "float64"."""
     row = depthwise_row_shape(target, dtype, window[-1], strides[-1], dilations[-1])
     if row is not None:
-        return DepthwiseRowForm(row, tuple(window), dims.modulo(channels, row.columns) == 0)
+        return DepthwiseRowForm(row, tuple(window), columns_of_last_panel(row, channels))
     tile = depthwise_shape(target, dtype)
-    return DepthwiseForm(tile, tuple(window), dims.modulo(channels, tile.columns) == 0)
+    return DepthwiseForm(tile, tuple(window), columns_of_last_panel(tile, channels))
 
 
-def _body(tile: DepthwiseShape, table: PixelTable, epilogue: Epilogue, whole_panels: bool) -> list[str]:
+def _body(tile: DepthwiseShape, table: PixelTable, epilogue: Epilogue, last_columns: int | None) -> list[str]:
     block_table = "offset(table, block * block_entries)"
     panel = [
         f"first_column = panel_index * {tile.columns}",
@@ -110,7 +111,7 @@ def _body(tile: DepthwiseShape, table: PixelTable, epilogue: Epilogue, whole_pan
         f"    row = block * {tile.rows}",
         f"    rows = min({tile.rows}, row_count - row)",
         f"    {tile.name}({block_table}, taps, first_column, columns, w, n_size, sums)",
-        *indent(epilogue_block(tile, epilogue, "0", whole_panels)),
+        *indent(epilogue_block(tile, epilogue, "0", last_columns)),
     ]
     per_tile = [
         *tile_position(tile.columns, False),

@@ -16,6 +16,7 @@ from onnxsmith_compiler.ir import dim as dims
 from onnxsmith_compiler.ir import loop
 from onnxsmith_compiler.ir.dim import Dim, LoopIndex
 from onnxsmith_compiler.ir.graph import Value
+from onnxsmith_compiler.schedule.work import Work
 
 BAKED_LIMIT = 8
 """Integers up to this size are written into the text; larger ones are parameters."""
@@ -37,12 +38,13 @@ class PrintedKernel:
 
 @dataclass(frozen=True, eq=False)
 class PrintedStep:
-    """A printed kernel, the tensors that it writes, and where it comes from."""
+    """A printed kernel, the tensors that it writes, where it comes from, and what it does."""
 
     kernel: PrintedKernel
     writes: tuple[Value, ...]
     label: str
     origins: tuple[str, ...]
+    work: Work
 
 
 @dataclass

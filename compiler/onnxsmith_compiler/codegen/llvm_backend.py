@@ -22,7 +22,12 @@ def _initialise_llvm() -> None:
 
 @functools.cache
 def target_machine(target: Target) -> llvm.TargetMachine:
-    """LLVM's code generator for `target`: position independent, small code model."""
+    """LLVM's code generator for `target`, shared by all who do not keep it."""
+    return new_target_machine(target)
+
+
+def new_target_machine(target: Target) -> llvm.TargetMachine:
+    """A code generator for `target` that an execution engine may own: position independent, small code model."""
     _initialise_llvm()
     return llvm.Target.from_triple(target.triple).create_target_machine(
         cpu=target.cpu, features=target.features, opt=_OPTIMISATION_LEVEL, reloc="pic", codemodel="small"

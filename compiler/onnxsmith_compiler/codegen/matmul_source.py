@@ -15,11 +15,14 @@ from onnxsmith_compiler.codegen.contraction_source import (
     indent,
     kernel_source,
     panel_sweep,
+    row_sweep,
+    single_row_tiling,
     sizes,
     tile_counts,
     tile_position,
 )
 from onnxsmith_compiler.codegen.epilogue import Epilogue, Prologue
+from onnxsmith_compiler.codegen.row_tile import ROW_TILE_PANELS
 from onnxsmith_compiler.codegen.source import KernelSource, Parameter
 from onnxsmith_compiler.codegen.target import Target
 from onnxsmith_compiler.codegen.tiles import TileShape
@@ -32,14 +35,15 @@ _AXES = "pqr"
 class MatmulForm:
     """What is baked into a matmul kernel.
 
-    `whole_panels`: N is a multiple of the tile's columns. `batch_axes`: the number of axes, 0 to 3, over
+    `last_columns`: what `columns_of_last_panel` says. `batch_axes`: the number of axes, 0 to 3, over
     which A and B vary with strides of their own (axes over which B stays the same belong to M where A
-    allows it).
+    allows it). `single_row`: M is 1.
     """
 
     tile: TileShape
-    whole_panels: bool
+    last_columns: int | None
     batch_axes: int = 0
+    single_row: bool = False
 
     def tiles(self, m: Dim, n: Dim, batch: Dim, tiling: Tiling) -> Dim:
         """The number of tiles of a step that multiplies `batch` products of m by n."""
@@ -76,6 +80,8 @@ def _pitch(k: Dim, tile: TileShape) -> Dim:
 
 def matmul_tiling(form: MatmulForm, m: int | None, n: int | None, k: int | None, target: Target) -> Tiling:
     """Rows and panels of a tile for sizes that may be unknown (None)."""
+    if form.single_row:
+        return single_row_tiling(form.tile, n, target)
     return choose_tiling(form.tile, m, n, k, k, target)
 
 
@@ -104,22 +110,17 @@ def matmul_source(
     )
     width = form.tile.columns
     batch = "batch" if axes else "0"
+    height = 1 if form.single_row else form.tile.rows
     per_tile = [
         *tile_position(width, bool(axes)),
         *_batch_lines(axes, prologue is None),
-        *(_direct_rows(form.tile.rows) if prologue is None else _staged_rows(prologue, batch, form.tile.rows)),
-        *panel_sweep(
-            form.tile,
-            epilogue,
-            _sweep(form.tile, "a_row" if prologue is None else "pitch"),
-            whole_panels=form.whole_panels,
-            batch=batch,
-        ),
+        *(_direct_rows(height) if prologue is None else _staged_rows(prologue, batch, height)),
+        *_panels(form, epilogue, "a_row" if prologue is None else "pitch", batch),
     ]
     body = [
         "table = scratch(ctx, int64, 0)",
         *([] if prologue is None else _staging(form.tile)),
-        f"sums = stack({dtype}, {form.tile.rows * width})",
+        f"sums = stack({dtype}, {(ROW_TILE_PANELS if form.single_row else form.tile.rows) * width})",
         "depth = k_size",
         "column_origin = 0",
         *tile_counts(width),
@@ -127,6 +128,13 @@ def matmul_source(
         *indent(per_tile),
     ]
     return kernel_source(label, parameters, body)
+
+
+def _panels(form: MatmulForm, epilogue: Epilogue, pitch: str, batch: str) -> list[str]:
+    if form.single_row:
+        return row_sweep(form.tile, epilogue, batch=batch)
+    sweep = _sweep(form.tile, pitch)
+    return panel_sweep(form.tile, epilogue, sweep, last_columns=form.last_columns, batch=batch)
 
 
 def _sweep(tile: TileShape, pitch: str) -> Sweep:

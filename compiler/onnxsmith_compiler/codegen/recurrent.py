@@ -16,6 +16,7 @@ from onnxsmith_compiler.ir.dtype import DType
 from onnxsmith_compiler.ir.graph import Value
 from onnxsmith_compiler.ops.recurrent import Cell, PackedRecurrence, RecurrenceTiling
 from onnxsmith_compiler.schedule.groups import ContractGroup
+from onnxsmith_compiler.schedule.work import call_work, recurrence_work
 
 _PART_BYTES = 1 << 17
 """Weights that one thread reads in a step make it worth its while: about two microseconds of them."""
@@ -66,7 +67,8 @@ def print_recurrence(group: ContractGroup, op: PackedRecurrence, target: Target)
         workers = count * per_direction * tiling.parts
         cost = _cost(op, steps, dims.minimum(batch, tiling.rows))
         kernel = PrintedKernel(recurrent_source(form), arguments, workers, cost)
-        yield PrintedStep(kernel, node.outputs, op.cell.kind, group.origins)
+        work = recurrence_work(op, steps, batch, count, arguments, peepholes is not None)
+        yield PrintedStep(kernel, node.outputs, op.cell.kind, group.origins, work)
 
 
 def _start(group: ContractGroup, op: PackedRecurrence, steps: Dim, batch: Dim) -> PrintedStep:
@@ -88,7 +90,8 @@ def _start(group: ContractGroup, op: PackedRecurrence, steps: Dim, batch: Dim) -
     arguments = (*addresses, counters, *sizes, *strides, *_state_strides(last_h, op.batch_first))
     written = (*(last for _, last in states), counters)
     cost = 50 + dims.product(last_h.shape)
-    return PrintedStep(PrintedKernel(source, arguments, 1, cost), written, source.label, group.origins)
+    kernel = PrintedKernel(source, arguments, 1, cost)
+    return PrintedStep(kernel, written, source.label, group.origins, call_work(arguments))
 
 
 def _runs(cell: Cell, directions: int) -> Iterable[tuple[int, int, Cell]]:

@@ -11,6 +11,7 @@ of rows: results do not depend on how rows are grouped into tiles.
 from __future__ import annotations
 
 import ctypes
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -49,6 +50,11 @@ class TileShape:
         return self.vectors * self.lanes
 
     @property
+    def panel_columns(self) -> int:
+        """The width of the panels that the tile reads."""
+        return self.columns
+
+    @property
     def name(self) -> str:
         """The name that printed kernels call: `tile_14x2_f32x16`."""
         return f"tile_{self.rows}x{self.vectors}_f{self.element.bits}x{self.lanes}"
@@ -69,6 +75,26 @@ class TileShape:
         Few, because each takes time to compile, and only the last block of a matrix has fewer than `rows`.
         """
         return (*(height for height in (2, 4, 8) if height < self.rows), self.rows)
+
+
+@dataclass(frozen=True)
+class NarrowTileShape(TileShape):
+    """A tile of the first `vectors` of the `panel_vectors` vectors of a panel: for a last panel that is not full."""
+
+    panel_vectors: int
+
+    @property
+    def panel_columns(self) -> int:
+        return self.panel_vectors * self.lanes
+
+    @property
+    def name(self) -> str:
+        return f"tile_{self.rows}x{self.vectors}of{self.panel_vectors}_f{self.element.bits}x{self.lanes}"
+
+
+def narrow_tile(shape: TileShape) -> NarrowTileShape:
+    """The tile for the first vector of the panels of `shape`."""
+    return NarrowTileShape(shape.rows, 1, shape.lanes, shape.dtype, shape.vectors)
 
 
 def _tile_shapes() -> tuple[TileShape, ...]:
@@ -107,6 +133,7 @@ def _registers(shape: TileShape) -> int:
 def tile_intrinsic(shape: TileShape) -> Intrinsic:
     """The intrinsic `shape.name(rows, count, taps, depth, panel, out, ahead, step)`.
 
+    `panel` is taps * depth rows of shape.panel_columns elements.
     out[i, j] = sum over t, k of A(i, t)[k] * panel[t * depth + k, j] for i < count and j < columns, where
     A(i, t) are the `depth` elements at address rows[t * shape.table_stride + i]. `rows` is int64*, the
     others point to the shape's dtype; `out` is dense, shape.rows * columns elements, aligned to 64 bytes;
@@ -138,7 +165,8 @@ def _tile_reference(shape: TileShape) -> Any:
     def reference(rows: Any, count: int, taps: int, depth: int, panel: Any, out: Any, ahead: int, step: int) -> None:
         table, weights, result = array_pointer(rows), array_pointer(panel), array_pointer(out)
         width = shape.columns
-        b = weights.array[weights.start :][: taps * depth * width].reshape(taps * depth, width)
+        panel_shape = (taps * depth, shape.panel_columns)
+        b = weights.array[weights.start :][: math.prod(panel_shape)].reshape(panel_shape)[:, :width]
         c = result.array[result.start :][: shape.rows * width].reshape(shape.rows, width)
         for i in range(count):
             addresses = [int(table.array[table.start + tap * shape.table_stride + i]) for tap in range(taps)]
@@ -236,7 +264,7 @@ class _TileEmitter:
         for line in range(0, self.shape.columns * self.shape.element.itemsize, _ALIGNMENT):
             emit_prefetch(builder, builder.gep(near, [_I64(_NEAR_BYTES + line)]), L1)
         new = self._multiply(addresses, k, at_panel, sums)
-        next_panel = builder.gep(at_panel, [_I64(self.shape.columns)])
+        next_panel = builder.gep(at_panel, [_I64(self.shape.panel_columns)])
         next_ahead = builder.gep(at_ahead, [step])
         next_k = builder.add(k, _I64(1))
         for phi, value in ((k, next_k), (at_panel, next_panel), (at_ahead, next_ahead)):
@@ -319,5 +347,10 @@ def multiply_add(builder: ir.IRBuilder, target: Target, a: ir.Value, b: ir.Value
 
 
 TILE_SHAPES: tuple[TileShape, ...] = _tile_shapes()
-TILES: Mapping[str, Intrinsic] = MappingProxyType({shape.name: tile_intrinsic(shape) for shape in TILE_SHAPES})
+NARROW_TILE_SHAPES: tuple[NarrowTileShape, ...] = tuple(
+    narrow_tile(shape) for shape in TILE_SHAPES if shape.vectors > 1
+)
+TILES: Mapping[str, Intrinsic] = MappingProxyType(
+    {shape.name: tile_intrinsic(shape) for shape in (*TILE_SHAPES, *NARROW_TILE_SHAPES)}
+)
 """Every tile that printed kernels may call, by name."""

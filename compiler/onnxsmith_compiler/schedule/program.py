@@ -32,7 +32,7 @@ _ALIGNMENT = 64
 class KernelCall:
     """One step before it has memory: `symbol` names its kernel, `arguments` are addresses (Values) and int64s (Dims).
 
-    `writes` are the arguments that it writes, `temporary` those of them that live for this and neighbouring calls only.
+    `writes` are the arguments that it writes. It does `flops` floating-point operations on `traffic` bytes of tensors.
     """
 
     symbol: str
@@ -41,6 +41,8 @@ class KernelCall:
     tiles: Dim
     cost: Dim
     scratch: Dim
+    flops: Dim
+    traffic: Dim
     label: str
     origins: tuple[str, ...]
 
@@ -49,7 +51,7 @@ class KernelCall:
 
     def sizes(self) -> Iterable[Dim]:
         yield from (argument for argument in self.arguments if not isinstance(argument, Value))
-        yield from (self.tiles, self.cost, self.scratch)
+        yield from (self.tiles, self.cost, self.scratch, self.flops, self.traffic)
         for value in self.writes:
             yield from value.shape
 
@@ -366,6 +368,8 @@ class _Builder:
             self.slots.slot(call.tiles),
             self.slots.slot(call.cost),
             self.slots.slot(call.scratch),
+            self.slots.slot(call.flops),
+            self.slots.slot(call.traffic),
             call.label,
             call.origins,
         )

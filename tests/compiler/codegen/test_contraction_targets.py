@@ -27,8 +27,8 @@ def _sources(target: Target) -> list[KernelSource]:
     tile = tile_shape(target, "float32")
     epilogue = store_epilogue(FLOAT32, dense=True)
     return [
-        matmul_source(MatmulForm(tile, whole_panels=False, batch_axes=1), epilogue),
-        conv_source(ConvForm(tile, (3, 3), merged=True, whole_panels=True), epilogue),
+        matmul_source(MatmulForm(tile, last_columns=None, batch_axes=1), epilogue),
+        conv_source(ConvForm(tile, (3, 3), merged=True, last_columns=tile.columns), epilogue),
         attention_source(AttentionForm(tile, "float16", causal=True), scaled_score(FLOAT32, 0.5), epilogue),
     ]
 

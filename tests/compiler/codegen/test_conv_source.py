@@ -114,7 +114,7 @@ def _operands(case: Case, dtype: str) -> tuple[Any, Any, Any]:
 
 def _form(case: Case, dtype: str = "float32") -> ConvForm:
     tile = tile_shape(HOST, dtype, case.outputs // case.groups)
-    return ConvForm(tile, case.window, merges_taps(case.channels, case.groups, case.dilations), False)
+    return ConvForm(tile, case.window, merges_taps(case.channels, case.groups, case.dilations), None)
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)

@@ -59,7 +59,7 @@ def _problem(case: Any, dtype: str, tiling: Tiling | None = None, *, generic: bo
     y[...] = np.nan
     form = depthwise_form(HOST, dtype, channels, window, strides, dilations)
     if generic:
-        form = DepthwiseForm(depthwise_shape(HOST, dtype), window, False)
+        form = DepthwiseForm(depthwise_shape(HOST, dtype), window, None)
     pixels = batch * int(np.prod(out))
     tiling = tiling or form.tiling((batch, *out), channels, HOST)
     geometry = itertools.chain.from_iterable(zip(size, out, window, strides, dilations, before, strict=True))

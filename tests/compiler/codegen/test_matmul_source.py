@@ -7,11 +7,13 @@ import pytest
 from contraction_harness import HOST, CompiledKernel, aligned, run_uncompiled
 from tests.compiler.codegen.packing import pack_matmul
 
-from onnxsmith_compiler.codegen.contraction_source import Tiling
+from onnxsmith_compiler.codegen.contraction_source import Tiling, columns_of_last_panel
 from onnxsmith_compiler.codegen.epilogue import Epilogue, Prologue, store_epilogue
 from onnxsmith_compiler.codegen.matmul_source import MatmulForm, matmul_source, matmul_tiling
 from onnxsmith_compiler.codegen.source import Parameter
+from onnxsmith_compiler.codegen.target import Target
 from onnxsmith_compiler.codegen.tiles import tile_shape
+from onnxsmith_compiler.ir import dim as dims
 from onnxsmith_compiler.ir.dtype import BY_NAME, FLOAT32
 
 RNG = np.random.default_rng(7)
@@ -52,7 +54,7 @@ SIZES = [
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(("m", "n", "k"), SIZES)
 def test_product_of_odd_sizes(m: int, n: int, k: int, dtype: str) -> None:
-    form = MatmulForm(tile_shape(HOST, dtype), whole_panels=False)
+    form = MatmulForm(tile_shape(HOST, dtype), last_columns=None)
     kernel = _kernel(form, matmul_source(form, store_epilogue(BY_NAME[dtype])))
     a, b = _random((m, k), dtype), _random((k, n), dtype)
     packed = pack_matmul(b, form.tile.columns)
@@ -64,8 +66,35 @@ def test_product_of_odd_sizes(m: int, n: int, k: int, dtype: str) -> None:
         _close(c, a @ b, k)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("n", "k"), [(1, 1), (7, 3), (32, 64), (70, 31), (160, 0), (1000, 40)])
+def test_a_single_row_has_the_bits_that_it_has_among_others(n: int, k: int, dtype: str) -> None:
+    several = MatmulForm(tile_shape(HOST, dtype), last_columns=None)
+    single = MatmulForm(tile_shape(HOST, dtype), last_columns=None, single_row=True)
+    a, b = _random((3, k), dtype), _random((k, n), dtype)
+    packed = pack_matmul(b, single.tile.columns)
+    results = []
+    for form, m in ((several, 3), (single, 1)):
+        kernel = _kernel(form, matmul_source(form, store_epilogue(BY_NAME[dtype])))
+        for tiling in (matmul_tiling(form, m, n, k, HOST), matmul_tiling(form, m, None, k, HOST)):
+            c = aligned((m, n), dtype)
+            tiles = form.tiles(m, n, 1, tiling)
+            arguments = (a, packed, c, n, 0, m, n, k, k, tiling.rows, tiling.panels)
+            assert kernel(arguments, tiles, form.scratch(k, tiling), cuts=[tiles // 2]) == 0
+            results.append(c[0])
+    _close(results[0], a[0] @ b, k)
+    for result in results[1:]:
+        np.testing.assert_array_equal(result, results[0])
+
+
+@pytest.mark.parametrize(("n", "panels"), [(1, 4), (1000, 4), (70000, 276)])
+def test_tiles_of_a_single_row_are_several_panels_and_few(n: int, panels: int) -> None:
+    form = MatmulForm(tile_shape(Target.generic_x86_64("v4", cores=2), "float32"), False, single_row=True)
+    assert matmul_tiling(form, 1, n, 64, Target.generic_x86_64("v4", cores=2)).panels == panels
+
+
 def test_rows_keep_their_bits_whatever_surrounds_them() -> None:
-    form = MatmulForm(tile_shape(HOST, "float32"), whole_panels=False)
+    form = MatmulForm(tile_shape(HOST, "float32"), last_columns=None)
     kernel = _kernel(form, matmul_source(form, store_epilogue(FLOAT32)))
     m, n, k = 43, 70, 301
     a, b = _random((m, k), "float32"), _random((k, n), "float32")
@@ -84,7 +113,7 @@ def test_rows_keep_their_bits_whatever_surrounds_them() -> None:
 
 
 def test_columns_past_the_last_are_not_stored() -> None:
-    form = MatmulForm(tile_shape(HOST, "float32"), whole_panels=False)
+    form = MatmulForm(tile_shape(HOST, "float32"), last_columns=None)
     kernel = _kernel(form, matmul_source(form, store_epilogue(FLOAT32)))
     m, n, k, row = 5, 35, 4, 48
     a, b = _random((m, k), "float32"), _random((k, n), "float32")
@@ -97,7 +126,7 @@ def test_columns_past_the_last_are_not_stored() -> None:
 
 
 def test_empty_sums_are_zero_and_empty_results_have_no_tiles() -> None:
-    form = MatmulForm(tile_shape(HOST, "float32"), whole_panels=False)
+    form = MatmulForm(tile_shape(HOST, "float32"), last_columns=None)
     kernel = _kernel(form, matmul_source(form, store_epilogue(FLOAT32)))
     tiling = matmul_tiling(form, 3, 5, 0, HOST)
     c = np.full((3, 5), np.nan, np.float32)
@@ -115,7 +144,7 @@ def _pair(tiling: Tiling) -> tuple[int, int]:
 
 def test_prefetching_of_results_changes_none() -> None:
     tile = tile_shape(HOST, "float32")
-    form = MatmulForm(tile, whole_panels=False)
+    form = MatmulForm(tile, last_columns=None)
     plain = _kernel(form, matmul_source(form, store_epilogue(FLOAT32)))
     ahead = CompiledKernel(matmul_source(form, store_epilogue(FLOAT32, dense=True)))
     for m, n, k in ((57, 3 * tile.columns + 1, 40), (31, 2 * tile.columns, 3)):
@@ -133,7 +162,7 @@ def test_prefetching_of_results_changes_none() -> None:
 
 def test_strided_rows_and_whole_panels() -> None:
     tile = tile_shape(HOST, "float32")
-    form = MatmulForm(tile, whole_panels=True)
+    form = MatmulForm(tile, last_columns=tile.columns)
     kernel = _kernel(form, matmul_source(form, store_epilogue(FLOAT32)))
     m, n, k = 20, 2 * tile.columns, 11
     wide = _random((m, 29), "float32")
@@ -144,9 +173,37 @@ def test_strided_rows_and_whole_panels() -> None:
     _close(c, wide[:, 3 : 3 + k] @ b, k)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("n", [8, 16, 24, 40, 56, 80, 100, 112])
+def test_a_last_panel_that_is_not_full(n: int, dtype: str) -> None:
+    tile = tile_shape(HOST, dtype)
+    m, k = 31, 21
+    a, b = _random((m, k), dtype), _random((k, n), dtype)
+    results = []
+    for last in {columns_of_last_panel(tile, n), None}:
+        form = MatmulForm(tile, last_columns=last)
+        kernel = _kernel(form, matmul_source(form, store_epilogue(BY_NAME[dtype])))
+        for tiling in (matmul_tiling(form, m, n, k, HOST), Tiling(tile.rows, 1)):
+            c = aligned((m, n), dtype)
+            arguments = (a, pack_matmul(b, tile.columns), c, n, 0, m, n, k, k, *_pair(tiling))
+            assert kernel(arguments, form.tiles(m, n, 1, tiling), form.scratch(k, tiling)) == 0
+            results.append(c)
+    _close(results[0], a @ b, k)
+    for result in results[1:]:
+        np.testing.assert_array_equal(result, results[0])
+
+
+def test_columns_of_a_last_panel() -> None:
+    tile = tile_shape(Target.generic_x86_64("v4"), "float32")
+    assert [columns_of_last_panel(tile, n) for n in (32, 96, 40, 80, 56)] == [32, 32, 8, 16, 24]
+    assert columns_of_last_panel(tile, 33) is None
+    assert columns_of_last_panel(tile, dims.symbol("n")) is None
+    assert columns_of_last_panel(tile, dims.symbol("n") * 32) == 32
+
+
 def test_batch_axes_have_strides_of_their_own() -> None:
     tile = tile_shape(HOST, "float32")
-    form = MatmulForm(tile, whole_panels=False, batch_axes=2)
+    form = MatmulForm(tile, last_columns=None, batch_axes=2)
     kernel = _kernel(form, matmul_source(form, store_epilogue(FLOAT32)))
     m, n, k = 5, 37, 6
     a, b = _random((3, 1, m, k), "float32"), _random((2, k, n), "float32")
@@ -183,7 +240,7 @@ def _bias_epilogue() -> Epilogue:
 
 def test_prologue_reads_and_epilogue_finishes() -> None:
     tile = tile_shape(HOST, "float32")
-    form = MatmulForm(tile, whole_panels=False)
+    form = MatmulForm(tile, last_columns=None)
     kernel = CompiledKernel(matmul_source(form, _bias_epilogue(), _half_prologue()))
     m, n, k = 31, 45, 19
     a = RNG.standard_normal((k, m)).astype(np.float16)
@@ -198,7 +255,7 @@ def test_prologue_reads_and_epilogue_finishes() -> None:
 @pytest.mark.parametrize("staged", [False, True])
 def test_text_runs_uncompiled(staged: bool) -> None:
     tile = tile_shape(HOST, "float32")
-    form = MatmulForm(tile, whole_panels=False)
+    form = MatmulForm(tile, last_columns=None)
     prologue = _half_prologue() if staged else None
     source = matmul_source(form, store_epilogue(FLOAT32), prologue)
     m, n, k = 16, 34, 3
@@ -214,7 +271,7 @@ def test_text_runs_uncompiled(staged: bool) -> None:
 
 
 def test_tiles_are_whole_register_tiles() -> None:
-    form = MatmulForm(tile_shape(HOST, "float32"), whole_panels=True)
+    form = MatmulForm(tile_shape(HOST, "float32"), last_columns=32)
     with pytest.raises(ValueError, match="no whole number"):
         form.scratch(8, Tiling(form.tile.rows + 1, 1))
 
@@ -223,7 +280,7 @@ def test_tiles_are_whole_register_tiles() -> None:
     ("m", "n", "k"), [(128, 768, 768), (196, 256, 1024), (None, 64, 64), (7, None, None), (0, 0, 0)]
 )
 def test_tilings_suit_the_cores_and_the_tile(m: int | None, n: int | None, k: int | None) -> None:
-    form = MatmulForm(tile_shape(HOST, "float32"), whole_panels=True)
+    form = MatmulForm(tile_shape(HOST, "float32"), last_columns=32)
     tiling = matmul_tiling(form, m, n, k, HOST)
     assert tiling.rows % form.tile.rows == 0
     assert tiling.rows > 0 < tiling.panels
@@ -232,7 +289,7 @@ def test_tilings_suit_the_cores_and_the_tile(m: int | None, n: int | None, k: in
 
 
 def test_text_says_nothing_of_sizes() -> None:
-    form = MatmulForm(tile_shape(HOST, "float32"), whole_panels=True)
+    form = MatmulForm(tile_shape(HOST, "float32"), last_columns=32)
     one = matmul_source(form, store_epilogue(FLOAT32))
     assert one == matmul_source(form, store_epilogue(FLOAT32))
     assert {parameter.name for parameter in one.parameters} >= {"m_size", "n_size", "k_size", "a_row"}

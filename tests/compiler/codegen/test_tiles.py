@@ -13,7 +13,11 @@ from onnxsmith_compiler.codegen.source import KernelSource, Parameter
 from onnxsmith_compiler.codegen.target import Target
 from onnxsmith_compiler.codegen.tiles import TILES, TileShape, tile_shape
 
-NATIVE = [shape for shape in tiles.TILE_SHAPES if shape.lanes * shape.element.bits <= HOST.vector_bits]
+NATIVE = [
+    shape
+    for shape in (*tiles.TILE_SHAPES, *tiles.NARROW_TILE_SHAPES)
+    if shape.lanes * shape.element.bits <= HOST.vector_bits
+]
 
 
 def _source(shape: TileShape) -> KernelSource:
@@ -48,11 +52,11 @@ def test_every_height_of_every_tile(shape: TileShape) -> None:
     for count in range(1, shape.rows + 1):
         for taps, depth in ((1, 1), (1, 19), (3, 4)):
             a = rng.standard_normal((count, taps, depth)).astype(shape.dtype)
-            panel = rng.standard_normal((taps * depth, shape.columns)).astype(shape.dtype)
+            panel = rng.standard_normal((taps * depth, shape.panel_columns)).astype(shape.dtype)
             out = aligned((shape.rows, shape.columns), shape.dtype)
             arguments = (_addresses(a, shape), count, taps, depth, panel, out)
             assert kernel(arguments, 1, 64) == 0
-            expected = a.reshape(count, -1).astype(np.float64) @ panel.astype(np.float64)
+            expected = a.reshape(count, -1).astype(np.float64) @ panel[:, : shape.columns].astype(np.float64)
             np.testing.assert_allclose(out[:count], expected, rtol=1e-5, atol=1e-5)
             again = aligned(out.shape, shape.dtype)
             run_uncompiled(_source(shape), (*arguments[:-1], again), 1, 64)
@@ -106,5 +110,5 @@ def test_few_columns_get_a_narrow_tile() -> None:
 
 
 def test_names_are_those_of_the_table() -> None:
-    assert set(TILES) == {shape.name for shape in tiles.TILE_SHAPES}
+    assert set(TILES) == {shape.name for shape in (*tiles.TILE_SHAPES, *tiles.NARROW_TILE_SHAPES)}
     assert "tile_14x2_f32x16" in TILES
