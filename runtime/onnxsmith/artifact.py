@@ -14,10 +14,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -43,6 +42,9 @@ from onnxsmith.program import (
 from onnxsmith.program_check import check_program
 from onnxsmith.storage import Folder, Storage
 
+if TYPE_CHECKING:
+    from pathlib import Path  # annotations alone, for it takes long to import
+
 __all__ = [
     "SCHEMA_VERSION", "Argument", "ArtifactError", "Binding", "Buffer", "Check", "Instruction", "Opcode", "Package",
     "Place", "Program", "Relation", "Segment", "Step", "Tensor", "digest", "read", "write",
@@ -59,8 +61,7 @@ _WEIGHT_ALIGNMENT = 64
 _CHUNK = 1 << 20
 
 
-@dataclass(frozen=True, eq=False)
-class Package:
+class Package(NamedTuple):
     """A compiled model as read: `weights` is mapped from its file, read-only, shared between processes."""
 
     manifest: Manifest
@@ -99,7 +100,7 @@ def read(storage: Storage | Path, *, verify: bool = False, sha256: str | None = 
     ArtifactError where a file is missing or damaged; UnfitError, one of them, where it is of another schema or
     its code is for another machine.
     """
-    storage = Folder(storage) if isinstance(storage, Path) else storage
+    storage = _storage(storage)
     manifest = _read_manifest(storage, sha256)
     if verify:
         for file in manifest.files:
@@ -119,7 +120,7 @@ def read(storage: Storage | Path, *, verify: bool = False, sha256: str | None = 
 
 def digest(storage: Storage | Path) -> str:
     """The SHA-256 of the manifest, which fixes every byte of the model. ArtifactError where it has none."""
-    return hashlib.sha256(_read_file(Folder(storage) if isinstance(storage, Path) else storage, MANIFEST)).hexdigest()
+    return hashlib.sha256(_read_file(_storage(storage), MANIFEST)).hexdigest()
 
 
 def write_file(path: Path, chunks: Iterable[bytes | memoryview]) -> FileEntry:
@@ -132,6 +133,10 @@ def write_file(path: Path, chunks: Iterable[bytes | memoryview]) -> FileEntry:
             sha.update(chunk)
             size += len(chunk)
     return FileEntry(size, sha.hexdigest())
+
+
+def _storage(where: Storage | Path) -> Storage:
+    return Folder(where) if isinstance(where, os.PathLike) else where
 
 
 def _weight_header(size: int) -> bytes:

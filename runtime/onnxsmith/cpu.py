@@ -5,15 +5,14 @@ from __future__ import annotations
 import functools
 import os
 import sys
-from dataclasses import dataclass
+from typing import NamedTuple
 
 # Enough for the first processor of a machine with hundreds of them.
 _HEAD = 1 << 14
 _FLAG_FIELDS = ("flags", "Features")  # x86, ARM
 
 
-@dataclass(frozen=True)
-class CodeTarget:
+class CodeTarget(NamedTuple):
     """Where code runs: `system` as sys.platform, `machine` as os.uname().machine.
 
     `features` are what it needs of the CPU, by the names that /proc/cpuinfo has for them, sorted.

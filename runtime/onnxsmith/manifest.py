@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from onnxsmith.cpu import CodeTarget
 from onnxsmith.program import SCHEMA_VERSION
@@ -33,24 +33,21 @@ class UnfitError(ArtifactError):
     """A compiled model that is whole, but made for another machine or another release."""
 
 
-@dataclass(frozen=True)
-class FileEntry:
+class FileEntry(NamedTuple):
     """A file's size in bytes and its SHA-256 in hexadecimal."""
 
     bytes: int
     sha256: str
 
 
-@dataclass(frozen=True)
-class CodeFile:
+class CodeFile(NamedTuple):
     """A shared library with the program's kernels, and where it runs."""
 
     file: str
     target: CodeTarget
 
 
-@dataclass(frozen=True)
-class Manifest:
+class Manifest(NamedTuple):
     """`code` is one library for each kind of machine, the best first; `files` are all files but the manifest."""
 
     code: tuple[CodeFile, ...]

@@ -18,6 +18,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from onnxsmith import artifact, manifest, package_archive
 from onnxsmith.manifest import FileEntry
@@ -67,7 +68,7 @@ class Form:
 
     name: str
     output: Path
-    kind: str
+    kind: Literal["folder", "zip", "wheel"]
     version: str | None = None
 
 
@@ -76,7 +77,7 @@ def form_of(output: Path, wheel: bool, version: str | None) -> Form:
 
     ValueError for a path whose name is no name of a Python package, and for a malformed version.
     """
-    kind = "wheel" if wheel else "zip" if output.suffix == ".zip" else "folder"
+    kind: Literal["folder", "zip", "wheel"] = "wheel" if wheel else "zip" if output.suffix == ".zip" else "folder"
     name = output.stem if kind == "zip" else output.name
     if not name.isidentifier() or not name.isascii() or keyword.iskeyword(name):
         raise ValueError(
@@ -103,7 +104,7 @@ def write_package(program_folder: Path, form: Form) -> Path:
     compiled = artifact.read(program_folder, verify=True)
     own = {name: text.encode() for name, text in package_sources().items()}
     entries = {name: FileEntry(len(content), hashlib.sha256(content).hexdigest()) for name, content in own.items()}
-    full = replace(compiled.manifest, files={**compiled.manifest.files, **entries})
+    full = compiled.manifest._replace(files={**compiled.manifest.files, **entries})
     text = manifest.encode(full)
     files = {**full.files, artifact.MANIFEST: FileEntry(len(text), hashlib.sha256(text).hexdigest())}
     members = [
@@ -114,7 +115,7 @@ def write_package(program_folder: Path, form: Form) -> Path:
             for name, entry in sorted(compiled.manifest.files.items(), key=lambda item: (item[1].bytes, item[0]))
         ),
     ]
-    form.output.absolute().parent.mkdir(parents=True, exist_ok=True)
+    (form.output if form.kind == "wheel" else form.output.absolute().parent).mkdir(parents=True, exist_ok=True)
     if form.kind == "folder":
         return _write_folder(form.output, members)
     members = [replace(member, name=f"{form.name}/{member.name}") for member in members]

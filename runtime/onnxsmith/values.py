@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
 if TYPE_CHECKING:
     from onnxsmith.program import Program, Tensor
 
-Array: TypeAlias = npt.NDArray[np.generic]
+Array: TypeAlias = np.ndarray[Any, np.dtype[np.generic]]
 
 # ONNX's names of element types where they differ from the program's.
 _ONNX_NAMES = {"float32": "float", "float64": "double"}
