@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from onnxsmith.errors import Fail, InvalidArgument, ModelRequiresCompilation, NoSuchFile, error
 from onnxsmith.options import SessionOptions, compile_options
@@ -16,8 +15,7 @@ if TYPE_CHECKING:
 _MANIFEST = "manifest.json"
 
 
-@dataclass(frozen=True)
-class PackageSource:
+class PackageSource(NamedTuple):
     """A compiled model: the absolute path of its folder, zip file or wheel.
 
     Without a path it is the one that this runtime is a part of, wherever that is when it is opened.
