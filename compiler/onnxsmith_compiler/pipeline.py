@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from onnxsmith import artifact
+from onnxsmith.cpu import CodeTarget, host
 from onnxsmith.faults import RUN_FAULTS
 from onnxsmith_compiler.codegen.contractions import tile_columns
 from onnxsmith_compiler.codegen.cpu import print_group
@@ -53,11 +54,15 @@ Pass = Callable[[Graph], Graph]
 
 @dataclass(frozen=True, eq=False)
 class CompiledModel:
-    """A program with its weights, and the files of external data that were read; `link` gives its code."""
+    """A program with its weights, and the files of external data that were read; `link` gives its code.
+
+    `target` is what the code needs of a machine.
+    """
 
     program: artifact.Program
     weights: Weights
     external_files: tuple[ExternalFile, ...]
+    target: CodeTarget
     link: Callable[[], bytes]
 
     @property
@@ -70,7 +75,7 @@ class CompiledModel:
 
         Raises KernelCompileError as `code` does.
         """
-        artifact.write(directory, self.program, self.link, self.weights.pieces)
+        artifact.write(directory, self.program, self.link, self.weights.pieces, self.target)
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,7 +166,7 @@ def link_model(lowered: Lowered, objects: Callable[[], Mapping[str, bytes]], tar
         needed = {label: given[label] for label in ("core", *dict.fromkeys(keys.values()))}
         return link_shared_library(needed, None, "program.so")
 
-    return CompiledModel(program, weights, lowered.model.external_files, link)
+    return CompiledModel(program, weights, lowered.model.external_files, host(target.needed_features), link)
 
 
 def tune_model(

@@ -288,6 +288,8 @@ def _converted(name: str, value: Any, default: object) -> Any:
             return {"0": False, "1": True, "false": False, "true": True}[value.lower()]
         if isinstance(default, int | float):
             return type(default)(value)
+        if isinstance(default, tuple):
+            return tuple(value.split(","))
     except (KeyError, ValueError):
         pass
     raise InvalidOption(f"The compiler's option '{name}' cannot be '{value}': its default is {default!r}.")

@@ -6,6 +6,7 @@ session = onnxruntime.InferenceSession("model.onnx")
 outputs = session.run(None, {"x": x})
 """
 
+from onnxsmith.ahead import compile, load
 from onnxsmith.information import get_build_info, get_version_string, print_debug_info
 from onnxsmith.io_binding import IOBinding
 from onnxsmith.logs import set_default_logger_severity, set_default_logger_verbosity
@@ -35,11 +36,13 @@ __all__ = [
     "RunOptions",
     "SessionOptions",
     "__version__",
+    "compile",
     "get_all_providers",
     "get_available_providers",
     "get_build_info",
     "get_device",
     "get_version_string",
+    "load",
     "print_debug_info",
     "set_default_logger_severity",
     "set_default_logger_verbosity",

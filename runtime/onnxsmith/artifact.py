@@ -1,26 +1,29 @@
-"""A compiled model on disk: a folder of four files, written once and never changed.
+"""A compiled model on disk: files in a folder or a zip file, written once and never changed.
 
-    manifest.json        format, schema, the other files' sizes and SHA-256 digests
+    manifest.json        the other files' sizes and digests, and what the code needs (`onnxsmith.manifest`)
     program.json         the program (`onnxsmith.program`), see `program_json`
     code.so              its kernels and the native core
     weights.safetensors  its packed weights, one uint8 tensor, its data aligned to 64 bytes
 
-Digests tell a damaged file from a whole one; whom to trust is the business of who chose the folder.
+The cache keeps such folders; a Python package of a compiled model (`onnxsmith.packaging`) is one with a runtime
+beside it. Digests tell a damaged file from a whole one; whom to trust is the business of who chose the folder,
+who can pin the manifest's digest.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import mmap
+import os
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
+from onnxsmith import manifest as manifests
 from onnxsmith import program_json
+from onnxsmith.cpu import CodeTarget
+from onnxsmith.manifest import ArtifactError, CodeFile, FileEntry, Manifest, UnfitError
 from onnxsmith.program import (
     SCHEMA_VERSION,
     Argument,
@@ -37,6 +40,10 @@ from onnxsmith.program import (
     Tensor,
 )
 from onnxsmith.program_check import check_program
+from onnxsmith.storage import Folder, Storage
+
+if TYPE_CHECKING:
+    from pathlib import Path  # annotations alone, for it takes long to import
 
 __all__ = [
     "SCHEMA_VERSION", "Argument", "ArtifactError", "Binding", "Buffer", "Check", "Instruction", "Opcode", "Package",
@@ -50,18 +57,14 @@ PROGRAM = "program.json"
 CODE = "code.so"
 WEIGHTS = "weights.safetensors"
 
-_FORMAT = "onnxsmith program"
 _WEIGHT_ALIGNMENT = 64
+_CHUNK = 1 << 20
 
 
-class ArtifactError(Exception):
-    """A compiled model that is missing, damaged, or made by another version; the message names the file."""
-
-
-@dataclass(frozen=True, eq=False)
-class Package:
+class Package(NamedTuple):
     """A compiled model as read: `weights` is mapped from its file, read-only, shared between processes."""
 
+    manifest: Manifest
     program: Program
     code: bytes
     weights: Bytes
@@ -71,46 +74,56 @@ def write(
     directory: Path,
     program: Program,
     code: bytes | Callable[[], bytes],
-    weights: Iterable[tuple[int, np.ndarray[Any, Any]]] = (),
+    weights: Iterable[tuple[int, np.ndarray[Any, Any]]],
+    target: CodeTarget,
 ) -> None:
-    """Write a compiled model into `directory`, which exists.
+    """Write a compiled model into `directory`, which exists. `target` is what `code` needs.
 
     `weights` are (offset in bytes, array) by increasing offset, within program.weight_bytes. ValueError where
     they are not, or where the program is inconsistent. `code` may be a function, which is asked for it at the end.
     """
     check_program(program)
     files = {
-        PROGRAM: _write(directory / PROGRAM, [program_json.encode(program)]),
-        WEIGHTS: _write(directory / WEIGHTS, _weight_chunks(weights, program.weight_bytes)),
-        CODE: _write(directory / CODE, [code() if callable(code) else code]),
+        PROGRAM: write_file(directory / PROGRAM, [program_json.encode(program)]),
+        WEIGHTS: write_file(directory / WEIGHTS, _weight_chunks(weights, program.weight_bytes)),
+        CODE: write_file(directory / CODE, [code() if callable(code) else code]),
     }
-    manifest = {"format": _FORMAT, "schema": SCHEMA_VERSION, "files": files}
-    _write(directory / MANIFEST, [json.dumps(manifest, indent=1).encode()])
+    write_file(directory / MANIFEST, [manifests.encode(Manifest((CodeFile(CODE, target),), files))])
 
 
-def read(directory: Path, *, check_weights: bool = False) -> Package:
-    """Read a compiled model. The program and the code are verified, the weights only where `check_weights`.
+def read(storage: Storage | Path, *, verify: bool = False, sha256: str | None = None) -> Package:
+    """Read a compiled model, checked before any of it is used.
 
-    ArtifactError where a file is missing or damaged, or of another schema.
+    The manifest, the program and the code are verified in full, the weights by size and header; all files in
+    full where `verify`. `sha256` is the digest that the manifest must have, if one is given.
+
+    ArtifactError where a file is missing or damaged; UnfitError, one of them, where it is of another schema or
+    its code is for another machine.
     """
-    files = _read_manifest(directory)
-    program_bytes = _read_verified(directory / PROGRAM, files)
-    code = _read_verified(directory / CODE, files)
+    storage = _storage(storage)
+    manifest = _read_manifest(storage, sha256)
+    if verify:
+        for file in manifest.files:
+            _verify(storage, file, manifest)
+    try:
+        code_file = manifest.code_here().file
+    except UnfitError as problem:
+        raise UnfitError(f"{storage.location}: {problem}") from None
+    program_bytes = _read_verified(storage, PROGRAM, manifest)
+    code = _read_verified(storage, code_file, manifest)
     try:
         program = program_json.decode(program_bytes)
     except (ValueError, TypeError, KeyError, IndexError) as error:
-        raise ArtifactError(f"{directory / PROGRAM}: not a program: {error}") from error
-    if check_weights:
-        _read_verified(directory / WEIGHTS, files)
-    return Package(program, code, _map_weights(directory / WEIGHTS, program.weight_bytes, files))
+        raise ArtifactError(f"{storage.name(PROGRAM)}: not a program: {error}") from error
+    return Package(manifest, program, code, _map_weights(storage, program.weight_bytes, manifest))
 
 
-def digest(directory: Path) -> str:
+def digest(storage: Storage | Path) -> str:
     """The SHA-256 of the manifest, which fixes every byte of the model. ArtifactError where it has none."""
-    return hashlib.sha256(_read_file(directory / MANIFEST)).hexdigest()
+    return hashlib.sha256(_read_file(_storage(storage), MANIFEST)).hexdigest()
 
 
-def _write(path: Path, chunks: Iterable[bytes | memoryview]) -> dict[str, int | str]:
+def write_file(path: Path, chunks: Iterable[bytes | memoryview]) -> FileEntry:
     """Write a file; its entry in the manifest. A chunk is written and digested while the next is made."""
     from concurrent.futures import Future, ThreadPoolExecutor  # a session that only reads does not need it
 
@@ -125,15 +138,24 @@ def _write(path: Path, chunks: Iterable[bytes | memoryview]) -> dict[str, int | 
             size += len(chunk)
         for done in pending:
             done.result()
-    return {"bytes": size, "sha256": sha.hexdigest()}
+    return FileEntry(size, sha.hexdigest())
 
 
-def _weight_chunks(weights: Iterable[tuple[int, np.ndarray[Any, Any]]], size: int) -> Iterator[bytes | memoryview]:
-    """The safetensors file: length of the header, header, data with zeros where no array lies."""
+def _storage(where: Storage | Path) -> Storage:
+    return Folder(where) if isinstance(where, os.PathLike) else where
+
+
+def _weight_header(size: int) -> bytes:
+    """The start of the safetensors file: the length of its header, and the header."""
     entry = {"dtype": "U8", "shape": [size], "data_offsets": [0, size]}
     header = json.dumps({"weights": entry}, separators=(",", ":")).encode()
     header += b" " * (-(len(header) + 8) % _WEIGHT_ALIGNMENT)
-    yield len(header).to_bytes(8, "little") + header
+    return len(header).to_bytes(8, "little") + header
+
+
+def _weight_chunks(weights: Iterable[tuple[int, np.ndarray[Any, Any]]], size: int) -> Iterator[bytes | memoryview]:
+    """The safetensors file: header, then data with zeros where no array lies."""
+    yield _weight_header(size)
     end = 0
     for offset, array in weights:
         if offset < end or offset + array.nbytes > size:
@@ -145,45 +167,63 @@ def _weight_chunks(weights: Iterable[tuple[int, np.ndarray[Any, Any]]], size: in
     yield bytes(size - end)
 
 
-def _read_manifest(directory: Path) -> dict[str, dict[str, Any]]:
-    path = directory / MANIFEST
-    text = _read_file(path)
+def _read_manifest(storage: Storage, sha256: str | None) -> Manifest:
+    text = _read_file(storage, MANIFEST)
+    found = hashlib.sha256(text).hexdigest()
+    if sha256 is not None and found != sha256.lower():
+        raise ArtifactError(f"{storage.name(MANIFEST)}: not the one that is trusted: its SHA-256 is {found}")
     try:
-        manifest = json.loads(text)
-        known = manifest["format"] == _FORMAT
-        schema = manifest["schema"]
-        files = {name: {"bytes": int(e["bytes"]), "sha256": str(e["sha256"])} for name, e in manifest["files"].items()}
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ArtifactError(f"{path}: not the manifest of a compiled model: {error!r}") from error
-    if not known or schema != SCHEMA_VERSION:
-        raise ArtifactError(f"{path}: schema {schema}, this runtime reads {SCHEMA_VERSION}: compile the model again")
-    missing = [name for name in (PROGRAM, CODE, WEIGHTS) if name not in files]
+        manifest = manifests.decode(text)
+    except ArtifactError as problem:
+        raise type(problem)(f"{storage.name(MANIFEST)}: {problem}") from None
+    needed = (PROGRAM, WEIGHTS, *(code.file for code in manifest.code))
+    missing = [name for name in needed if name not in manifest.files]
     if missing:
-        raise ArtifactError(f"{path}: does not list {', '.join(missing)}")
-    return files
+        raise ArtifactError(f"{storage.name(MANIFEST)}: does not list {', '.join(missing)}")
+    return manifest
 
 
-def _read_file(path: Path) -> bytes:
+def _read_file(storage: Storage, file: str) -> bytes:
     try:
-        return path.read_bytes()
+        return storage.read(file)
     except OSError as error:
-        raise ArtifactError(f"{path}: cannot be read: {error.strerror}") from error
+        raise ArtifactError(f"{storage.name(file)}: cannot be read: {error.strerror or error}") from error
 
 
-def _read_verified(path: Path, files: dict[str, dict[str, Any]]) -> bytes:
-    content = _read_file(path)
-    if hashlib.sha256(content).hexdigest() != files[path.name]["sha256"]:
-        raise ArtifactError(f"{path}: damaged, its digest is not the manifest's")
+def _map_file(storage: Storage, file: str) -> memoryview:
+    try:
+        return storage.map(file)
+    except OSError as error:
+        raise ArtifactError(f"{storage.name(file)}: cannot be mapped: {error.strerror or error}") from error
+
+
+def _read_verified(storage: Storage, file: str, manifest: Manifest) -> bytes:
+    content = _read_file(storage, file)
+    _compare(hashlib.sha256(content).hexdigest(), storage, file, manifest)
     return content
 
 
-def _map_weights(path: Path, size: int, files: dict[str, dict[str, Any]]) -> Bytes:
-    try:
-        with path.open("rb") as file:
-            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    except (OSError, ValueError) as error:
-        raise ArtifactError(f"{path}: cannot be mapped: {error}") from error
-    start = 8 + int.from_bytes(mapped[:8], "little")
-    if len(mapped) != files[WEIGHTS]["bytes"] or start + size != len(mapped) or start % _WEIGHT_ALIGNMENT:
-        raise ArtifactError(f"{path}: damaged, it is not of the size that the manifest and the program say")
-    return np.frombuffer(mapped, np.uint8, size, start)
+def _verify(storage: Storage, file: str, manifest: Manifest) -> None:
+    content = _map_file(storage, file)
+    sha = hashlib.sha256()
+    for start in range(0, len(content), _CHUNK):
+        sha.update(content[start : start + _CHUNK])
+    _compare(sha.hexdigest(), storage, file, manifest)
+
+
+def _compare(found: str, storage: Storage, file: str, manifest: Manifest) -> None:
+    if found != manifest.files[file].sha256:
+        raise ArtifactError(f"{storage.name(file)}: damaged, its digest is not the manifest's")
+
+
+def _map_weights(storage: Storage, size: int, manifest: Manifest) -> Bytes:
+    mapped = _map_file(storage, WEIGHTS)
+    header = _weight_header(size)
+    if len(mapped) != manifest.files[WEIGHTS].bytes or len(mapped) != len(header) + size:
+        raise ArtifactError(f"{storage.name(WEIGHTS)}: damaged, it is not of the size that the manifest says")
+    if mapped[: len(header)] != header:
+        raise ArtifactError(f"{storage.name(WEIGHTS)}: damaged, its header is not that of the program's weights")
+    weights = np.frombuffer(mapped, np.uint8, size, len(header))
+    if size and weights.ctypes.data % _WEIGHT_ALIGNMENT:
+        raise ArtifactError(f"{storage.name(WEIGHTS)}: not aligned to {_WEIGHT_ALIGNMENT} bytes in the zip file")
+    return weights

@@ -22,7 +22,7 @@ import operator
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias, cast
+from typing import Any, NamedTuple, TypeAlias, cast
 
 import numpy as np
 
@@ -42,8 +42,7 @@ PLANS_KEPT = 32  # for each lane
 IDLE_LANES_KEPT = 8
 
 
-@dataclass(frozen=True, slots=True)
-class StepTime:
+class StepTime(NamedTuple):
     """One step of a timed run: its number in the program, and time.perf_counter_ns around it."""
 
     step: int

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
 from onnxsmith.errors import InvalidArgument, error
 from onnxsmith.values import numpy_dtype, tensor_type, tensor_type_of
@@ -18,7 +17,7 @@ from onnxsmith.values import numpy_dtype, tensor_type, tensor_type_of
 if TYPE_CHECKING:
     from onnxsmith.program import Program, Tensor
 
-Array: TypeAlias = npt.NDArray[np.generic]
+Array: TypeAlias = np.ndarray[Any, np.dtype[np.generic]]
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ import os
 import sys
 import weakref
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from onnxsmith.native_layout import CORE_VERSION
@@ -94,9 +93,10 @@ def _open_library(code: bytes) -> tuple[ctypes.CDLL, Callable[[], None]]:
 
     # A file in a folder that only this user may enter.
     folder = tempfile.TemporaryDirectory(prefix="onnxsmith-", ignore_cleanup_errors=True)
-    path = Path(folder.name, "code" + (".dll" if sys.platform == "win32" else ".so"))
-    path.write_bytes(code)
-    library = _load(str(path))
+    path = os.path.join(folder.name, "code" + (".dll" if sys.platform == "win32" else ".so"))
+    with open(path, "wb") as file:
+        file.write(code)
+    library = _load(path)
     return library, lambda: _release(library, folder.cleanup)
 
 

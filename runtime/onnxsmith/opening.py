@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
 from onnxsmith import artifact
 from onnxsmith.compile_client import Model, Progress, find_program, forget_program, remove_temporary
 from onnxsmith.errors import Fail, error
 from onnxsmith.executor import Executor
 from onnxsmith.loader import Library, LibraryError
 from onnxsmith.options import SessionOptions, compile_options, settings
+
+T = TypeVar("T")
 
 
 def open_executor(
@@ -16,11 +22,28 @@ def open_executor(
     distinct_symbols: tuple[str, ...],
     on_progress: Progress | None,
 ) -> Executor:
-    """An executor of the program for a model, which is compiled unless the cache has it.
+    """An executor of the program for a model, as `with_program` finds it."""
+
+    def load(folder: Path) -> Executor:
+        package = artifact.read(folder)
+        library = Library(package.code)
+        return Executor(package.program, library, package.weights, max(0, options.intra_op_num_threads))
+
+    return with_program(source, options, distinct_symbols, on_progress, load)
+
+
+def with_program(
+    source: str | bytes,
+    options: SessionOptions,
+    distinct_symbols: tuple[str, ...],
+    on_progress: Progress | None,
+    use: Callable[[Path], T],
+) -> T:
+    """What `use` makes of the folder of a model's program, which is compiled unless the cache has it.
 
     `source` is the model's absolute path, or its bytes.
-    `distinct_symbols` are those that may have another size in each input. A damaged program is compiled anew
-    once. Raises as `compile_client.find_program` does.
+    `distinct_symbols` are those that may have another size in each input. A program that `use` finds damaged
+    is compiled anew once. Raises as `compile_client.find_program` does.
     """
     path, data = (source, None) if isinstance(source, str) else (None, source)
     model = Model(path, data, options._initializers)
@@ -31,13 +54,11 @@ def open_executor(
     for _ in range(2):
         folder = find_program(model, wanted, chosen, on_progress)
         try:
-            package = artifact.read(folder.path)
-            library = Library(package.code)
+            made = use(folder.path)
         except (artifact.ArtifactError, LibraryError) as problem:
             damage = problem
             forget_program(folder, chosen)
             continue
-        executor = Executor(package.program, library, package.weights, max(0, options.intra_op_num_threads))
-        remove_temporary(folder, executor)
-        return executor
+        remove_temporary(folder, made)
+        return made
     raise error(Fail, f"The program compiled for the model {model.name} cannot be loaded: {damage}")

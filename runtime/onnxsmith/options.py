@@ -17,9 +17,8 @@ import operator
 import os
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any, Generic, TypeVar, overload
+from typing import Any, Generic, NamedTuple, TypeVar, overload
 
 import numpy as np
 
@@ -226,8 +225,7 @@ class RunOptions(_Entries):
         return self._get_entry(key)
 
 
-@dataclass(frozen=True)
-class Settings:
+class Settings(NamedTuple):
     """What the environment and the session's config entries say about the cache and the compile process.
 
     `cache_dir` is None where nothing may be kept on disk. `compile_seconds` None is no limit.

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
 from onnxsmith.errors import InvalidArgument, error
-from onnxsmith.feeds import with_dtype_object
 from onnxsmith.values import numpy_dtype, numpy_dtype_from_code, onnx_code, program_dtype, tensor_type_of
 
-Array: TypeAlias = npt.NDArray[np.generic]
+if TYPE_CHECKING:
+    import numpy.typing as npt  # annotations alone
+
+Array: TypeAlias = np.ndarray[Any, np.dtype[np.generic]]
 ElementType: TypeAlias = "int | npt.DTypeLike"
 """A TensorProto.DataType, or anything that numpy takes for a dtype."""
 
@@ -39,6 +40,8 @@ class OrtValue:
         if not isinstance(numpy_obj, np.ndarray) or numpy_obj.dtype.kind in "OUSTMm":
             raise RuntimeError("Creation of OrtValues is currently only supported from non-string numpy arrays")
         native = numpy_dtype(program_dtype(element_dtype(numpy_obj.dtype.newbyteorder("="))))
+        from onnxsmith.feeds import with_dtype_object  # here: most sessions have no need of it
+
         return cls(np.require(with_dtype_object(np.asarray(numpy_obj), native), requirements=["C", "A"]))
 
     @classmethod

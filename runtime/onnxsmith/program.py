@@ -6,14 +6,17 @@ constants or computed from earlier slots by `Instruction`s. A `Step` calls one k
 arguments that name slots, buffers of the arena, weights, model inputs or model outputs. Steps come in
 segments: a segment's symbols are all known when it begins, so its buffers are planned and its
 arguments filled in one go; a dimension only a run can tell is bound between two segments.
+
+The parts are named tuples: a program of a thousand steps is read at every start.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import IntEnum
+from typing import NamedTuple
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 
 class Opcode(IntEnum):
@@ -28,8 +31,7 @@ class Opcode(IntEnum):
     MIN = 6
 
 
-@dataclass(frozen=True)
-class Instruction:
+class Instruction(NamedTuple):
     """slots[dst] = slots[a] op slots[b]."""
 
     op: Opcode
@@ -48,20 +50,18 @@ class Place(IntEnum):
     OUTPUT = 4  # address of model output `index`
 
 
-@dataclass(frozen=True)
-class Argument:
+class Argument(NamedTuple):
     """One int64 of a kernel's argument table.
 
     For the address kinds, slots[offset] bytes are added where `offset` is not None.
     """
 
     place: Place
-    index: int
+    index: int  # type: ignore[assignment]  # hides tuple.index, which nothing needs
     offset: int | None = None
 
 
-@dataclass(frozen=True)
-class Buffer:
+class Buffer(NamedTuple):
     """A piece of one segment's arena, of slots[size] bytes, aligned to 64.
 
     Alive from step `first` to step `last` (numbered through the whole program, both included);
@@ -74,8 +74,7 @@ class Buffer:
     last: int
 
 
-@dataclass(frozen=True)
-class Step:
+class Step(NamedTuple):
     """One kernel call.
 
     `kernel` is the kernel's index in Program.kernels. The kernel runs over tiles [0, slots[tiles]),
@@ -96,8 +95,7 @@ class Step:
     nodes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Binding:
+class Binding(NamedTuple):
     """slots[slot] = element number `element` of the tensor at `source`, of numpy dtype name `dtype`."""
 
     slot: int
@@ -114,8 +112,7 @@ class Relation(IntEnum):
     AT_MOST = 2  # the left one not larger than the right one
 
 
-@dataclass(frozen=True)
-class Check:
+class Check(NamedTuple):
     """What the compiler took slots[left] and slots[right] to be; `origin` names the ONNX node that needs it.
 
     Kernels rely on it: a run in which it does not hold is refused before its steps are.
@@ -127,8 +124,7 @@ class Check:
     origin: str = ""
 
 
-@dataclass(frozen=True)
-class Segment:
+class Segment(NamedTuple):
     """Steps whose sizes are known once `bindings` are read: bindings, then instructions, checks, steps."""
 
     bindings: tuple[Binding, ...]
@@ -137,8 +133,7 @@ class Segment:
     checks: tuple[Check, ...] = ()
 
 
-@dataclass(frozen=True)
-class Tensor:
+class Tensor(NamedTuple):
     """A model input or output.
 
     `dtype` is the DType name ("float32", "bfloat16", ...). `shape` is the declared shape (None: unknown

@@ -1,4 +1,4 @@
-"""Programs as JSON: a dataclass is the list of its fields in order, so that a step takes one line."""
+"""Programs as JSON: its parts are the lists of their fields in order, so that a step takes one line."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from onnxsmith.program import (
 
 def encode(program: Program) -> bytes:
     """The program as UTF-8 JSON."""
-    fields = {field.name: _plain(getattr(program, field.name)) for field in dataclasses.fields(program)}
+    fields = {field.name: getattr(program, field.name) for field in dataclasses.fields(program)}
     return json.dumps(fields, separators=(",", ":"), ensure_ascii=False).encode()
 
 
@@ -47,14 +47,6 @@ def decode(text: bytes) -> Program:
         custom_metadata=fields["custom_metadata"],
         schema=fields["schema"],
     )
-
-
-def _plain(value: Any) -> Any:
-    if dataclasses.is_dataclass(value):
-        return [_plain(getattr(value, field.name)) for field in dataclasses.fields(value)]
-    if isinstance(value, tuple):
-        return [_plain(item) for item in value]
-    return value
 
 
 def _tensor(row: list[Any]) -> Tensor:

@@ -15,6 +15,7 @@ from onnxsmith.faults import RUN_FAULTS, OutputMismatch, RunFault
 from onnxsmith.io_binding import IOBinding
 from onnxsmith.options import RunOptions, SessionOptions
 from onnxsmith.ort_value import OrtValue
+from onnxsmith.package import PackageSource
 from onnxsmith.providers import ProviderOptions, Providers, choose_providers
 from onnxsmith.values import ModelMetadata, NodeArg, model_metadata, node_arg
 
@@ -41,7 +42,7 @@ class InferenceSession:
 
     def __init__(
         self,
-        path_or_bytes: Path | bytes,
+        path_or_bytes: Path | bytes | PackageSource,
         sess_options: SessionOptions | None = None,
         providers: Providers | None = None,
         provider_options: ProviderOptions | None = None,
@@ -71,6 +72,8 @@ class InferenceSession:
         self._load(on_progress)
 
     def _open(self, distinct_symbols: tuple[str, ...], on_progress: Progress | None) -> Executor:
+        if isinstance(self._source, PackageSource):
+            return self._source.open(self._options)
         from onnxsmith import opening  # here: a program that only imports onnxsmith starts sooner
 
         return opening.open_executor(self._source, self._options, distinct_symbols, on_progress)
@@ -292,6 +295,13 @@ class InferenceSession:
     def _without_equality(self, conflict: SymbolConflict) -> Executor:
         """The program in which the inputs may disagree on the symbol, as onnxruntime lets them."""
         if conflict.symbol not in self._distinct_symbols or self._distinct_executor is None:
+            if isinstance(self._source, PackageSource):
+                raise error(
+                    InvalidArgument,
+                    f"Inputs '{conflict.first.input}' and '{conflict.second.input}' disagree on the size "
+                    f"'{conflict.symbol}': {conflict.first}, {conflict.second}. Compile the model again with "
+                    f"distinct_symbols=['{conflict.symbol}'] to let them.",
+                )
             warnings.warn(
                 f"Inputs '{conflict.first.input}' and '{conflict.second.input}' disagree on the size "
                 f"'{conflict.symbol}', which the model gives to both: {conflict.first}, {conflict.second}. "
@@ -361,9 +371,9 @@ def _copied(results: list[Array], given: list[Array | None]) -> list[Array]:
     return [result if array is None else array for result, array in zip(results, given, strict=True)]
 
 
-def _source(path_or_bytes: object) -> str | bytes:
-    """The bytes, or the absolute path, that a model was given as."""
-    if isinstance(path_or_bytes, bytes):
+def _source(path_or_bytes: object) -> str | bytes | PackageSource:
+    """The bytes, the absolute path, or the compiled package, that a model was given as."""
+    if isinstance(path_or_bytes, bytes | PackageSource):
         return path_or_bytes
     if isinstance(path_or_bytes, str | os.PathLike):
         return os.path.abspath(os.fsdecode(path_or_bytes))

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -34,8 +33,7 @@ def probe_size(dtype: str) -> int:
     return _PROBE_DTYPES[dtype]
 
 
-@dataclass(frozen=True)
-class SegmentTables:
+class SegmentTables(NamedTuple):
     """One segment's constant tables (records of `native_layout`), and how many records there are of each."""
 
     first_step: int
@@ -74,8 +72,7 @@ def segment_tables(program: Program, number: int, kernel_addresses: Sequence[int
     )
 
 
-@dataclass(frozen=True)
-class PlanForm:
+class PlanForm(NamedTuple):
     """Where a plan's tables lie in its block of words: offsets in words from its start.
 
     `template` is that block with everything in place that is the same for all plans, and `addresses` are the

@@ -13,7 +13,6 @@ import os
 import sys
 import threading
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -179,16 +178,20 @@ def _affinity() -> set[int]:
 
 def _siblings(processor: int) -> str:
     """Names the core of a processor; the processor itself where the system does not tell."""
-    path = Path(f"/sys/devices/system/cpu/cpu{processor}/topology/thread_siblings_list")
     try:
-        return path.read_text()
+        return _read(f"/sys/devices/system/cpu/cpu{processor}/topology/thread_siblings_list")
     except OSError:
         return str(processor)
 
 
 def _quota() -> int:
     try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        quota, period = _read("/sys/fs/cgroup/cpu.max").split()
         return max(1, -(-int(quota) // int(period)))
     except (OSError, ValueError):
         return sys.maxsize
+
+
+def _read(path: str) -> str:
+    with open(path, encoding="ascii") as file:
+        return file.read()

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
 if TYPE_CHECKING:
     from onnxsmith.program import Program, Tensor
 
-Array: TypeAlias = npt.NDArray[np.generic]
+Array: TypeAlias = np.ndarray[Any, np.dtype[np.generic]]
 
 # ONNX's names of element types where they differ from the program's.
 _ONNX_NAMES = {"float32": "float", "float64": "double"}
@@ -25,7 +24,7 @@ _BY_ONNX_CODE = (
 )  # fmt: skip
 
 # Program dtype name -> (ml_dtypes name), for element types that numpy does not have.
-_ML_DTYPES = {
+ML_DTYPES = {
     "bfloat16": "bfloat16",
     "float8e4m3fn": "float8_e4m3fn",
     "float8e4m3fnuz": "float8_e4m3fnuz",
@@ -39,7 +38,7 @@ _ML_DTYPES = {
     "uint2": "uint2",
 }
 _PROGRAM_NAMES = {onnx: program for program, onnx in _ONNX_NAMES.items()}
-_FROM_ML_DTYPES = {ml: program for program, ml in _ML_DTYPES.items()}
+_FROM_ML_DTYPES = {ml: program for program, ml in ML_DTYPES.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +74,10 @@ def numpy_dtype(name: str) -> np.dtype[np.generic]:
     """
     if name == "string":
         return np.dtype(object)
-    if name in _ML_DTYPES:
+    if name in ML_DTYPES:
         import ml_dtypes
 
-        dtype: np.dtype[np.generic] = np.dtype(getattr(ml_dtypes, _ML_DTYPES[name]))
+        dtype: np.dtype[np.generic] = np.dtype(getattr(ml_dtypes, ML_DTYPES[name]))
         return dtype
     try:
         return np.dtype(name)

@@ -12,6 +12,7 @@ from hand_programs import chain_program, code, positives_program, sum_program
 
 from onnxsmith import artifact
 from onnxsmith.artifact import ArtifactError, Instruction, Opcode, Place, Program, Step, Tensor
+from onnxsmith.cpu import host
 from onnxsmith.executor import Executor
 from onnxsmith.loader import Library, LibraryError
 from onnxsmith.program_check import check_program
@@ -24,12 +25,12 @@ def full_program() -> Program:
     """A program in which every field has something to lose."""
     program = positives_program()
     (step,) = program.segments[1].steps
-    step = replace(step, label="add", nodes=("/layer.0/Add", "nom étrange \u2603"))
+    step = step._replace(label="add", nodes=("/layer.0/Add", "nom étrange \u2603"))
     return replace(
         program,
-        inputs=(replace(program.inputs[0], shape=("batch",)), Tensor("w", "float16", (), ())),
-        outputs=(replace(program.outputs[0], shape=(None,)),),
-        segments=(program.segments[0], replace(program.segments[1], steps=(step,))),
+        inputs=(program.inputs[0]._replace(shape=("batch",)), Tensor("w", "float16", (), ())),
+        outputs=(program.outputs[0]._replace(shape=(None,)),),
+        segments=(program.segments[0], program.segments[1]._replace(steps=(step,))),
         weight_bytes=1000,
         overridable={"w": 128},
         metadata={"producer_name": "test"},
@@ -60,9 +61,9 @@ def test_a_step_argument_is_typed_after_reading() -> None:
 
 def test_write_and_read(tmp_path: Path) -> None:
     program = full_program()
-    artifact.write(tmp_path, program, b"some code", weights())
+    artifact.write(tmp_path, program, b"some code", weights(), host())
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(FILES)
-    package = artifact.read(tmp_path, check_weights=True)
+    package = artifact.read(tmp_path, verify=True)
     assert package.program == program and package.code == b"some code"
     assert package.weights.shape == (1000,) and package.weights.ctypes.data % 64 == 0
     for offset, array in weights():
@@ -78,12 +79,12 @@ def test_code_is_asked_for_when_the_weights_are_written(tmp_path: Path) -> None:
         assert (tmp_path / "weights.safetensors").stat().st_size > full_program().weight_bytes
         return b"late code"
 
-    artifact.write(tmp_path, full_program(), code, weights())
-    assert artifact.read(tmp_path, check_weights=True).code == b"late code"
+    artifact.write(tmp_path, full_program(), code, weights(), host())
+    assert artifact.read(tmp_path, verify=True).code == b"late code"
 
 
 def test_weights_are_a_safetensors_file(tmp_path: Path) -> None:
-    artifact.write(tmp_path, full_program(), b"", weights())
+    artifact.write(tmp_path, full_program(), b"", weights(), host())
     content = (tmp_path / "weights.safetensors").read_bytes()
     (length,) = struct.unpack("<Q", content[:8])
     header = json.loads(content[8 : 8 + length])
@@ -92,7 +93,7 @@ def test_weights_are_a_safetensors_file(tmp_path: Path) -> None:
 
 
 def test_a_program_is_run_from_its_files(tmp_path: Path) -> None:
-    artifact.write(tmp_path, chain_program(), code())
+    artifact.write(tmp_path, chain_program(), code(), (), host())
     package = artifact.read(tmp_path)
     executor = Executor(package.program, Library(package.code), package.weights, 1)
     x = np.arange(100, dtype=np.float32)
@@ -101,7 +102,7 @@ def test_a_program_is_run_from_its_files(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_missing_file_is_named(tmp_path: Path, name: str) -> None:
-    artifact.write(tmp_path, full_program(), b"code", weights())
+    artifact.write(tmp_path, full_program(), b"code", weights(), host())
     (tmp_path / name).unlink()
     with pytest.raises(ArtifactError, match=name):
         artifact.read(tmp_path)
@@ -109,18 +110,18 @@ def test_a_missing_file_is_named(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_damaged_file_is_named(tmp_path: Path, name: str) -> None:
-    artifact.write(tmp_path, full_program(), b"code", weights())
+    artifact.write(tmp_path, full_program(), b"code", weights(), host())
     path = tmp_path / name
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 0x40
     path.write_bytes(content)
     with pytest.raises(ArtifactError, match="damaged" if name != "manifest.json" else "json"):
-        artifact.read(tmp_path, check_weights=True)
+        artifact.read(tmp_path, verify=True)
 
 
 @pytest.mark.parametrize("size", [0, 7, 100, 1100])
 def test_weights_of_another_size(tmp_path: Path, size: int) -> None:
-    artifact.write(tmp_path, full_program(), b"code", weights())
+    artifact.write(tmp_path, full_program(), b"code", weights(), host())
     path = tmp_path / "weights.safetensors"
     path.write_bytes(path.read_bytes().ljust(2000, b"\0")[:size])
     with pytest.raises(ArtifactError, match=r"weights\.safetensors"):
@@ -140,7 +141,7 @@ def test_weights_of_another_size(tmp_path: Path, size: int) -> None:
     ],
 )
 def test_other_manifests(tmp_path: Path, manifest: str) -> None:
-    artifact.write(tmp_path, full_program(), b"code", weights())
+    artifact.write(tmp_path, full_program(), b"code", weights(), host())
     (tmp_path / "manifest.json").write_text(manifest)
     with pytest.raises(ArtifactError, match=r"manifest\.json"):
         artifact.read(tmp_path)
@@ -151,7 +152,7 @@ def test_the_digest_tells_compiled_models_apart(tmp_path: Path) -> None:
     for number, machine_code in enumerate([b"a", b"b", b"a"]):
         folder = tmp_path / str(number)
         folder.mkdir()
-        artifact.write(folder, full_program(), machine_code, weights())
+        artifact.write(folder, full_program(), machine_code, weights(), host())
         digests.add(artifact.digest(folder))
     assert len(digests) == 2
 
@@ -159,7 +160,7 @@ def test_the_digest_tells_compiled_models_apart(tmp_path: Path) -> None:
 def test_weights_that_overlap_are_refused(tmp_path: Path) -> None:
     for pieces in ([(0, np.zeros(8)), (60, np.zeros(1))], [(990, np.zeros(2))]):
         with pytest.raises(ValueError, match="overlaps"):
-            artifact.write(tmp_path, full_program(), b"", pieces)
+            artifact.write(tmp_path, full_program(), b"", pieces, host())
 
 
 def test_code_that_is_none() -> None:
@@ -176,7 +177,7 @@ def test_systems_without_memory_files(monkeypatch) -> None:
 
 
 def test_running_imports_numpy_alone(tmp_path: Path) -> None:
-    artifact.write(tmp_path, chain_program(), code())
+    artifact.write(tmp_path, chain_program(), code(), (), host())
     script = f"""
 import sys
 from pathlib import Path
@@ -203,13 +204,13 @@ def test_libraries_do_not_take_each_others_place() -> None:
 
 def _with_step(program: Program, **changes: object) -> Program:
     first = program.segments[0]
-    step: Step = replace(first.steps[0], **changes)
-    return replace(program, segments=(replace(first, steps=(step, *first.steps[1:])), *program.segments[1:]))
+    step: Step = first.steps[0]._replace(**changes)
+    return replace(program, segments=(first._replace(steps=(step, *first.steps[1:])), *program.segments[1:]))
 
 
 def _with_argument(program: Program, number: int, **changes: object) -> Program:
     arguments = list(program.segments[0].steps[0].arguments)
-    arguments[number] = replace(arguments[number], **changes)
+    arguments[number] = arguments[number]._replace(**changes)
     return _with_step(program, arguments=tuple(arguments))
 
 
@@ -222,37 +223,37 @@ BROKEN = {
     "offset has no value": lambda p: _with_argument(p, 1, offset=99),
     "outside the weights": lambda p: _with_argument(p, 0, place=Place.WEIGHT, index=1),
     "no output 0 whose shape is known": lambda p: _with_argument(p, 1, place=Place.OUTPUT, index=0),
-    "buffer 0 is not alive": lambda p: replace(p, buffers=(replace(p.buffers[0], first=1, last=1), *p.buffers[1:])),
-    "dies before": lambda p: replace(p, buffers=(replace(p.buffers[0], first=3, last=1), *p.buffers[1:])),
+    "buffer 0 is not alive": lambda p: replace(p, buffers=(p.buffers[0]._replace(first=1, last=1), *p.buffers[1:])),
+    "dies before": lambda p: replace(p, buffers=(p.buffers[0]._replace(first=3, last=1), *p.buffers[1:])),
     "no segment": lambda p: replace(p, segments=()),
     "do not match in number": lambda p: replace(p, input_symbols=()),
-    "names another slot": lambda p: replace(p, inputs=(replace(p.inputs[0], dims=(2,)),)),
+    "names another slot": lambda p: replace(p, inputs=(p.inputs[0]._replace(dims=(2,)),)),
     "no such dimension": lambda p: replace(p, input_symbols=((0, 3), None)),
     "outside 64 bits": lambda p: replace(p, slots=(1 << 63, *p.slots[1:])),
     "is no input": lambda p: replace(p, overridable={"other": 0}),
     "reads a slot without a value": lambda p: replace(
-        p, segments=(replace(p.segments[0], instructions=(Instruction(Opcode.ADD, 2, 1, 0),)), p.segments[1])
+        p, segments=(p.segments[0]._replace(instructions=(Instruction(Opcode.ADD, 2, 1, 0),)), p.segments[1])
     ),
     "writes a symbol": lambda p: replace(
-        p, segments=(replace(p.segments[0], instructions=(Instruction(Opcode.ADD, 0, 2, 2),)), p.segments[1])
+        p, segments=(p.segments[0]._replace(instructions=(Instruction(Opcode.ADD, 0, 2, 2),)), p.segments[1])
     ),
     "is never known": lambda p: replace(p, segments=(p.segments[0],)),
     "integers, not of float32": lambda p: replace(
         p,
         segments=(
             p.segments[0],
-            replace(p.segments[1], bindings=(replace(p.segments[1].bindings[0], dtype="float32"),)),
+            p.segments[1]._replace(bindings=(p.segments[1].bindings[0]._replace(dtype="float32"),)),
         ),
     ),
     "no symbol of its own": lambda p: replace(
         p,
         segments=(
             p.segments[0],
-            replace(p.segments[1], bindings=(replace(p.segments[1].bindings[0], slot=0),)),
+            p.segments[1]._replace(bindings=(p.segments[1].bindings[0]._replace(slot=0),)),
         ),
     ),
     "from the start of an input alone": lambda p: replace(
-        p, segments=(replace(p.segments[0], bindings=p.segments[1].bindings), p.segments[1])
+        p, segments=(p.segments[0]._replace(bindings=p.segments[1].bindings), p.segments[1])
     ),
 }
 
@@ -261,4 +262,4 @@ BROKEN = {
 def test_inconsistent_programs_are_refused(message: str, tmp_path: Path) -> None:
     check_program(positives_program())
     with pytest.raises(ValueError, match=message):
-        artifact.write(tmp_path, BROKEN[message](positives_program()), b"")
+        artifact.write(tmp_path, BROKEN[message](positives_program()), b"", (), host())

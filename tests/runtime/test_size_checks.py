@@ -34,7 +34,7 @@ def checked_sum(relation: Relation) -> Program:
 
 def with_checks(program: Program, segment: int, *checks: Check) -> Program:
     segments = list(program.segments)
-    segments[segment] = dataclasses.replace(segments[segment], checks=checks)
+    segments[segment] = segments[segment]._replace(checks=checks)
     return dataclasses.replace(program, segments=tuple(segments))
 
 

@@ -45,6 +45,11 @@ class Target:
         """Whether the CPU converts between float16 and float32."""
         return self.architecture == "aarch64" or self.has("f16c")
 
+    @property
+    def needed_features(self) -> tuple[str, ...]:
+        """What code for this target may need of a CPU, by the names that /proc/cpuinfo has for it, sorted."""
+        return tuple(sorted(name for feature, name in _CPUINFO_NAMES.items() if self.has(feature)))
+
     def has(self, feature: str) -> bool:
         """Whether `feature`, by LLVM's name, is switched on."""
         return f"+{feature}" in self.features.split(",")
@@ -94,6 +99,25 @@ _X86_V2 = frozenset({"cx16", "popcnt", "sahf", "sse3", "ssse3", "sse4.1", "sse4.
 _X86_V3 = _X86_V2 | {"avx", "avx2", "bmi", "bmi2", "f16c", "fma", "lzcnt", "movbe"}
 _X86_V4 = _X86_V3 | {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"}
 _X86_LEVELS = {"v2": _X86_V2, "v3": _X86_V3, "v4": _X86_V4}
+
+
+# LLVM's names of what it makes instructions of by itself, and Linux's names in /proc/cpuinfo. Other features, such
+# as those for cryptography or for the operating system, do not change code that has no intrinsics of theirs.
+_CPUINFO_NAMES = {
+    "sse3": "pni", "ssse3": "ssse3", "sse4.1": "sse4_1", "sse4.2": "sse4_2", "popcnt": "popcnt", "cx16": "cx16",
+    "sahf": "lahf_lm", "avx": "avx", "avx2": "avx2", "bmi": "bmi1", "bmi2": "bmi2", "f16c": "f16c", "fma": "fma",
+    "lzcnt": "abm", "movbe": "movbe", "adx": "adx", "gfni": "gfni", "prfchw": "3dnowprefetch",
+    "pclmul": "pclmulqdq", "vpclmulqdq": "vpclmulqdq",
+    "sse4a": "sse4a", "fma4": "fma4", "xop": "xop", "tbm": "tbm",
+    "avx512f": "avx512f", "avx512bw": "avx512bw", "avx512cd": "avx512cd", "avx512dq": "avx512dq",
+    "avx512vl": "avx512vl", "avx512ifma": "avx512ifma", "avx512vbmi": "avx512vbmi", "avx512vbmi2": "avx512_vbmi2",
+    "avx512vnni": "avx512_vnni", "avx512bitalg": "avx512_bitalg", "avx512vpopcntdq": "avx512_vpopcntdq",
+    "avx512bf16": "avx512_bf16", "avx512fp16": "avx512_fp16",
+    "avxvnni": "avx_vnni", "avxvnniint8": "avx_vnni_int8", "avxifma": "avx_ifma",
+    "amx-tile": "amx_tile", "amx-int8": "amx_int8", "amx-bf16": "amx_bf16",
+    "neon": "asimd", "dotprod": "asimddp", "fullfp16": "asimdhp", "lse": "atomics", "sve": "sve", "sve2": "sve2",
+    "i8mm": "i8mm", "bf16": "bf16",
+}  # fmt: skip
 
 
 def _is_arm(triple: str) -> bool:

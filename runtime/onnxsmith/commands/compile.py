@@ -1,38 +1,71 @@
-"""`onnxsmith compile`: compile a model into the cache."""
+"""`onnxsmith compile`: compile a model into the cache, or into a Python package."""
 
 from __future__ import annotations
 
 import os
 import time
+from pathlib import Path
+from typing import Annotated
 
+import typer
+
+from onnxsmith.ahead import compile_to
 from onnxsmith.commands import common
-from onnxsmith.compile_client import Model, find_program
-from onnxsmith.options import compile_options, settings
+from onnxsmith.compile_client import Model, Progress, find_program
+from onnxsmith.options import SessionOptions, compile_options, settings
+
+OutputOption = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", help="Write a Python package: a folder, or a file that ends in .zip."),
+]
+WheelOption = Annotated[bool, typer.Option("--wheel", help="Write a wheel, beside OUTPUT and named by it.")]
+VersionOption = Annotated[
+    str | None, typer.Option("--package-version", help="Version of the wheel; the model's own by default.")
+]
 
 
 def compile(
     model: common.ModelArgument,
+    output: OutputOption = None,
+    wheel: WheelOption = False,
+    package_version: VersionOption = None,
     dim: common.DimensionOption = None,
     level: common.LevelOption = 99,
     option: common.CompilerOption = None,
     tune: common.TuneOption = False,
     format: common.FormatOption = common.Format.table,
 ) -> None:
-    """Compile MODEL and keep the program in the cache, where sessions find it.
+    """Compile MODEL and keep the program in the cache, where sessions find it, or write it as a Python package.
 
+    A package needs Python 3.11 and numpy alone: `import my_model; my_model.run(None, feed)`.
     Sizes given with --dim are fixed, as SessionOptions.add_free_dimension_override_by_name does. A program made with
     --tune is found by sessions with the config entry onnxsmith.compile.tune set to "true".
     """
     options = common.session_options(level, compiler=option, tune=tune)
     for name, size in common.dimensions(dim).items():
         options.add_free_dimension_override_by_name(name, size)
-    chosen = settings(options)
-    if chosen.cache_dir is None:
-        raise common.usage_error("the cache is off (ONNXSMITH_CACHE=off), so there is no place for the program")
+    if wheel and output is None:
+        from onnxsmith.packaging import package_name
+
+        output = Path(package_name(model.stem))
     start = time.perf_counter()
     with common.progress_bar(f"Compiling {model}") as progress:
-        found = find_program(Model(os.path.abspath(model), None), compile_options(options), chosen, progress)
+        if output is None:
+            made = _into_cache(model, options, progress)
+        else:
+            made = compile_to(model, output, options, wheel, package_version, progress)
     seconds = time.perf_counter() - start
-    size = sum(file.stat().st_size for file in found.path.rglob("*") if file.is_file())
-    row = {"model": str(model), "program": str(found.path), "bytes": size, "seconds": seconds}
+    row = {"model": str(model), "program": str(made), "bytes": _size(made), "seconds": seconds}
     common.show(format, f"{model}", [row])
+
+
+def _into_cache(model: Path, options: SessionOptions, progress: Progress | None) -> Path:
+    chosen = settings(options)
+    if chosen.cache_dir is None:
+        raise common.usage_error("the cache is off (ONNXSMITH_CACHE=off): name a place for the program with --output")
+    return find_program(Model(os.path.abspath(model), None), compile_options(options), chosen, progress).path
+
+
+def _size(path: Path) -> int:
+    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    return sum(file.stat().st_size for file in files)

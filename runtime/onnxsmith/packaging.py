@@ -1,0 +1,175 @@
+"""Writes compiled models as Python packages: folders, zip files and wheels that need numpy alone.
+
+    my_model/__init__.py      the same for every model; it hands out what `embedded` offers
+    my_model/_runtime/        a copy of the modules that a session needs, importing each other by relative names
+    my_model/manifest.json, program.json, code.so, weights.safetensors     see `artifact`
+
+The same program gives the same bytes, in whatever form.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import keyword
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from onnxsmith import artifact, manifest, package_archive
+from onnxsmith.manifest import FileEntry
+from onnxsmith.package_archive import Member
+from onnxsmith.program import Program
+from onnxsmith.values import ML_DTYPES
+from onnxsmith.version import __version__
+
+RUNTIME_MODULES = (
+    "arrays", "artifact", "cpu", "embedded", "errors", "executor", "faults", "feeds", "io_binding", "loader",
+    "manifest", "memory", "native_layout", "options", "ort_value", "package", "plan", "profiling", "program",
+    "program_check", "program_json", "providers", "run_errors", "seeds", "session", "storage", "tables", "threads",
+    "values",
+)  # fmt: skip
+"""The modules that a session of a compiled model imports, at once or when it needs them."""
+
+STUB = '''"""An ONNX model, compiled by onnxsmith: run(output_names, input_feed), session, metadata."""
+
+__all__ = ["OrtValue", "RunOptions", "SessionOptions", "load", "metadata", "run", "session"]
+
+
+def __getattr__(name):
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from ._runtime import embedded
+
+    value = globals()[name] = embedded.attribute(name)
+    return value
+
+
+def __dir__():
+    return sorted({*globals(), *__all__})
+'''
+
+_RUNTIME_INIT = f'"""The runtime of onnxsmith {__version__} (Apache License 2.0), for the package around it alone."""\n'
+_IMPORT = re.compile(r"^( *)from onnxsmith(?:\.(\w+))? import ", re.MULTILINE)
+_ABSOLUTE_IMPORT = re.compile(r"^ *(?:import|from) +onnxsmith\b.*", re.MULTILINE)
+_VERSION = re.compile(r"\d+(\.\d+)*((a|b|rc|\.post|\.dev)\d+)*(\+[a-z0-9.]+)?")
+
+
+@dataclass(frozen=True)
+class Form:
+    """What is written: the package's `name`, into a folder, a zip file, or a wheel of a `version`.
+
+    `output` is the folder, the zip file, or the folder in which the wheel comes to lie.
+    """
+
+    name: str
+    output: Path
+    kind: Literal["folder", "zip", "wheel"]
+    version: str | None = None
+
+
+def form_of(output: Path, wheel: bool, version: str | None) -> Form:
+    """The form that an output path stands for: a folder, or by its name a zip file; a wheel lies beside it.
+
+    ValueError for a path whose name is no name of a Python package, and for a malformed version.
+    """
+    kind: Literal["folder", "zip", "wheel"] = "wheel" if wheel else "zip" if output.suffix == ".zip" else "folder"
+    name = output.stem if kind == "zip" else output.name
+    if not name.isidentifier() or not name.isascii() or keyword.iskeyword(name):
+        raise ValueError(
+            f"'{name}' cannot be imported: name the package by letters, digits and '_', as in "
+            f"'{output.with_name(package_name(name) + (output.suffix if kind == 'zip' else ''))}'"
+        )
+    if version is not None and not _VERSION.fullmatch(version):
+        raise ValueError(f"'{version}' is no version of a Python package: it would be like '1.0'")
+    return Form(name, output.parent if wheel else output, kind, version)
+
+
+def package_name(text: str) -> str:
+    """A name for a Python package that is like `text`."""
+    name = re.sub(r"\W", "_", text.removesuffix(".whl"), flags=re.ASCII)
+    return f"model_{name}" if not name.isidentifier() or keyword.iskeyword(name) else name
+
+
+def write_package(program_folder: Path, form: Form) -> Path:
+    """Package the compiled model that `artifact.write` left in `program_folder`; where the package is.
+
+    A package that is there already is replaced. ArtifactError where the compiled model is damaged; ValueError
+    where another thing is in the place of a folder; OSError where the disk refuses.
+    """
+    compiled = artifact.read(program_folder, verify=True)
+    own = {name: text.encode() for name, text in package_sources().items()}
+    entries = {name: FileEntry(len(content), hashlib.sha256(content).hexdigest()) for name, content in own.items()}
+    full = compiled.manifest._replace(files={**compiled.manifest.files, **entries})
+    text = manifest.encode(full)
+    files = {**full.files, artifact.MANIFEST: FileEntry(len(text), hashlib.sha256(text).hexdigest())}
+    members = [
+        *(Member(name, content, files[name]) for name, content in sorted({**own, artifact.MANIFEST: text}.items())),
+        # The largest last: all else lies together at the start.
+        *(
+            Member(name, program_folder / name, entry)
+            for name, entry in sorted(compiled.manifest.files.items(), key=lambda item: (item[1].bytes, item[0]))
+        ),
+    ]
+    (form.output if form.kind == "wheel" else form.output.absolute().parent).mkdir(parents=True, exist_ok=True)
+    if form.kind == "folder":
+        return _write_folder(form.output, members)
+    members = [replace(member, name=f"{form.name}/{member.name}") for member in members]
+    if form.kind == "zip":
+        return package_archive.write_zip(form.output, members)
+    platform = full.code[0].target.platform
+    version = form.version or compiled.program.metadata.get("version", "0")
+    return package_archive.write_wheel(form.output, form.name, version, platform, needs(compiled.program), members)
+
+
+def package_sources() -> Mapping[str, str]:
+    """The Python files of every package, by name."""
+    folder = Path(__file__).parent
+    sources = {"__init__.py": STUB, "_runtime/__init__.py": _RUNTIME_INIT}
+    for module in RUNTIME_MODULES:
+        text = (folder / f"{module}.py").read_text(encoding="utf-8")
+        sources[f"_runtime/{module}.py"] = relative_imports(text, module)
+    return sources
+
+
+def relative_imports(text: str, module: str) -> str:
+    """A module's source, importing its neighbours whatever their package is called."""
+    text = _IMPORT.sub(r"\1from .\2 import ", text)
+    left = _ABSOLUTE_IMPORT.search(text)
+    if left is not None:
+        raise RuntimeError(f"onnxsmith.{module} has an import that cannot be made relative: {left[0].strip()}")
+    return text
+
+
+def needs(program: Program) -> Sequence[str]:
+    """The distributions that running a program takes."""
+    border = {tensor.dtype for tensor in (*program.inputs, *program.outputs)}
+    return ("numpy>=2.0", "ml_dtypes>=0.5") if border & ML_DTYPES.keys() else ("numpy>=2.0",)
+
+
+def _write_folder(output: Path, members: Sequence[Member]) -> Path:
+    _refuse_other_content(output)
+    with tempfile.TemporaryDirectory(dir=output.absolute().parent, prefix=".onnxsmith-") as folder:
+        new = Path(folder, "new")
+        for member in members:
+            path = new / member.name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if isinstance(member.content, Path):
+                shutil.copyfile(member.content, path)
+            else:
+                path.write_bytes(member.content)
+        if output.exists():
+            os.rename(output, Path(folder, "old"))
+        os.rename(new, output)
+    return output
+
+
+def _refuse_other_content(output: Path) -> None:
+    if not output.exists() or (output / artifact.MANIFEST).is_file():
+        return
+    if not output.is_dir() or any(output.iterdir()):
+        raise ValueError(f"'{output}' is there already and is no compiled model: it is not overwritten")
