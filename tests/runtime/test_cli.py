@@ -12,6 +12,7 @@ import pytest
 from onnx import TensorProto, helper
 from small_models import model, tensor
 
+import onnxsmith
 from onnxsmith import InferenceSession, SessionOptions, compile_process
 from onnxsmith.commands.bench import measure, summarize
 from onnxsmith.commands.verify import compare
@@ -294,3 +295,23 @@ class TestCache:
 
     def test_no_cache_is_wrong_usage(self):
         assert call("cache", "info", ONNXSMITH_CACHE="off").returncode == 2
+
+
+class TestCompileToPackage:
+    def test_folder_zip_and_wheel(self, path, tmp_path):
+        for arguments, name in (
+            (["-o", tmp_path / "my_model"], "my_model"),
+            (["-o", tmp_path / "my_model.zip"], "my_model.zip"),
+            (["-o", tmp_path / "my_model", "--wheel", "--package-version", "1.5"], "my_model-1.5-py3-none-"),
+        ):
+            (row,) = printed("compile", path, *arguments)
+            assert row["program"].startswith(str(tmp_path / name)) and row["bytes"] > 10_000
+            (z,) = onnxsmith.load(row["program"], verify=True).run(None, {"x": np.ones((2, 3), np.float32)} | Y)
+            assert z.tolist() == [[3, 3, 3]] * 2
+
+    def test_a_name_that_cannot_be_imported_is_one_line(self, path, tmp_path):
+        done = call("compile", path, "-o", tmp_path / "my-model")
+        assert done.returncode == 1 and "my_model" in done.stderr and "Traceback" not in done.stderr
+
+
+Y = {"y": np.full((2, 3), 2, np.float32)}
