@@ -106,7 +106,9 @@ def test_a_fault_stops_the_step(threads: int) -> None:
         fault = caught.value
         assert (fault.step, fault.code, fault.limit) == (0, 3, 7000)
         assert fault.value >= 7000
-        assert visits.max() == 1 and visits[7000:].max() == 0
+        assert visits.max() <= 1 and visits[7000:].max() == 0
+        if threads == 1:  # others may meet the fault first, since they begin at the end
+            assert visits[:7000].min() == 1
         executor.run_into([np.zeros(20_000, np.bool_)], [visits])
 
 
