@@ -36,7 +36,7 @@ def simplify(graph: Graph) -> Graph:
 def _times_reciprocal(rewriter: Rewriter, value: Value, divisor: Value) -> Value | None:
     if divisor.data is None or divisor.dtype not in (dtypes.FLOAT32, dtypes.FLOAT64):
         return None
-    with np.errstate(divide="ignore"):
+    with np.errstate(divide="ignore", over="ignore"):
         factor = np.reciprocal(divisor.data)
     if not np.isfinite(factor).all():
         return None
