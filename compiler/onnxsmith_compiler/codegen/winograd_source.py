@@ -15,6 +15,7 @@ from onnxsmith_compiler.codegen.contraction_source import (
     CACHE_LINE,
     Tiling,
     ceil_div,
+    ceil_to,
     indent,
     kernel_source,
     sizes,
@@ -70,7 +71,7 @@ class WinogradForm:
 
     def scratch(self, channels: Dim, tiling: Tiling) -> Dim:
         """Bytes of scratch a thread needs."""
-        addresses = _ceil_to_line(tiling.rows * ADDRESS_BYTES)
+        addresses = ceil_to(tiling.rows * ADDRESS_BYTES, CACHE_LINE)
         elements = (channels + 2 * _LINE_ELEMENTS) + tiling.panels * self.tile.columns
         return (
             self.table.scratch(channels, tiling) + addresses + self.elements * tiling.rows * elements * _ELEMENT_BYTES
@@ -274,7 +275,3 @@ def _epilogue_loops(form: WinogradForm, epilogue: Epilogue) -> list[str]:
     if form.whole_panels:
         return over(str(form.tile.columns))
     return over(f"min({form.tile.columns}, n_size - first_column)")
-
-
-def _ceil_to_line(size: int) -> int:
-    return -(-size // CACHE_LINE) * CACHE_LINE

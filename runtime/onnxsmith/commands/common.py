@@ -28,6 +28,9 @@ class Format(StrEnum):
 
 
 ModelArgument = Annotated[Path, typer.Argument(help="The ONNX model.", show_default=False)]
+InputsArgument = Annotated[
+    list[str] | None, typer.Argument(help="Inputs as for `onnxsmith run`; random for those not given.")
+]
 FormatOption = Annotated[Format, typer.Option("--format", help="How results are printed.")]
 DimensionOption = Annotated[
     list[str] | None, typer.Option("--dim", metavar="NAME=SIZE", help="Size of a symbol; may be repeated.")

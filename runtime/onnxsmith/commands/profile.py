@@ -35,9 +35,7 @@ class Measurement:
 
 def profile(
     model: common.ModelArgument,
-    inputs: Annotated[
-        list[str] | None, typer.Argument(help="Inputs as for `onnxsmith run`; random for those not given.")
-    ] = None,
+    inputs: common.InputsArgument = None,
     by_kernel: Annotated[
         bool, typer.Option("--by-kernel", help="Show the steps of each kind of kernel together.")
     ] = False,

@@ -26,9 +26,7 @@ class Reference(StrEnum):
 
 def verify(
     model: common.ModelArgument,
-    inputs: Annotated[
-        list[str] | None, typer.Argument(help="Inputs as for `onnxsmith run`; random for those not given.")
-    ] = None,
+    inputs: common.InputsArgument = None,
     against: Annotated[
         Reference, typer.Option("--against", help="onnxruntime, or onnx's reference evaluator.")
     ] = Reference.onnxruntime,
