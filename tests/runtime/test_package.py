@@ -8,6 +8,7 @@ import json
 import os
 import pickle
 import random as random_numbers
+import re
 import shutil
 import subprocess
 import sys
@@ -21,12 +22,12 @@ from small_models import model, tensor
 
 import onnxsmith
 from onnxsmith import artifact, manifest, packaging
-from onnxsmith.cpu import CodeTarget, host
-from onnxsmith.errors import Fail, InvalidArgument, ModelRequiresCompilation, NoSuchFile, NotImplemented
+from onnxsmith.cpu import CodeTarget, generic_target, host
+from onnxsmith.errors import Fail, InvalidArgument, ModelRequiresCompilation, NoSuchFile
 from onnxsmith.manifest import CodeFile
 
 RUNTIME = Path(onnxsmith.__file__).parent
-ALIEN = CodeTarget("linux", host().machine, ("avx", "feature_of_the_future"))
+ALIEN = CodeTarget("linux", host().machine, ("avx", "feature_of_the_future"), "x86-64-v9")
 
 # y = relu(x @ w) of [N, 16] by [16, 8]: a weight, and a symbol.
 WEIGHT = np.linspace(-1, 1, 128, dtype=np.float32).reshape(16, 8)
@@ -53,8 +54,8 @@ def dense_model() -> bytes:
 
 @pytest.fixture(scope="module")
 def package(tmp_path_factory) -> Path:
-    """my_model/, not to be written to."""
-    return onnxsmith.compile(dense_model(), tmp_path_factory.mktemp("package") / "my_model")
+    """my_model/ for this machine alone, not to be written to."""
+    return onnxsmith.compile(dense_model(), tmp_path_factory.mktemp("package") / "my_model", target="native")
 
 
 @pytest.fixture
@@ -199,7 +200,7 @@ class TestForms:
         assert session.run(None, {"x": np.ones((1, 16), np.float32)})
 
     def test_wheel(self, tmp_path, python):
-        wheel = onnxsmith.compile(dense_model(), tmp_path / "my_model", wheel=True)
+        wheel = onnxsmith.compile(dense_model(), tmp_path / "my_model", wheel=True, target="native")
         assert wheel.name == f"my_model-3-py3-none-linux_{os.uname().machine}.whl"
         target = tmp_path / "site"
         command = ["install", "--quiet", "--no-deps", "--no-index", "--no-compile", "--target", str(target), str(wheel)]
@@ -255,8 +256,10 @@ class TestForms:
             onnxsmith.compile(relu_model, tmp_path / name)
 
     def test_what_is_refused(self, relu_model, package, tmp_path):
-        with pytest.raises(NotImplemented, match="there is 'native'"):
+        with pytest.raises(InvalidArgument, match="no target 'tpu': it is one of native, x86_64-linux"):
             onnxsmith.compile(relu_model, target="tpu")
+        with pytest.raises(InvalidArgument, match="goes with the target 'native', not 'x86_64-linux'"):
+            onnxsmith.compile(relu_model, tmp_path / "x", target="x86_64-linux", tune=True)
         with pytest.raises(InvalidArgument, match="no option 'speed'"):
             onnxsmith.compile(relu_model, tmp_path / "x", speed=11)
         with pytest.raises(ValueError, match="no version"):
@@ -322,16 +325,19 @@ class TestTrust:
     @pytest.mark.parametrize(
         ("target", "message"),
         [
-            (ALIEN, "a CPU with feature_of_the_future, which this one lacks"),
-            (CodeTarget("linux", "s390x"), "the code is for linux_s390x"),
+            (ALIEN, "(x86-64-v9), and this CPU lacks feature_of_the_future, which x86-64-v9 needs"),
+            (CodeTarget("linux", "s390x", level="z14"), "the code is for linux_s390x (z14), and this is"),
             (CodeTarget("plan9", host().machine), "the code is for plan9"),
         ],
     )
     def test_another_machine(self, target, message, copy, python):
         with_code(copy, CodeFile("code.so", target))
-        with pytest.raises(ModelRequiresCompilation, match=message):
+        with pytest.raises(ModelRequiresCompilation, match=re.escape(message)) as refusal:
             onnxsmith.load(copy)
-        assert message in python("import my_model\nmy_model.session", copy.parent, fails=True)
+        command = f"Compile the model again: onnxsmith compile MODEL.onnx -o {copy} --target {generic_target()}"
+        assert str(refusal.value).endswith(command)
+        error = python("import my_model\nmy_model.session", copy.parent, fails=True)
+        assert message in error and command in error
 
     def test_the_first_code_that_fits_is_taken(self, copy):
         (copy / "alien.so").write_bytes(b"no library")
