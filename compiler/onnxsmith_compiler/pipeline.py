@@ -21,6 +21,7 @@ from onnxsmith_compiler.codegen.source import KernelSource
 from onnxsmith_compiler.codegen.target import Target
 from onnxsmith_compiler.codegen.winograd_source import winograd_block
 from onnxsmith_compiler.codegen.winograd_transforms import WEIGHT_MATRICES
+from onnxsmith_compiler.codegen.zig_linker import link_with_zig, require_linker
 from onnxsmith_compiler.errors import InvalidGraph
 from onnxsmith_compiler.ir.graph import Graph, Value
 from onnxsmith_compiler.ir.verify import verify
@@ -155,6 +156,7 @@ def compile_model(
     targets, of narrower vectors, the better ones first. Raises subclasses of CompileError for anything wrong with the
     model.
     """
+    require_linker(pool.target)
     report = on_progress or (lambda stage, done, total: None)
     targets = (pool.target, *lesser)
     cores = [pool.compile_core(target) for target in targets]
@@ -192,7 +194,9 @@ def _version(lowered: Lowered, objects: Objects, layout: WeightLayout) -> artifa
     def link() -> bytes:
         given = objects()
         needed = {label: given[label] for label in ("core", *dict.fromkeys(keys.values()))}
-        return link_shared_library(needed, None, "program.so")
+        if lowered.target.system == "linux":
+            return link_shared_library(needed, None, "program.so")
+        return link_with_zig(needed, lowered.target)
 
     return artifact.Version(_program(lowered, keys, layout), link, code_target(lowered.target))
 

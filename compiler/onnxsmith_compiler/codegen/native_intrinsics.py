@@ -126,6 +126,11 @@ def _call_variadic(
     return builder.call(builder.inttoptr(function, kind.as_pointer()), [number, *arguments])
 
 
+def _call_words(context: Any, builder: ir.IRBuilder, function: ir.Value, *arguments: ir.Value) -> ir.Value:
+    kind = ir.FunctionType(_I64, [_I64] * len(arguments))
+    return builder.call(builder.inttoptr(function, kind.as_pointer()), arguments)
+
+
 def _python_peek(base: int, index: int) -> int:
     return ctypes.c_int64.from_address(base + 8 * index).value
 
@@ -155,6 +160,10 @@ def _python_call_kernel(kernel: int, thread: int, args: int, begin: int, end: in
 
 def _python_call_variadic(function: int, *arguments: int) -> int:
     return int(ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * 7)(function)(*arguments))
+
+
+def _python_call_words(function: int, *arguments: int) -> int:
+    return int(ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * 4)(function)(*arguments))
 
 
 def _leaves_int64(value: int) -> bool:
@@ -192,6 +201,8 @@ pause = _intrinsic("pause", 0, _pause, lambda: 0)
 call_kernel = _intrinsic("call_kernel", 5, _call_kernel, _python_call_kernel)
 # call_variadic(function, number, a, b, c, d, e, f): C's `long function(long number, ...)`.
 call_variadic = _intrinsic("call_variadic", 8, _call_variadic, _python_call_variadic)
+# call_words(function, a, b, c, d): C's function of up to four words, by the system's calling convention.
+call_words = _intrinsic("call_words", 5, _call_words, _python_call_words)
 
 # What kernels use whose tiles work together.
 SHARING_INTRINSICS: dict[str, Intrinsic] = {
