@@ -8,7 +8,7 @@ another:
 |---------------|----------------------------------|----------------------------------------------------|
 | "kernel"      | "source", "symbol"               | "object", whose block is the object file           |
 | "native_core" |                                  | the same, of `codegen.native_core`                 |
-
+| "c_functions" |                                  | the same, of `codegen.c_library`'s common part     |
 
 An answer may also be "error", with "message". The process leaves when its input ends.
 """
@@ -103,9 +103,16 @@ def _compile_native_core(compiler: Compiler, message: Message) -> bytes:
     return compile_core(compiler.target)
 
 
+def _compile_c_functions(compiler: Compiler, message: Message) -> bytes:
+    from onnxsmith_compiler.codegen.c_library import compile_common
+
+    return compile_common(compiler.target)
+
+
 _VERBS: dict[str, Callable[[Compiler, Message], bytes]] = {
     "kernel": _compile_kernel,
     "native_core": _compile_native_core,
+    "c_functions": _compile_c_functions,
 }
 
 

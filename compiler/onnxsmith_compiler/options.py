@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -9,6 +10,8 @@ from onnxsmith_compiler.errors import InvalidOption
 
 PRECISIONS = ("fp32", "bf16")
 """What `CompileOptions.precision` may be."""
+
+_C_IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,8 @@ class CompileOptions:
     of its block). `precision` "bf16" stores constant weights of float32 matrix products and convolutions, but for
     Winograd's and depthwise ones, as bfloat16: half the memory, with errors of up to about 1e-2 of the output's
     scale; sums stay float32. `tune` measures how the steps of a model whose inputs have fixed sizes are cut into
-    tiles fastest (see `tuning`); results stay the same. `workers` is the number of compile processes (0: one a core).
+    tiles fastest (see `tuning`); results stay the same. `interface` names C functions that run the program without
+    Python, if it is to have some. `workers` is the number of compile processes (0: one a core).
 
     Raises InvalidOption.
     """
@@ -35,12 +39,17 @@ class CompileOptions:
     winograd: bool = True
     precision: str = "fp32"
     tune: bool = False
+    interface: str = ""
     workers: int = 0
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
             raise InvalidOption(
                 f"The compiler's option 'precision' cannot be {self.precision!r}: it is one of {', '.join(PRECISIONS)}."
+            )
+        if self.interface and not _C_IDENTIFIER.fullmatch(self.interface):
+            raise InvalidOption(
+                f"The compiler's option 'interface' cannot be {self.interface!r}: C takes no such name."
             )
 
     @property

@@ -11,6 +11,8 @@ from typing import Any
 from onnxsmith import artifact
 from onnxsmith.cpu import CodeTarget, host
 from onnxsmith.faults import RUN_FAULTS
+from onnxsmith_compiler.codegen.c_header import header_text
+from onnxsmith_compiler.codegen.c_library import compile_own
 from onnxsmith_compiler.codegen.contractions import tile_columns
 from onnxsmith_compiler.codegen.cpu import print_group
 from onnxsmith_compiler.codegen.elf_linker import link_shared_library
@@ -51,31 +53,45 @@ from onnxsmith_compiler.workers import CompilePool, Store
 Progress = Callable[[str, int, int], None]
 Pass = Callable[[Graph], Graph]
 
+# Objects that are the same for every model.
+CORE = "core"
+C_FUNCTIONS = "C functions"
+
 
 @dataclass(frozen=True, eq=False)
 class CompiledModel:
-    """A program with its weights, and the files of external data that were read; `link` gives its code.
+    """A program with its weights, and the files of external data that were read; `link` gives a program's code.
 
-    `target` is what the code needs of a machine.
+    `target` is what the code needs of a machine. `interface` is the name of the code's C functions, "" for none.
     """
 
     program: artifact.Program
     weights: Weights
     external_files: tuple[ExternalFile, ...]
     target: CodeTarget
-    link: Callable[[], bytes]
+    link: Callable[[artifact.Program], bytes]
+    interface: str = ""
 
     @property
     def code(self) -> bytes:
         """The shared library of its kernels. KernelCompileError where one does not compile."""
-        return self.link()
+        return self.link(self.program)
 
     def write(self, directory: Path) -> None:
         """Write the program's files into `directory`, which exists; the weights first, while kernels compile.
 
         Raises KernelCompileError as `code` does.
         """
-        artifact.write(directory, self.program, self.link, self.weights.pieces, self.target)
+        name = self.interface
+        artifact.write(
+            directory,
+            self.program,
+            lambda: self.code,
+            self.weights.pieces,
+            self.target,
+            code_name=_library_name(name, self.target) if name else artifact.CODE,
+            others={f"{name}.h": header_text(self.program, name).encode()} if name else {},
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,27 +162,47 @@ def compile_model(
     report("reading the model", 0, 0)
     lowered = lower_model(load_model(source), options, pool.target)
     kernels = pool.submit(step.kernel.source for step in lowered.steps)
+    c_functions = pool.compile_c_functions() if options.interface else None
     report("writing the weights", 0, 0)
 
     def objects() -> Mapping[str, bytes]:
         compiled = kernels.result(lambda done, total: report("compiling kernels", done, total))
-        return {**compiled, "core": core.result()}
+        others = {} if c_functions is None else {C_FUNCTIONS: c_functions.result()}
+        return {**compiled, CORE: core.result(), **others}
 
-    compiled = link_model(lowered, objects, pool.target)
+    compiled = link_model(lowered, objects, pool.target, options.interface)
+    if options.interface and not compiled.interface:
+        report(f"no C functions, since {compiled.program.why_no_c_functions}", 0, 0)
     return tune_model(lowered, compiled, pool.target, tilings, report) if options.tune else compiled
 
 
-def link_model(lowered: Lowered, objects: Callable[[], Mapping[str, bytes]], target: Target) -> CompiledModel:
-    """The compiled model. `objects` gives its kernels by `kernel_key`, and the native core as "core"."""
+def link_model(
+    lowered: Lowered, objects: Callable[[], Mapping[str, bytes]], target: Target, interface: str = ""
+) -> CompiledModel:
+    """The compiled model. `objects` gives its kernels by `kernel_key`, and those named CORE and C_FUNCTIONS.
+
+    `interface` is the name that its C functions are to have, if it can have some.
+    """
     keys = _kernel_keys(lowered, target)
     program, weights = _program(lowered, keys)
+    name = interface if program.why_no_c_functions is None else ""
+    machine = host(target.needed_features)
 
-    def link() -> bytes:
+    def link(program: artifact.Program) -> bytes:
         given = objects()
-        needed = {label: given[label] for label in ("core", *dict.fromkeys(keys.values()))}
-        return link_shared_library(needed, None, "program.so")
+        needed = {label: given[label] for label in (CORE, *dict.fromkeys(keys.values()))}
+        if not name:
+            return link_shared_library(needed, None, "program.so")
+        needed |= {C_FUNCTIONS: given[C_FUNCTIONS], name: compile_own(program, name, target)}
+        return link_shared_library(needed, None, _library_name(name, machine))
 
-    return CompiledModel(program, weights, lowered.model.external_files, host(target.needed_features), link)
+    return CompiledModel(program, weights, lowered.model.external_files, machine, link, name)
+
+
+def _library_name(name: str, target: CodeTarget) -> str:
+    """What linkers of the system look for when they are asked for `name`."""
+    names = {"win32": f"{name}.dll", "darwin": f"lib{name}.dylib"}
+    return names.get(target.system, f"lib{name}.so")
 
 
 def tune_model(
@@ -180,7 +216,7 @@ def tune_model(
         report("not tuned, since its inputs have no fixed sizes", 0, 0)
         return compiled
 
-    keys, code = _kernel_keys(lowered, target), compiled.link()
+    keys, code = _kernel_keys(lowered, target), compiled.code
 
     def program_of(steps: Steps) -> artifact.Program:
         return _program(replace(lowered, steps=steps), keys)[0]
@@ -193,8 +229,8 @@ def tune_model(
         steps = tune(lowered.steps, target, measure, store)
     except RUN_FAULTS as fault:
         report(f"not tuned, since it does not run on made-up inputs: {fault}", 0, 0)
-        return replace(compiled, link=lambda: code)
-    return replace(compiled, program=program_of(steps), link=lambda: code)
+        return compiled
+    return replace(compiled, program=program_of(steps))
 
 
 def lower_model(

@@ -15,6 +15,7 @@ from onnxsmith.session import InferenceSession
 
 if TYPE_CHECKING:
     from onnxsmith.compile_client import Progress
+    from onnxsmith.packaging import Written
 
 NATIVE = "native"
 
@@ -58,7 +59,8 @@ def compile(
     Without `output` a session is returned. With it, a package is written that needs Python 3.11 and numpy alone,
     and its path is returned: a folder, or a zip file where `output` ends in ".zip", or with `wheel` a wheel
     beside `output`, named by it and by `version` (the model's own version by default). A package that is there
-    already is replaced.
+    already is replaced. It also has C functions named by it and a header that describes them, unless sizes in the
+    model depend on what a run computes: `on_progress` hears of that.
 
     `target` names the machine to compile for; there is "native", this one. `on_progress` is called with (stage,
     done, total). Other arguments are options of the compiler by name:
@@ -78,7 +80,7 @@ def compile(
     chosen = options_of(options)
     if output is None:
         return InferenceSession(source, chosen, on_progress=on_progress)
-    return compile_to(source, Path(output), chosen, wheel, version, on_progress)
+    return compile_to(source, Path(output), chosen, wheel, version, on_progress).path
 
 
 def compile_to(
@@ -88,13 +90,17 @@ def compile_to(
     wheel: bool = False,
     version: str | None = None,
     on_progress: Progress | None = None,
-) -> Path:
+) -> Written:
     """As `compile` with an output, with the compiler's options as those of a session."""
     from onnxsmith import opening, packaging
 
     form = packaging.form_of(output, wheel, version)
     source = model if isinstance(model, bytes) else os.path.abspath(os.fsdecode(model))
-    return opening.with_program(source, options, (), on_progress, lambda folder: packaging.write_package(folder, form))
+
+    def write(folder: Path) -> Written:
+        return packaging.write_package(folder, form)
+
+    return opening.with_program(source, options, (), on_progress, write, interface=form.name)
 
 
 def load(

@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -76,8 +76,13 @@ def write(
     code: bytes | Callable[[], bytes],
     weights: Iterable[tuple[int, np.ndarray[Any, Any]]],
     target: CodeTarget,
+    *,
+    code_name: str = CODE,
+    others: Mapping[str, bytes] | None = None,
 ) -> None:
     """Write a compiled model into `directory`, which exists. `target` is what `code` needs.
+
+    `code_name` is the name of the code's file; `others` are files that go with it, by name.
 
     `weights` are (offset in bytes, array) by increasing offset, within program.weight_bytes. ValueError where
     they are not, or where the program is inconsistent. `code` may be a function, which is asked for it at the end.
@@ -86,9 +91,10 @@ def write(
     files = {
         PROGRAM: write_file(directory / PROGRAM, [program_json.encode(program)]),
         WEIGHTS: write_file(directory / WEIGHTS, _weight_chunks(weights, program.weight_bytes)),
-        CODE: write_file(directory / CODE, [code() if callable(code) else code]),
+        **{name: write_file(directory / name, [content]) for name, content in (others or {}).items()},
+        code_name: write_file(directory / code_name, [code() if callable(code) else code]),
     }
-    write_file(directory / MANIFEST, [manifests.encode(Manifest((CodeFile(CODE, target),), files))])
+    write_file(directory / MANIFEST, [manifests.encode(Manifest((CodeFile(code_name, target),), files))])
 
 
 def read(storage: Storage | Path, *, verify: bool = False, sha256: str | None = None) -> Package:
@@ -145,8 +151,8 @@ def _storage(where: Storage | Path) -> Storage:
     return Folder(where) if isinstance(where, os.PathLike) else where
 
 
-def _weight_header(size: int) -> bytes:
-    """The start of the safetensors file: the length of its header, and the header."""
+def weight_header(size: int) -> bytes:
+    """The start of the file of `size` bytes of weights: the length of its header, and the header."""
     entry = {"dtype": "U8", "shape": [size], "data_offsets": [0, size]}
     header = json.dumps({"weights": entry}, separators=(",", ":")).encode()
     header += b" " * (-(len(header) + 8) % _WEIGHT_ALIGNMENT)
@@ -155,7 +161,7 @@ def _weight_header(size: int) -> bytes:
 
 def _weight_chunks(weights: Iterable[tuple[int, np.ndarray[Any, Any]]], size: int) -> Iterator[bytes | memoryview]:
     """The safetensors file: header, then data with zeros where no array lies."""
-    yield _weight_header(size)
+    yield weight_header(size)
     end = 0
     for offset, array in weights:
         if offset < end or offset + array.nbytes > size:
@@ -218,7 +224,7 @@ def _compare(found: str, storage: Storage, file: str, manifest: Manifest) -> Non
 
 def _map_weights(storage: Storage, size: int, manifest: Manifest) -> Bytes:
     mapped = _map_file(storage, WEIGHTS)
-    header = _weight_header(size)
+    header = weight_header(size)
     if len(mapped) != manifest.files[WEIGHTS].bytes or len(mapped) != len(header) + size:
         raise ArtifactError(f"{storage.name(WEIGHTS)}: damaged, it is not of the size that the manifest says")
     if mapped[: len(header)] != header:

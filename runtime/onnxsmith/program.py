@@ -173,3 +173,10 @@ class Program:
     metadata: dict[str, str] = field(default_factory=dict)
     custom_metadata: dict[str, str] = field(default_factory=dict)
     schema: int = SCHEMA_VERSION
+
+    @property
+    def why_no_c_functions(self) -> str | None:
+        """Why the program is run from Python alone; None where C functions can run it too."""
+        if len(self.segments) > 1:
+            return "sizes of tensors depend on what a run computes"
+        return None
