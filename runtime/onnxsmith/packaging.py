@@ -30,8 +30,8 @@ from onnxsmith.values import ML_DTYPES
 from onnxsmith.version import __version__
 
 RUNTIME_MODULES = (
-    "arrays", "artifact", "cpu", "embedded", "errors", "executor", "faults", "feeds", "io_binding", "loader",
-    "manifest", "memory", "native_layout", "options", "ort_value", "package", "plan", "profiling", "program",
+    "arrays", "artifact", "built_in", "cpu", "embedded", "errors", "executor", "faults", "feeds", "io_binding",
+    "loader", "manifest", "memory", "native_layout", "options", "ort_value", "package", "plan", "profiling", "program",
     "program_check", "program_json", "providers", "run_errors", "seeds", "session", "storage", "tables", "threads",
     "values",
 )  # fmt: skip

@@ -139,6 +139,11 @@ def _call_variadic(
     return builder.call(builder.inttoptr(function, kind.as_pointer()), [number, *arguments])
 
 
+def _call_function(context: Any, builder: ir.IRBuilder, function: ir.Value, argument: ir.Value) -> ir.Value:
+    kind = ir.FunctionType(_I64, [_I64])
+    return builder.call(builder.inttoptr(function, kind.as_pointer()), [argument])
+
+
 def _python_peek(base: int, index: int) -> int:
     return ctypes.c_int64.from_address(base + 8 * index).value
 
@@ -176,6 +181,10 @@ def _python_call_variadic(function: int, *arguments: int) -> int:
     return int(ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * 7)(function)(*arguments))
 
 
+def _python_call_function(function: int, argument: int) -> int:
+    return int(ctypes.PYFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(function)(argument))
+
+
 def _leaves_int64(value: int) -> bool:
     return not _INT64_MIN <= value <= _INT64_MAX
 
@@ -211,6 +220,8 @@ pause = _intrinsic("pause", 0, _pause, lambda: 0)
 call_kernel = _intrinsic("call_kernel", 5, _call_kernel, _python_call_kernel)
 # call_parallel(function, state, count, task, argument): a C function that lends threads, as `c_header` says.
 call_parallel = _intrinsic("call_parallel", 5, _call_parallel, _python_call_parallel)
+# call_function(function, word): C's `long function(long word)`; its result is of no meaning where it returns nothing.
+call_function = _intrinsic("call_function", 2, _call_function, _python_call_function)
 # call_variadic(function, number, a, b, c, d, e, f): C's `long function(long number, ...)`.
 call_variadic = _intrinsic("call_variadic", 8, _call_variadic, _python_call_variadic)
 
