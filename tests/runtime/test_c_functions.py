@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from ctypes import c_int64
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from onnx import TensorProto, helper
 from small_models import model, tensor
 
 import onnxsmith
+from onnxsmith.program import Program, Segment, Tensor
 from onnxsmith_compiler.codegen import c_layout
 
 WEIGHT = np.linspace(-1, 1, 256, dtype=np.float32).reshape(16, 16)
@@ -66,6 +68,20 @@ def weighted(tmp_path_factory) -> tuple[CModel, onnxsmith.InferenceSession]:
 @pytest.fixture(scope="module")
 def indexed(tmp_path_factory) -> tuple[CModel, onnxsmith.InferenceSession]:
     return compiled(indexed_model(), tmp_path_factory.mktemp("c") / "indexed")
+
+
+@pytest.fixture(scope="module")
+def nonzero(tmp_path_factory) -> tuple[CModel, onnxsmith.InferenceSession]:
+    """y [1, ?] = where x [N] is not zero, as a chain of steps in memory of its own; n = -x."""
+    nodes = [
+        helper.make_node("NonZero", ["x"], ["i"]),
+        helper.make_node("CumSum", ["i", "one"], ["sums"]),
+        helper.make_node("CumSum", ["sums", "one"], ["y"]),
+        helper.make_node("Neg", ["x"], ["n"]),
+    ]
+    outputs = [tensor("y", [1, None], INT64), tensor("n", ["N"])]
+    data = model(nodes, [tensor("x", ["N"])], outputs, [helper.make_tensor("one", INT64, (), [1])])
+    return compiled(data, tmp_path_factory.mktemp("c") / "nonzero")
 
 
 def rows(count: int) -> np.ndarray:
@@ -414,18 +430,54 @@ class TestErrors:
         assert found == [RESULT["BUSY"]]
 
 
+class TestSizesThatARunComputes:
+    def test_they_are_known_after_the_run(self, nonzero):
+        c_model, session = nonzero
+        assert list(texts(c_model.symbol_name)) == ["N"] and c_model.output_dim(0, 1) == c_layout.COMPUTED
+        context = c_model.context(1000)
+        address = context.memory.address
+        unknown = RESULT["SIZE_NOT_KNOWN"]
+        context.workspace = Memory(1 << 16)
+        weights = c_model.weights
+        bound = (weights.address, weights.size, context.workspace.address, context.workspace.size)
+        assert c_model.bind(address, *bound) == c_layout.DONE
+        room, negative = np.zeros((1, 1000), np.int64), np.zeros(1000, np.float32)
+        for count in (0, 1, 999, 3):
+            x = np.zeros(1000, np.float32)
+            x[1 : 1 + count] = 1
+            assert c_model.output_bytes(address, 0) in (-unknown, 0, 8, 7992)
+            assert context.run([x], [room, negative]) == c_layout.DONE
+            assert context.shape("output", 0) == (1, count) and c_model.output_bytes(address, 0) == 8 * count
+            y, n = session.run(None, {"x": x})
+            np.testing.assert_array_equal(room[:, :count], y)
+            np.testing.assert_array_equal(negative, n)
+        assert context.plan(1000) == c_layout.DONE
+        assert c_model.output_bytes(address, 0) == -unknown
+        assert c_model.output_shape(address, 0, (c_int64 * 2)()) == unknown
+
+    def test_memory_that_is_too_small_for_them(self, nonzero):
+        c_model, session = nonzero
+        x = np.ones(20_000, np.float32)
+        context = c_model.context(len(x), threads=2)
+        negative = np.zeros_like(x)
+        small, large = np.zeros((1, 5), np.int64), np.zeros((1, len(x)), np.int64)
+        before = context.workspace.size
+        assert context.run([x], [large, negative]) == RESULT["WORKSPACE_TOO_SMALL"]
+        assert context.failure()[1] == before
+        assert context.bind() == c_layout.DONE and context.workspace.size > before
+        assert context.run([x], [small, negative]) == RESULT["OUTPUT_TOO_SMALL"]
+        assert context.failure() == ("y", small.nbytes, large.nbytes)
+        parallel = PARALLEL(lambda state, count, task, argument: join(started(task, argument, range(count))))
+        assert context.run([x], [large, negative], parallel) == c_layout.DONE
+        np.testing.assert_array_equal(large, session.run(["y"], {"x": x})[0])
+
+
 class TestPackages:
-    def test_sizes_that_a_run_computes(self, tmp_path):
-        nodes = [helper.make_node("NonZero", ["x"], ["i"]), helper.make_node("Neg", ["i"], ["y"])]
-        heard = []
-        made = onnxsmith.compile(
-            model(nodes, [tensor("x", ["N"])], [tensor("y", [1, None], INT64)]),
-            tmp_path / "nonzero",
-            on_progress=lambda stage, done, total: heard.append(stage),
-        )
-        assert "no C functions, since sizes of tensors depend on what a run computes" in heard
-        assert not list(made.glob("*.h")) and (made / "code.so").is_file()
-        assert onnxsmith.load(made).run(None, {"x": np.array([1, 0, 2], np.float32)})[0].tolist() == [[0, -2]]
+    def test_a_program_that_only_python_runs(self):
+        border = {"inputs": (Tensor("x", "string", ("N",), (0,)),), "outputs": (), "symbols": ("N",)}
+        rest = {"slots": (0,), "segments": (Segment((), (), ()),), "buffers": (), "kernels": (), "weight_bytes": 0}
+        program = Program(**border, **rest, input_symbols=((0, 0),))
+        assert program.why_no_c_functions == "its strings are objects of Python"
 
     def test_a_name_of_its_own(self, tmp_path, relu_model):
         made = onnxsmith.compile(relu_model, tmp_path / "one", interface="other")

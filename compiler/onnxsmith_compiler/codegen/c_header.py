@@ -12,6 +12,7 @@ from onnxsmith.program import Program, Tensor
 from onnxsmith.values import numpy_dtype, onnx_code
 from onnxsmith_compiler.codegen import c_layout as c
 from onnxsmith_compiler.codegen.c_interface import FUNCTIONS, Function
+from onnxsmith_compiler.codegen.c_program import caller_symbols, known_dimension
 
 # Whatever could end a comment, or begin a trigraph or an escape, is left out.
 _HARMLESS = re.compile(r"[^A-Za-z0-9_.:/ -]")
@@ -112,7 +113,7 @@ def _definitions(program: Program) -> str:
         f"#define ~~_VERSION {c.INTERFACE_VERSION}",
         f"#define ~~_INPUTS {len(program.inputs)}",
         f"#define ~~_OUTPUTS {len(program.outputs)}",
-        f"#define ~~_SYMBOLS {len(program.symbols)}",
+        f"#define ~~_SYMBOLS {len(caller_symbols(program))}",
         "",
         "/* Dimensions that follow from the sizes of symbols; see ~_input_dim. */",
         "#define ~~_COMPUTED INT64_MIN",
@@ -141,12 +142,11 @@ def _declared(kind: str, name: str) -> str:
 
 
 def _tensor_lines(program: Program, tensors: Sequence[Tensor]) -> list[str]:
-    computed = {instruction.dst for segment in program.segments for instruction in segment.instructions}
+    symbols = caller_symbols(program)
 
     def size(slot: int) -> str:
-        if slot < len(program.symbols):
-            return _harmless(program.symbols[slot])
-        return "..." if slot in computed else str(program.slots[slot])
+        known = known_dimension(program, slot)
+        return _harmless(program.symbols[symbols[-1 - known]]) if -len(symbols) <= known < 0 else _size(known)
 
     lines = []
     for number, tensor in enumerate(tensors):
@@ -156,21 +156,27 @@ def _tensor_lines(program: Program, tensors: Sequence[Tensor]) -> list[str]:
     return lines
 
 
+def _size(known: int) -> str:
+    return "..." if known == c.COMPUTED else str(known)
+
+
 def _in_place_lines(program: Program) -> list[str]:
     return [f"   output {output} may be the memory of input {source}" for output, source in program.in_place]
 
 
 def _symbol_lines(program: Program) -> list[str]:
-    if not program.symbols:
+    symbols = caller_symbols(program)
+    if not symbols:
         return []
     lines = ["   symbols, whose sizes the caller chooses:"]
-    bindings = {binding.slot: binding for binding in program.segments[0].bindings}
-    for number, (symbol, source) in enumerate(zip(program.symbols, program.input_symbols, strict=True)):
+    read = {binding.slot: binding for binding in program.segments[0].bindings}
+    for number, slot in enumerate(symbols):
+        source = program.input_symbols[slot]
         if source is not None:
             where = f"dimension {source[1]} of input {source[0]}"
         else:
-            where = f"what element {bindings[number].element} of input {bindings[number].source.index} holds in a run"
-        lines.append(f"     {number}  {_harmless(symbol)}: {where}")
+            where = f"what element {read[slot].element} of input {read[slot].source.index} holds in a run"
+        lines.append(f"     {number}  {_harmless(program.symbols[slot])}: {where}")
     return lines
 
 

@@ -87,7 +87,8 @@ def _tensor_functions(kind: str) -> Sequence[Function]:
         ),
         Function(
             f"{kind}_bytes", "int64_t", (_CONST_CONTEXT, number),
-            f"The bytes of an {kind} for the planned sizes; negative: the code of an error.",
+            f"The bytes of an {kind} for the planned sizes; negative: the code of an error, -~~_SIZE_NOT_KNOWN for\n"
+            "one that only a run can tell: it is known after a run, be it that the buffer was too small.",
             "oc_planned_bytes", range_of,
         ),
     )  # fmt: skip
@@ -115,8 +116,9 @@ FUNCTIONS: tuple[Function, ...] = (
         "oc_plan", ("program",),
     ),
     Function("workspace_size", "int64_t", (_CONST_CONTEXT,),
-             "The bytes of workspace for the planned sizes and threads; negative: the code of an error.",
-             "oc_workspace_size"),
+             "The bytes of workspace for the planned sizes and threads; negative: the code of an error. Where sizes\n"
+             "depend on what a run computes, it is what is known so far: more after ~~_WORKSPACE_TOO_SMALL.",
+             "oc_workspace_size", ("program",)),
     Function(
         "bind", "int32_t",
         (_CONTEXT, ("const void *", "weights"), ("int64_t", "weights_bytes"), ("void *", "workspace"),
@@ -133,8 +135,9 @@ FUNCTIONS: tuple[Function, ...] = (
     ),
     Function(
         "run_parallel", "int32_t", (*_RUN, ("~_parallel", "parallel"), ("void *", "state")),
-        "As run, on threads that `parallel` lends: it is called at most once a run, with `state`. The results are\n"
-        "the same bits, whatever the number of threads. NULL for `parallel` runs the model in the calling thread.",
+        "As run, on threads that `parallel` lends: it is called with `state`, at most once a run (more often where\n"
+        "sizes depend on what the run computes). The results are the same bits, whatever the number of threads.\n"
+        "NULL for `parallel` runs the model in the calling thread.",
         "oc_run", ("program",), ("task",),
     ),
     Function("seed", "int32_t", (_CONTEXT, ("uint64_t", "seed")),

@@ -30,6 +30,7 @@ INPUT_TOO_SMALL: Final = 13
 OUTPUT_TOO_SMALL: Final = 14
 OTHER_SIZES: Final = 15
 UNSUPPORTED_CPU: Final = 16
+SIZE_NOT_KNOWN: Final = 17
 FAULT: Final = 100  # plus the fault code of the kernel
 
 RESULTS: Final = (
@@ -50,6 +51,7 @@ RESULTS: Final = (
     (OUTPUT_TOO_SMALL, "OUTPUT_TOO_SMALL", "the buffer of an output is smaller than the output"),
     (OTHER_SIZES, "OTHER_SIZES", "an input holds another size than the one that was planned for"),
     (UNSUPPORTED_CPU, "UNSUPPORTED_CPU", "this CPU lacks instructions that the library uses"),
+    (SIZE_NOT_KNOWN, "SIZE_NOT_KNOWN", "the size depends on what a run computes, and none came so far"),
     (FAULT + 1, "INDEX_OUT_OF_BOUNDS", "an index in the data is out of bounds"),
     (FAULT + 2, "DIVISION_BY_ZERO", "an integer is divided by zero"),
     (FAULT + 3, "INVALID_VALUE", "the data has a value that an operator does not take"),
@@ -75,14 +77,17 @@ CONTEXT_STATE: Final = 1  # UNPLANNED, PLANNED, BOUND
 CONTEXT_WHERE: Final = 2  # address of the text that names what failed last, and two numbers about it
 CONTEXT_VALUE: Final = 3
 CONTEXT_LIMIT: Final = 4
-CONTEXT_BYTES: Final = 5  # address of the bytes of each input, then of each output
+CONTEXT_BYTES: Final = 5  # address of the bytes of each input, then of each output; -1 for what is not known yet
 CONTEXT_KERNELS: Final = 6  # address of the kernels' addresses
 CONTEXT_BUSY: Final = 8  # 1 while a thread runs the model
+CONTEXT_WORKSPACE: Final = 9  # address of the workspace, and its bytes
+CONTEXT_WORKSPACE_BYTES: Final = 10
+CONTEXT_NOW: Final = 11  # address of the run block of the segment that runs
 CONTEXT_ARRIVED: Final = 16  # lent threads that came to the run in progress, and those that left it
 CONTEXT_LEFT: Final = 17
 CONTEXT_FINISHED: Final = 24  # 1 once all steps are done
 CONTEXT_POOL: Final = 32  # the pool's state, without words for sleeping workers
-CONTEXT_RUN: Final = CONTEXT_POOL + abi.POOL_SLEEPS  # the run block
+CONTEXT_RUN: Final = CONTEXT_POOL + abi.POOL_SLEEPS  # the first segment's run block
 CONTEXT_TABLES: Final = CONTEXT_RUN + abi.RUN_WORDS
 
 MARK: Final = 0x6F6E6E78736D6974
@@ -98,10 +103,10 @@ PROGRAM_ADDRESSES: Final = 3  # pairs: word of the context, word of the context 
 PROGRAM_ADDRESS_COUNT: Final = 4
 PROGRAM_CONSTANTS: Final = 5  # pairs: word of the context, place in this table whose address it holds
 PROGRAM_CONSTANT_COUNT: Final = 6
-PROGRAM_SYMBOLS: Final = 7  # places of their names
+PROGRAM_SYMBOLS: Final = 7  # pairs: place of the name, slot; of those that the caller chooses
 PROGRAM_SYMBOL_COUNT: Final = 8
-PROGRAM_CHECKS: Final = 9  # check records
-PROGRAM_CHECK_COUNT: Final = 10
+PROGRAM_SEGMENTS: Final = 9  # segment records
+PROGRAM_SEGMENT_COUNT: Final = 10
 PROGRAM_TENSORS: Final = 11  # tensor records: inputs, then outputs
 PROGRAM_TENSOR_COUNT: Final = 12
 PROGRAM_PROBES: Final = 13  # for each probe record the slot of its value
@@ -123,6 +128,26 @@ CPU_SUBLEAF: Final = 1
 CPU_REGISTER: Final = 2
 CPU_MASK: Final = 3
 CPU_WORDS: Final = 4
+
+# Segment record.
+SEGMENT_RUN: Final = 0  # word of the context at which its run block is
+SEGMENT_BINDINGS: Final = 1  # binding records; the first segment's are symbols and probes
+SEGMENT_BINDING_COUNT: Final = 2
+SEGMENT_CHECKS: Final = 3  # check records
+SEGMENT_CHECK_COUNT: Final = 4
+SEGMENT_TENSORS: Final = 5  # numbers of the inputs and outputs whose sizes are known from this segment on
+SEGMENT_TENSOR_COUNT: Final = 6
+SEGMENT_WORDS: Final = 7
+
+# Binding record: slots[slot] = the integer of `size` bytes (negative: signed) at a place in a tensor.
+BINDING_SLOT: Final = 0
+BINDING_BUFFER: Final = 1  # number of the buffer, or -1
+BINDING_TENSOR: Final = 2  # else the number of the input or output
+BINDING_OFFSET: Final = 3  # slot of an offset, or -1
+BINDING_BYTES: Final = 4  # from there
+BINDING_SIZE: Final = 5
+BINDING_ROOM: Final = 6  # slot of the buffer's size
+BINDING_WORDS: Final = 7
 
 # Check record: slots, artifact.Relation, place of the name of the node that needs it.
 CHECK_LEFT: Final = 0

@@ -13,7 +13,7 @@ from onnxsmith.program import Program
 from onnxsmith_compiler.codegen import llvm_backend
 from onnxsmith_compiler.codegen.c_interface import FUNCTIONS, NATIVE, Function
 from onnxsmith_compiler.codegen.c_layout import INTERFACE_VERSION
-from onnxsmith_compiler.codegen.c_program import program_table
+from onnxsmith_compiler.codegen.c_program import caller_symbols, program_table
 from onnxsmith_compiler.codegen.numba_adapter import NativeFunction, compile_functions
 from onnxsmith_compiler.codegen.target import Target
 
@@ -68,7 +68,7 @@ def _model_words(program: Program) -> dict[str, str]:
         "find_kernels": "ptrtoint (ptr @find_kernels to i64)",
         "none": "0",
         "version": str(INTERFACE_VERSION),
-        "symbols": str(len(program.symbols)),
+        "symbols": str(len(caller_symbols(program))),
         "inputs": str(len(program.inputs)),
         "outputs": str(len(program.outputs)),
         "first_input": "0",

@@ -1,4 +1,7 @@
-"""The C functions that prepare a context: sizes, weights and memory (tables: `c_layout`)."""
+"""The C functions that prepare a context: sizes, weights and memory (tables: `c_layout`).
+
+As in Python, segments after the first are planned and bound in the run, once the sizes that they wait for are there.
+"""
 
 # Intrinsics and helpers are typed by numba, and are Any to mypy.
 # mypy: disable-error-code="no-any-return"
@@ -8,7 +11,14 @@ from __future__ import annotations
 import onnxsmith.native_layout as abi
 from onnxsmith_compiler.codegen import c_layout as c
 from onnxsmith_compiler.codegen.c_cpu import cpu_fits
-from onnxsmith_compiler.codegen.c_query import context_state, fail, tensor_record
+from onnxsmith_compiler.codegen.c_query import (
+    context_state,
+    fail,
+    memory_before,
+    run_block,
+    segment_record,
+    tensor_record,
+)
 from onnxsmith_compiler.codegen.kernel_function import helper
 from onnxsmith_compiler.codegen.native_intrinsics import call_kernel, mul_overflows, peek, peek_int8, poke
 from onnxsmith_compiler.codegen.native_plan import bind, lay_out_arena, plan
@@ -22,7 +32,8 @@ def context_size(program: int, threads: int) -> int:
     """The bytes of a context for up to `threads` threads; negative: the code of an error."""
     if threads < 1 or threads > abi.MAX_THREADS:
         return -c.BAD_THREADS
-    return (peek(program, c.PROGRAM_CONTEXT_WORDS) + threads * abi.CONTEXT_WORDS) * abi.WORD
+    own = peek(program, c.PROGRAM_SEGMENT_COUNT) * threads * abi.CONTEXT_WORDS
+    return (peek(program, c.PROGRAM_CONTEXT_WORDS) + own) * abi.WORD
 
 
 @helper("int64", "int64", "int64", "int64")
@@ -39,7 +50,11 @@ def _initialise(program: int, context: int, threads: int) -> int:
     pairs = program + peek(program, c.PROGRAM_CONSTANTS)
     for number in range(peek(program, c.PROGRAM_CONSTANT_COUNT)):
         poke(context, peek(pairs, 2 * number), program + peek(pairs, 2 * number + 1))
-    poke(context, c.CONTEXT_RUN + abi.RUN_THREADS, threads)
+    for number in range(peek(program, c.PROGRAM_SEGMENT_COUNT)):
+        run = run_block(program, context, number)
+        own = peek(program, c.PROGRAM_CONTEXT_WORDS) + number * threads * abi.CONTEXT_WORDS
+        poke(run, abi.RUN_CONTEXTS, context + own * abi.WORD)
+        poke(run, abi.RUN_THREADS, threads)
     poke(context, c.CONTEXT_MARK, c.MARK + context)
     return c.DONE
 
@@ -53,12 +68,12 @@ def _holds(relation: int, left: int, right: int) -> bool:
     return relation == _AT_MOST and left < right
 
 
-@helper("int64", "int64", "int64")
-def _check_sizes(program: int, context: int) -> int:
-    """Whether what the compiler took for granted holds for the slots."""
+@helper("int64", "int64", "int64", "int64")
+def _check_sizes(program: int, context: int, segment: int) -> int:
+    """Whether what the compiler took for granted holds for the slots, for the segment of a record."""
     slots = peek(context, c.CONTEXT_RUN + abi.RUN_SLOTS)
-    for number in range(peek(program, c.PROGRAM_CHECK_COUNT)):
-        record = program + peek(program, c.PROGRAM_CHECKS) + number * c.CHECK_WORDS * abi.WORD
+    for number in range(peek(segment, c.SEGMENT_CHECK_COUNT)):
+        record = program + peek(segment, c.SEGMENT_CHECKS) + number * c.CHECK_WORDS * abi.WORD
         left = peek(slots, peek(record, c.CHECK_LEFT))
         right = peek(slots, peek(record, c.CHECK_RIGHT))
         if not _holds(peek(record, c.CHECK_RELATION), left, right):
@@ -78,11 +93,12 @@ def _tensor_bytes(program: int, slots: int, record: int) -> int:
     return total if total <= _MOST_BYTES else -1
 
 
-@helper("int64", "int64", "int64")
-def _measure_tensors(program: int, context: int) -> int:
-    """Fill the bytes of inputs and outputs."""
+@helper("int64", "int64", "int64", "int64")
+def _measure_tensors(program: int, context: int, segment: int) -> int:
+    """Fill the bytes of the inputs and outputs that are known from the segment on."""
     slots = peek(context, c.CONTEXT_RUN + abi.RUN_SLOTS)
-    for number in range(peek(program, c.PROGRAM_TENSOR_COUNT)):
+    for turn in range(peek(segment, c.SEGMENT_TENSOR_COUNT)):
+        number = peek(program + peek(segment, c.SEGMENT_TENSORS), turn)
         record = tensor_record(program, number)
         size = _tensor_bytes(program, slots, record)
         if size < 0:
@@ -108,6 +124,18 @@ def _set_probes(program: int, context: int) -> int:
     return c.DONE
 
 
+@helper("int64", "int64", "int64", "int64")
+def plan_segment(program: int, context: int, number: int) -> int:
+    """Plan a segment whose symbols have their sizes."""
+    record = segment_record(program, number)
+    if plan(run_block(program, context, number)) != abi.PLANNED:
+        return c.IMPOSSIBLE_SIZES
+    status = _check_sizes(program, context, record)
+    if status != c.DONE:
+        return status
+    return _measure_tensors(program, context, record)
+
+
 @helper("int64", "int64", "int64", "int64", "int64", "int64")
 def plan_context(program: int, context: int, size: int, threads: int, sizes: int) -> int:
     """Make a context, and plan it for the symbols' `sizes`."""
@@ -124,15 +152,11 @@ def plan_context(program: int, context: int, size: int, threads: int, sizes: int
     _initialise(program, context, threads)
     if not cpu_fits(program):
         return c.UNSUPPORTED_CPU
-    run = context + c.CONTEXT_RUN * abi.WORD
+    slots = peek(context, c.CONTEXT_RUN + abi.RUN_SLOTS)
     for number in range(symbols):
-        poke(peek(run, abi.RUN_SLOTS), number, peek(sizes, number))
-    if plan(run) != abi.PLANNED:
-        return c.IMPOSSIBLE_SIZES
-    status = _check_sizes(program, context)
-    if status != c.DONE:
-        return status
-    status = _measure_tensors(program, context)
+        slot = peek(program + peek(program, c.PROGRAM_SYMBOLS), 2 * number + 1)
+        poke(slots, slot, peek(sizes, number))
+    status = plan_segment(program, context, 0)
     if status != c.DONE:
         return status
     status = _set_probes(program, context)
@@ -157,14 +181,27 @@ def _check_weights(program: int, weights: int, size: int) -> int:
     return c.DONE if (weights + header) % c.CONTEXT_ALIGNMENT == 0 else c.MISALIGNED
 
 
-@helper("int64", "int64", "int64", "int64")
-def _check_workspace(context: int, workspace: int, size: int) -> int:
-    need = peek(context, c.CONTEXT_RUN + abi.RUN_MEMORY_BYTES)
+@helper("int64", "int64", "int64", "int64", "int64")
+def _check_workspace(program: int, context: int, workspace: int, size: int) -> int:
+    need = memory_before(program, context, peek(program, c.PROGRAM_SEGMENT_COUNT))
     if size < need:
         return fail(context, c.WORKSPACE_TOO_SMALL, peek(context, c.CONTEXT_WHERE), size, need)
     if workspace == 0 and need > 0:
         return c.NULL_POINTER
     return c.DONE if workspace % c.CONTEXT_ALIGNMENT == 0 else c.MISALIGNED
+
+
+@helper("int64", "int64", "int64", "int64")
+def bind_segment(program: int, context: int, number: int) -> int:
+    """Give a planned segment its part of the workspace, and its steps their kernels."""
+    run = run_block(program, context, number)
+    poke(run, abi.RUN_WEIGHTS, peek(context, c.CONTEXT_RUN + abi.RUN_WEIGHTS))
+    bind(run, peek(context, c.CONTEXT_WORKSPACE) + memory_before(program, context, number))
+    kernels = peek(context, c.CONTEXT_KERNELS)
+    for turn in range(peek(run, abi.RUN_STEP_COUNT)):
+        step = peek(run, abi.RUN_STEPS) + turn * abi.STEP_WORDS * abi.WORD
+        poke(step, abi.STEP_KERNEL, peek(kernels, peek(step, abi.STEP_KERNEL)))
+    return c.DONE
 
 
 @helper("int64", "int64", "int64", "int64", "int64", "int64", "int64", "int64")
@@ -181,19 +218,17 @@ def bind_context(
     status = _check_weights(program, weights, weight_bytes)
     if status != c.DONE:
         return status
-    status = _check_workspace(context, workspace, workspace_bytes)
+    status = _check_workspace(program, context, workspace, workspace_bytes)
     if status != c.DONE:
         return status
-    run = context + c.CONTEXT_RUN * abi.WORD
     if peek(context, c.CONTEXT_STATE) == c.BOUND:
-        lay_out_arena(run)  # binding made addresses of the buffers' offsets
-    poke(run, abi.RUN_WEIGHTS, weights + peek(program, c.PROGRAM_HEADER_BYTES))
-    bind(run, workspace)
-    kernels = peek(context, c.CONTEXT_KERNELS)
-    call_kernel(find, kernels, 0, 0, 0)
-    for number in range(peek(run, abi.RUN_STEP_COUNT)):
-        step = peek(run, abi.RUN_STEPS) + number * abi.STEP_WORDS * abi.WORD
-        poke(step, abi.STEP_KERNEL, peek(kernels, peek(step, abi.STEP_KERNEL)))
+        # Binding made addresses of the buffers' offsets.
+        lay_out_arena(context + c.CONTEXT_RUN * abi.WORD)
+    poke(context, c.CONTEXT_RUN + abi.RUN_WEIGHTS, weights + peek(program, c.PROGRAM_HEADER_BYTES))
+    poke(context, c.CONTEXT_WORKSPACE, workspace)
+    poke(context, c.CONTEXT_WORKSPACE_BYTES, workspace_bytes)
+    call_kernel(find, peek(context, c.CONTEXT_KERNELS), 0, 0, 0)
+    bind_segment(program, context, 0)
     poke(context, c.CONTEXT_STATE, c.BOUND)
     return c.DONE
 

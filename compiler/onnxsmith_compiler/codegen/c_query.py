@@ -18,6 +18,18 @@ def tensor_record(program: int, number: int) -> int:
 
 
 @helper("int64", "int64", "int64")
+def segment_record(program: int, number: int) -> int:
+    """Address of the record of segment `number`."""
+    return program + peek(program, c.PROGRAM_SEGMENTS) + number * c.SEGMENT_WORDS * abi.WORD
+
+
+@helper("int64", "int64", "int64", "int64")
+def run_block(program: int, context: int, number: int) -> int:
+    """Address of the run block of segment `number`."""
+    return context + peek(segment_record(program, number), c.SEGMENT_RUN) * abi.WORD
+
+
+@helper("int64", "int64", "int64")
 def context_state(context: int, least: int) -> int:
     """DONE where the context is one, and its state is `least` or a later one."""
     if context == 0:
@@ -47,7 +59,7 @@ def symbol_name(program: int, number: int) -> int:
     """Address of a symbol's name, or 0."""
     if number < 0 or number >= peek(program, c.PROGRAM_SYMBOL_COUNT):
         return 0
-    return program + peek(program + peek(program, c.PROGRAM_SYMBOLS), number)
+    return program + peek(program + peek(program, c.PROGRAM_SYMBOLS), 2 * number)
 
 
 @helper("int64", "int64", "int64", "int64", "int64")
@@ -97,6 +109,8 @@ def planned_dims(program: int, first: int, count: int, context: int, number: int
     rank = peek(record, c.TENSOR_RANK)
     if dims == 0 and rank > 0:
         return c.NULL_POINTER
+    if peek(peek(context, c.CONTEXT_BYTES), first + number) < 0:
+        return c.SIZE_NOT_KNOWN
     slots = peek(context, c.CONTEXT_RUN + abi.RUN_SLOTS)
     for axis in range(rank):
         poke(dims, axis, peek(slots, peek(program + peek(record, c.TENSOR_SLOTS), axis)))
@@ -111,16 +125,26 @@ def planned_bytes(first: int, count: int, context: int, number: int) -> int:
         return -status
     if number < 0 or number >= count:
         return -c.NO_SUCH_INDEX
-    return peek(peek(context, c.CONTEXT_BYTES), first + number)
+    size = peek(peek(context, c.CONTEXT_BYTES), first + number)
+    return size if size >= 0 else -c.SIZE_NOT_KNOWN
 
 
-@helper("int64", "int64")
-def workspace_size(context: int) -> int:
+@helper("int64", "int64", "int64", "int64")
+def memory_before(program: int, context: int, count: int) -> int:
+    """The bytes of workspace of the first `count` segments, as far as they are planned."""
+    total = 0
+    for number in range(count):
+        total += peek(run_block(program, context, number), abi.RUN_MEMORY_BYTES)
+    return total
+
+
+@helper("int64", "int64", "int64")
+def workspace_size(program: int, context: int) -> int:
     """The bytes of workspace that the context needs; negative: the code of an error."""
     status = context_state(context, c.PLANNED)
     if status != c.DONE:
         return -status
-    return peek(context, c.CONTEXT_RUN + abi.RUN_MEMORY_BYTES)
+    return memory_before(program, context, peek(program, c.PROGRAM_SEGMENT_COUNT))
 
 
 @helper("int64", "int64", "int64")

@@ -64,7 +64,7 @@ def _take_arrays(run: int, sequence: int, first: int, count: int) -> bool:
 
 
 @helper("int64", "int64", "int64")
-def _read_integer(address: int, size: int) -> int:
+def read_integer(address: int, size: int) -> int:
     """The integer of `size` bytes (negative: signed) at a byte address."""
     if size == -4:
         return peek_int32(address)
@@ -87,7 +87,7 @@ def probes_match(run: int) -> bool:
     for number in range(peek(run, abi.RUN_PROBE_COUNT)):
         probe = peek(run, abi.RUN_PROBES) + number * abi.PROBE_WORDS * abi.WORD
         address = peek(peek(run, abi.RUN_IO), peek(probe, abi.PROBE_IO)) + peek(probe, abi.PROBE_BYTES)
-        if _read_integer(address, peek(probe, abi.PROBE_SIZE)) != peek(probe, abi.PROBE_VALUE):
+        if read_integer(address, peek(probe, abi.PROBE_SIZE)) != peek(probe, abi.PROBE_VALUE):
             return False
     return True
 
