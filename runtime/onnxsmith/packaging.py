@@ -2,7 +2,7 @@
 
     my_model/__init__.py      the same for every model; it hands out what `embedded` offers
     my_model/_runtime/        a copy of the modules that a session needs, importing each other by relative names
-    my_model/manifest.json, program.json, code.so, weights.safetensors     see `artifact`
+    my_model/manifest.json, program.json, code.so, ...    see `artifact`
 
 The same program gives the same bytes, in whatever form.
 """
@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Literal
 
 from onnxsmith import artifact, manifest, package_archive
+from onnxsmith.cpu import CodeTarget
 from onnxsmith.manifest import FileEntry
 from onnxsmith.package_archive import Member
 from onnxsmith.program import Program
@@ -56,6 +57,15 @@ def __dir__():
 _RUNTIME_INIT = f'"""The runtime of onnxsmith {__version__} (Apache License 2.0), for the package around it alone."""\n'
 _IMPORT = re.compile(r"^( *)from onnxsmith(?:\.(\w+))? import ", re.MULTILINE)
 _ABSOLUTE_IMPORT = re.compile(r"^ *(?:import|from) +onnxsmith\b.*", re.MULTILINE)
+# The oldest systems that wheels of numpy 2 are for: the code itself calls nothing but the kernel.
+_PLATFORM_TAGS = {
+    "linux_x86_64": "manylinux_2_17_x86_64",
+    "linux_aarch64": "manylinux_2_17_aarch64",
+    "win32_AMD64": "win_amd64",
+    "darwin_x86_64": "macosx_10_13_x86_64",
+    "darwin_arm64": "macosx_11_0_arm64",
+}
+_LEAST_LEVELS = ("x86-64-v2", "generic", "apple-m1")
 _VERSION = re.compile(r"\d+(\.\d+)*((a|b|rc|\.post|\.dev)\d+)*(\+[a-z0-9.]+)?")
 
 
@@ -101,10 +111,12 @@ def write_package(program_folder: Path, form: Form) -> Path:
     A package that is there already is replaced. ArtifactError where the compiled model is damaged; ValueError
     where another thing is in the place of a folder; OSError where the disk refuses.
     """
-    compiled = artifact.read(program_folder, verify=True)
+    compiled = artifact.read_manifest(program_folder)
+    artifact.verify_files(program_folder, compiled)
+    program = artifact.read_program(program_folder, compiled.code[0], compiled)
     own = {name: text.encode() for name, text in package_sources().items()}
     entries = {name: FileEntry(len(content), hashlib.sha256(content).hexdigest()) for name, content in own.items()}
-    full = compiled.manifest._replace(files={**compiled.manifest.files, **entries})
+    full = compiled._replace(files={**compiled.files, **entries})
     text = manifest.encode(full)
     files = {**full.files, artifact.MANIFEST: FileEntry(len(text), hashlib.sha256(text).hexdigest())}
     members = [
@@ -112,7 +124,7 @@ def write_package(program_folder: Path, form: Form) -> Path:
         # The largest last: all else lies together at the start.
         *(
             Member(name, program_folder / name, entry)
-            for name, entry in sorted(compiled.manifest.files.items(), key=lambda item: (item[1].bytes, item[0]))
+            for name, entry in sorted(compiled.files.items(), key=lambda item: (item[1].bytes, item[0]))
         ),
     ]
     (form.output if form.kind == "wheel" else form.output.absolute().parent).mkdir(parents=True, exist_ok=True)
@@ -121,9 +133,9 @@ def write_package(program_folder: Path, form: Form) -> Path:
     members = [replace(member, name=f"{form.name}/{member.name}") for member in members]
     if form.kind == "zip":
         return package_archive.write_zip(form.output, members)
-    platform = full.code[0].target.platform
-    version = form.version or compiled.program.metadata.get("version", "0")
-    return package_archive.write_wheel(form.output, form.name, version, platform, needs(compiled.program), members)
+    version = form.version or program.metadata.get("version", "0")
+    tag = platform_tag(full.code[-1].target)
+    return package_archive.write_wheel(form.output, form.name, version, tag, needs(program), members)
 
 
 def package_sources() -> Mapping[str, str]:
@@ -143,6 +155,12 @@ def relative_imports(text: str, module: str) -> str:
     if left is not None:
         raise RuntimeError(f"onnxsmith.{module} has an import that cannot be made relative: {left[0].strip()}")
     return text
+
+
+def platform_tag(target: CodeTarget) -> str:
+    """The tag of wheels whose least demanding code is for `target`."""
+    # Code that was made for one CPU is not for all machines of the system.
+    return _PLATFORM_TAGS.get(target.platform, target.platform) if target.level in _LEAST_LEVELS else target.platform
 
 
 def needs(program: Program) -> Sequence[str]:
