@@ -66,7 +66,7 @@ class Worker:
             env=_environment(),
         )
         with contextlib.suppress(BrokenPipeError):  # the first request says that it is dead
-            self._send({"kind": "start", "target": dataclasses.asdict(target), "memory_bytes": limits.memory_bytes})
+            self._send({"kind": "start", "target": _message(target), "memory_bytes": limits.memory_bytes})
 
     def compile(self, request: Message, label: str) -> bytes:
         """The object that `request` asks for (see kernel_worker); `label` says what it is.
@@ -158,7 +158,7 @@ class Objects:
 
 
 class CompilePool:
-    """Compiles kernels for `target` in `workers` processes.
+    """Compiles kernels in `workers` processes, for `target` where no other is named.
 
     Use as a context manager, or call `close`. `start` returns at once, so that the processes load numba
     while the caller does something else.
@@ -187,30 +187,33 @@ class CompilePool:
         """The objects of `sources`; see `Objects.result`."""
         return self.submit(sources).result(on_progress)
 
-    def submit(self, sources: Iterable[KernelSource]) -> Objects:
+    def submit(self, sources: Iterable[KernelSource], target: Target | None = None) -> Objects:
         """Begin to compile `sources`."""
-        wanted = {kernel_key(source, self.target): source for source in sources}
+        target = target or self.target
+        wanted = {kernel_key(source, target): source for source in sources}
         objects = {key: found for key in wanted if (found := self._stored(key)) is not None}
         missing = {key: source for key, source in wanted.items() if key not in objects}
         # The longest first, so that none is left to one worker at the end.
         order = sorted(missing, key=lambda key: len(missing[key].text), reverse=True)
         futures = {
-            self._submit(key, _kernel_request(key, missing[key]), f"kernel {missing[key].label}"): key for key in order
+            self._submit(key, _kernel_request(key, missing[key], target), f"kernel {missing[key].label}"): key
+            for key in order
         }
         return Objects(tuple(wanted), objects, futures)
 
-    def compile_core(self) -> Future[bytes]:
+    def compile_core(self, target: Target | None = None) -> Future[bytes]:
         """The object of the native core, to come; begun at once, since it takes longer than any kernel."""
-        return self._compile_common(core_key(self.target), "native_core", "the native core")
+        target = target or self.target
+        return self._compile_common(core_key(target), "native_core", target, "the native core")
 
     def compile_c_functions(self) -> Future[bytes]:
         """The object of the C functions that are the same for every model, to come."""
-        return self._compile_common(c_functions_key(self.target), "c_functions", "the C functions")
+        return self._compile_common(c_functions_key(self.target), "c_functions", self.target, "the C functions")
 
-    def _compile_common(self, key: str, kind: str, label: str) -> Future[bytes]:
+    def _compile_common(self, key: str, kind: str, target: Target, label: str) -> Future[bytes]:
         found = self._stored(key)
         if found is None:
-            return self._submit(key, {"kind": kind}, label)
+            return self._submit(key, {"kind": kind, "target": _message(target)}, label)
         ready: Future[bytes] = Future()
         ready.set_result(found)
         return ready
@@ -256,12 +259,17 @@ class CompilePool:
         return data
 
 
-def _kernel_request(key: str, source: KernelSource) -> Message:
+def _kernel_request(key: str, source: KernelSource, target: Target) -> Message:
     return {
         "kind": "kernel",
+        "target": _message(target),
         "source": kernel_worker.source_message(source),
         "symbol": kernel_symbol(key),
     }
+
+
+def _message(target: Target) -> Message:
+    return dataclasses.asdict(target)
 
 
 def _completed(

@@ -2,9 +2,7 @@
 
     my_model/__init__.py      the same for every model; it hands out what `embedded` offers
     my_model/_runtime/        a copy of the modules that a session needs, importing each other by relative names
-    my_model/manifest.json, program.json, weights.safetensors     see `artifact`
-    my_model/libmy_model.so   the code, which C programs can use too (code.so where they cannot)
-    my_model/my_model.h       the functions that they call
+    my_model/manifest.json, program.json, libmy_model.so, my_model.h, ...    see `artifact`
 
 The same program gives the same bytes, in whatever form.
 """
@@ -23,6 +21,7 @@ from pathlib import Path
 from typing import Literal
 
 from onnxsmith import artifact, manifest, package_archive
+from onnxsmith.cpu import CodeTarget
 from onnxsmith.manifest import FileEntry
 from onnxsmith.package_archive import Member
 from onnxsmith.program import Program
@@ -58,6 +57,15 @@ def __dir__():
 _RUNTIME_INIT = f'"""The runtime of onnxsmith {__version__} (Apache License 2.0), for the package around it alone."""\n'
 _IMPORT = re.compile(r"^( *)from onnxsmith(?:\.(\w+))? import ", re.MULTILINE)
 _ABSOLUTE_IMPORT = re.compile(r"^ *(?:import|from) +onnxsmith\b.*", re.MULTILINE)
+# The oldest systems that wheels of numpy 2 are for: the code itself calls nothing but the kernel.
+_PLATFORM_TAGS = {
+    "linux_x86_64": "manylinux_2_17_x86_64",
+    "linux_aarch64": "manylinux_2_17_aarch64",
+    "win32_AMD64": "win_amd64",
+    "darwin_x86_64": "macosx_10_13_x86_64",
+    "darwin_arm64": "macosx_11_0_arm64",
+}
+_LEAST_LEVELS = ("x86-64-v2", "generic", "apple-m1")
 _VERSION = re.compile(r"\d+(\.\d+)*((a|b|rc|\.post|\.dev)\d+)*(\+[a-z0-9.]+)?")
 
 
@@ -112,10 +120,12 @@ def write_package(program_folder: Path, form: Form) -> Written:
     A package that is there already is replaced. ArtifactError where the compiled model is damaged; ValueError
     where another thing is in the place of a folder; OSError where the disk refuses.
     """
-    compiled = artifact.read(program_folder, verify=True)
+    compiled = artifact.read_manifest(program_folder)
+    artifact.verify_files(program_folder, compiled)
+    program = artifact.read_program(program_folder, compiled.code[0], compiled)
     own = {name: text.encode() for name, text in package_sources().items()}
     entries = {name: FileEntry(len(content), hashlib.sha256(content).hexdigest()) for name, content in own.items()}
-    full = compiled.manifest._replace(files={**compiled.manifest.files, **entries})
+    full = compiled._replace(files={**compiled.files, **entries})
     text = manifest.encode(full)
     files = {**full.files, artifact.MANIFEST: FileEntry(len(text), hashlib.sha256(text).hexdigest())}
     members = [
@@ -123,12 +133,12 @@ def write_package(program_folder: Path, form: Form) -> Written:
         # The largest last: all else lies together at the start.
         *(
             Member(name, program_folder / name, entry)
-            for name, entry in sorted(compiled.manifest.files.items(), key=lambda item: (item[1].bytes, item[0]))
+            for name, entry in sorted(compiled.files.items(), key=lambda item: (item[1].bytes, item[0]))
         ),
     ]
-    headers = [name for name in compiled.manifest.files if name.endswith(".h")]
-    path = _write_members(form, members, full.code[0].target.platform, compiled.program)
-    return Written(path, headers[0] if headers else None, compiled.program.why_no_c_functions)
+    headers = [name for name in compiled.files if name.endswith(".h")]
+    path = _write_members(form, members, platform_tag(full.code[-1].target), program)
+    return Written(path, headers[0] if headers else None, program.why_no_c_functions)
 
 
 def package_sources() -> Mapping[str, str]:
@@ -150,13 +160,19 @@ def relative_imports(text: str, module: str) -> str:
     return text
 
 
+def platform_tag(target: CodeTarget) -> str:
+    """The tag of wheels whose least demanding code is for `target`."""
+    # Code that was made for one CPU is not for all machines of the system.
+    return _PLATFORM_TAGS.get(target.platform, target.platform) if target.level in _LEAST_LEVELS else target.platform
+
+
 def needs(program: Program) -> Sequence[str]:
     """The distributions that running a program takes."""
     border = {tensor.dtype for tensor in (*program.inputs, *program.outputs)}
     return ("numpy>=2.0", "ml_dtypes>=0.5") if border & ML_DTYPES.keys() else ("numpy>=2.0",)
 
 
-def _write_members(form: Form, members: Sequence[Member], platform: str, program: Program) -> Path:
+def _write_members(form: Form, members: Sequence[Member], tag: str, program: Program) -> Path:
     (form.output if form.kind == "wheel" else form.output.absolute().parent).mkdir(parents=True, exist_ok=True)
     if form.kind == "folder":
         return _write_folder(form.output, members)
@@ -164,7 +180,7 @@ def _write_members(form: Form, members: Sequence[Member], platform: str, program
     if form.kind == "zip":
         return package_archive.write_zip(form.output, members)
     version = form.version or program.metadata.get("version", "0")
-    return package_archive.write_wheel(form.output, form.name, version, platform, needs(program), members)
+    return package_archive.write_wheel(form.output, form.name, version, tag, needs(program), members)
 
 
 def _write_folder(output: Path, members: Sequence[Member]) -> Path:

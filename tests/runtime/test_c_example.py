@@ -41,7 +41,7 @@ def two_outputs_model() -> bytes:
 
 @pytest.fixture(scope="module")
 def package(tmp_path_factory) -> Path:
-    return onnxsmith.compile(two_outputs_model(), tmp_path_factory.mktemp("example") / "my_model")
+    return onnxsmith.compile(two_outputs_model(), tmp_path_factory.mktemp("example") / "my_model", target="native")
 
 
 @pytest.fixture(scope="module")

@@ -56,7 +56,7 @@ def indexed_model() -> bytes:
 
 
 def compiled(data: bytes, folder: Path, **options: object) -> tuple[CModel, onnxsmith.InferenceSession]:
-    made = onnxsmith.compile(data, folder, **options)
+    made = onnxsmith.compile(data, folder, target="native", **options)
     return CModel(made, made.name), onnxsmith.load(made)
 
 
@@ -480,7 +480,7 @@ class TestPackages:
         assert program.why_no_c_functions == "its strings are objects of Python"
 
     def test_a_name_of_its_own(self, tmp_path, relu_model):
-        made = onnxsmith.compile(relu_model, tmp_path / "one", interface="other")
+        made = onnxsmith.compile(relu_model, tmp_path / "one", target="native", interface="other")
         # The one library is what Python loads too.
         assert [path.name for path in sorted(made.iterdir()) if path.suffix in (".so", ".h")] == [
             "libother.so",
@@ -491,4 +491,4 @@ class TestPackages:
         (y,) = context.outputs("float32")
         assert context.run([np.array([-1, 2], np.float32)], [y]) == c_layout.DONE and y.tolist() == [0, 2]
         with pytest.raises(onnxsmith.errors.InvalidArgument, match="'interface' cannot be 'no name'"):
-            onnxsmith.compile(relu_model, tmp_path / "one", interface="no name")
+            onnxsmith.compile(relu_model, tmp_path / "one", target="native", interface="no name")

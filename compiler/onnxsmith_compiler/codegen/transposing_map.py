@@ -94,6 +94,8 @@ def print_transposing_map(stage: FlatStage, axes: tuple[LoopIndex, ...], element
 
 
 def _crossing(stage: FlatStage, axes: Sequence[LoopIndex]) -> _Crossing | None:
+    if len(axes) < 2:
+        return None
     *axes, along, inner = _with_inner(stage.store, axes)
     if not axes or dims.coefficient_of(stage.store, along) != inner.extent:
         return None
@@ -111,7 +113,7 @@ def _crossing(stage: FlatStage, axes: Sequence[LoopIndex]) -> _Crossing | None:
 
 def _with_inner(store: Dim, axes: Sequence[LoopIndex]) -> Sequence[LoopIndex]:
     """`axes`, the last one short: one of a single element is added where the last axis is long."""
-    *_, last = axes
+    last = axes[-1]
     if isinstance(last.extent, int) and last.extent <= _MOST_INTERLEAVED and dims.coefficient_of(store, last) == 1:
         return axes
     return (*axes, LoopIndex("inner", 1))
