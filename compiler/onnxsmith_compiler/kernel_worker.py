@@ -8,6 +8,7 @@ Then, one after another:
 |---------------|----------------------------------|----------------------------------------------------|
 | "kernel"      | "target", "source", "symbol"     | "object", whose block is the object file           |
 | "native_core" | "target"                         | the same, of `codegen.native_core`                 |
+| "c_functions" | "target"                         | the same, of `codegen.c_library`'s common part     |
 
 An answer may also be "error", with "message". The process leaves when its input ends.
 """
@@ -99,9 +100,16 @@ def _compile_native_core(target: Target, message: Message) -> bytes:
     return compile_core(target)
 
 
+def _compile_c_functions(target: Target, message: Message) -> bytes:
+    from onnxsmith_compiler.codegen.c_library import compile_common
+
+    return compile_common(target)
+
+
 _VERBS: dict[str, Callable[[Target, Message], bytes]] = {
     "kernel": _compile_kernel,
     "native_core": _compile_native_core,
+    "c_functions": _compile_c_functions,
 }
 
 

@@ -25,7 +25,7 @@ from onnxsmith.protocol import Message
 from onnxsmith_compiler import kernel_worker
 from onnxsmith_compiler.codegen import compile_errors
 from onnxsmith_compiler.codegen.compile_errors import KernelCompileError, WorkerCrash
-from onnxsmith_compiler.codegen.kernel_key import core_key, kernel_key, kernel_symbol
+from onnxsmith_compiler.codegen.kernel_key import c_functions_key, core_key, kernel_key, kernel_symbol
 from onnxsmith_compiler.codegen.source import KernelSource
 from onnxsmith_compiler.codegen.target import Target
 
@@ -204,10 +204,16 @@ class CompilePool:
     def compile_core(self, target: Target | None = None) -> Future[bytes]:
         """The object of the native core, to come; begun at once, since it takes longer than any kernel."""
         target = target or self.target
-        key = core_key(target)
+        return self._compile_common(core_key(target), "native_core", target, "the native core")
+
+    def compile_c_functions(self) -> Future[bytes]:
+        """The object of the C functions that are the same for every model, to come."""
+        return self._compile_common(c_functions_key(self.target), "c_functions", self.target, "the C functions")
+
+    def _compile_common(self, key: str, kind: str, target: Target, label: str) -> Future[bytes]:
         found = self._stored(key)
         if found is None:
-            return self._submit(key, {"kind": "native_core", "target": _message(target)}, "the native core")
+            return self._submit(key, {"kind": kind, "target": _message(target)}, label)
         ready: Future[bytes] = Future()
         ready.set_result(found)
         return ready

@@ -33,6 +33,7 @@ from onnxsmith.artifact import Binding, Place, Program
 from onnxsmith.faults import ExecutionFault, InputMismatch, OutputMismatch, OutputSizeFault
 from onnxsmith.loader import Library
 from onnxsmith.plan import Lane, Plan
+from onnxsmith.program import outputs_of_segment
 from onnxsmith.tables import plan_form, probe_size, segment_tables
 from onnxsmith.threads import default_threads, process_pool
 from onnxsmith.values import numpy_dtype
@@ -95,7 +96,7 @@ class Executor:
         self._no_outputs = [None] * len(program.outputs)
         self._binders = [binder for binder in program.input_symbols if binder is not None]
         self._symbol_slots = [s for s, binder in enumerate(program.input_symbols) if binder is not None]
-        self._outputs_of_segment = _outputs_of_segment(program)
+        self._outputs_of_segment = outputs_of_segment(program)
         self._idle: deque[Lane] = deque(maxlen=IDLE_LANES_KEPT)
         # Only a program of one segment can be run by one call.
         self._one_call = library if len(program.segments) == 1 and native_arrays() else None
@@ -408,18 +409,6 @@ def _feed_picker(names: Sequence[str], defaults: Mapping[str, Array]) -> Callabl
         (only,) = names
         return lambda feed: (feed[only],)
     return operator.itemgetter(*names) if names else lambda feed: ()
-
-
-def _outputs_of_segment(program: Program) -> list[list[int]]:
-    """For each segment, the outputs whose shapes are known from its start on, and not before."""
-    known = [0] * len(program.slots)
-    for number, segment in enumerate(program.segments):
-        for slot in (*(b.slot for b in segment.bindings), *(i.dst for i in segment.instructions)):
-            known[slot] = number
-    outputs: list[list[int]] = [[] for _ in program.segments]
-    for number, tensor in enumerate(program.outputs):
-        outputs[max((known[slot] for slot in tensor.dims), default=0)].append(number)
-    return outputs
 
 
 def _input_element(arrays: Sequence[Array], binding: Binding) -> int:

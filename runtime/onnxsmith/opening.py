@@ -39,11 +39,13 @@ def with_program(
     distinct_symbols: tuple[str, ...],
     on_progress: Progress | None,
     use: Callable[[Path], T],
+    interface: str = "",
 ) -> T:
     """What `use` makes of the folder of a model's program, which is compiled unless the cache has it.
 
     `source` is the model's absolute path, or its bytes.
-    `distinct_symbols` are those that may have another size in each input. A program that `use` finds damaged
+    `distinct_symbols` are those that may have another size in each input. `interface` is the name that C functions
+    get, where `options` name none. A program that `use` finds damaged
     is compiled anew once. Raises as `compile_client.find_program` does.
     """
     path, data = (source, None) if isinstance(source, str) else (None, source)
@@ -52,12 +54,16 @@ def with_program(
     wanted = compile_options(options)
     if distinct_symbols:
         wanted["distinct_symbols"] = list(distinct_symbols)
+    if interface:
+        wanted.setdefault("interface", interface)
     for _ in range(2):
         folder = find_program(model, wanted, chosen, on_progress)
         try:
             made = use(folder.path)
         except OtherMachineError as problem:
-            reason = f"The session cannot run what it had compiled: {problem}. Leave out the target, or write a package."
+            reason = (
+                f"The session cannot run what it had compiled: {problem}. Leave out the target, or write a package."
+            )
             raise error(InvalidArgument, reason) from None
         except (artifact.ArtifactError, LibraryError) as problem:
             damage = problem

@@ -2,7 +2,7 @@
 
     my_model/__init__.py      the same for every model; it hands out what `embedded` offers
     my_model/_runtime/        a copy of the modules that a session needs, importing each other by relative names
-    my_model/manifest.json, program.json, code.so, ...    see `artifact`
+    my_model/manifest.json, program.json, libmy_model.so, my_model.h, ...    see `artifact`
 
 The same program gives the same bytes, in whatever form.
 """
@@ -82,6 +82,15 @@ class Form:
     version: str | None = None
 
 
+@dataclass(frozen=True)
+class Written:
+    """A package that was written: where it is, and its C header's name, or why it has none."""
+
+    path: Path
+    c_header: str | None
+    why_no_c_functions: str | None
+
+
 def form_of(output: Path, wheel: bool, version: str | None) -> Form:
     """The form that an output path stands for: a folder, or by its name a zip file; a wheel lies beside it.
 
@@ -105,8 +114,8 @@ def package_name(text: str) -> str:
     return f"model_{name}" if not name.isidentifier() or keyword.iskeyword(name) else name
 
 
-def write_package(program_folder: Path, form: Form) -> Path:
-    """Package the compiled model that `artifact.write` left in `program_folder`; where the package is.
+def write_package(program_folder: Path, form: Form) -> Written:
+    """Package the compiled model that `artifact.write` left in `program_folder`.
 
     A package that is there already is replaced. ArtifactError where the compiled model is damaged; ValueError
     where another thing is in the place of a folder; OSError where the disk refuses.
@@ -127,15 +136,9 @@ def write_package(program_folder: Path, form: Form) -> Path:
             for name, entry in sorted(compiled.files.items(), key=lambda item: (item[1].bytes, item[0]))
         ),
     ]
-    (form.output if form.kind == "wheel" else form.output.absolute().parent).mkdir(parents=True, exist_ok=True)
-    if form.kind == "folder":
-        return _write_folder(form.output, members)
-    members = [replace(member, name=f"{form.name}/{member.name}") for member in members]
-    if form.kind == "zip":
-        return package_archive.write_zip(form.output, members)
-    version = form.version or program.metadata.get("version", "0")
-    tag = platform_tag(full.code[-1].target)
-    return package_archive.write_wheel(form.output, form.name, version, tag, needs(program), members)
+    headers = [name for name in compiled.files if name.endswith(".h")]
+    path = _write_members(form, members, platform_tag(full.code[-1].target), program)
+    return Written(path, headers[0] if headers else None, program.why_no_c_functions)
 
 
 def package_sources() -> Mapping[str, str]:
@@ -167,6 +170,17 @@ def needs(program: Program) -> Sequence[str]:
     """The distributions that running a program takes."""
     border = {tensor.dtype for tensor in (*program.inputs, *program.outputs)}
     return ("numpy>=2.0", "ml_dtypes>=0.5") if border & ML_DTYPES.keys() else ("numpy>=2.0",)
+
+
+def _write_members(form: Form, members: Sequence[Member], tag: str, program: Program) -> Path:
+    (form.output if form.kind == "wheel" else form.output.absolute().parent).mkdir(parents=True, exist_ok=True)
+    if form.kind == "folder":
+        return _write_folder(form.output, members)
+    members = [replace(member, name=f"{form.name}/{member.name}") for member in members]
+    if form.kind == "zip":
+        return package_archive.write_zip(form.output, members)
+    version = form.version or program.metadata.get("version", "0")
+    return package_archive.write_wheel(form.output, form.name, version, tag, needs(program), members)
 
 
 def _write_folder(output: Path, members: Sequence[Member]) -> Path:

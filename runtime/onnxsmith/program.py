@@ -173,3 +173,22 @@ class Program:
     metadata: dict[str, str] = field(default_factory=dict)
     custom_metadata: dict[str, str] = field(default_factory=dict)
     schema: int = SCHEMA_VERSION
+
+    @property
+    def why_no_c_functions(self) -> str | None:
+        """Why the program is run from Python alone; None where C functions can run it too."""
+        if any(tensor.dtype == "string" for tensor in (*self.inputs, *self.outputs)):
+            return "its strings are objects of Python"
+        return None
+
+
+def outputs_of_segment(program: Program) -> list[list[int]]:
+    """For each segment, the outputs whose shapes are known from its start on, and not before."""
+    known = [0] * len(program.slots)
+    for number, segment in enumerate(program.segments):
+        for slot in (*(b.slot for b in segment.bindings), *(i.dst for i in segment.instructions)):
+            known[slot] = number
+    outputs: list[list[int]] = [[] for _ in program.segments]
+    for number, tensor in enumerate(program.outputs):
+        outputs[max((known[slot] for slot in tensor.dims), default=0)].append(number)
+    return outputs

@@ -27,6 +27,7 @@ from onnxsmith.errors import Fail, InvalidArgument, ModelRequiresCompilation, No
 from onnxsmith.manifest import CodeFile
 
 RUNTIME = Path(onnxsmith.__file__).parent
+CODE = "libmy_model.so"
 ALIEN = CodeTarget("linux", host().machine, ("avx", "feature_of_the_future"), "x86-64-v9")
 
 # y = relu(x @ w) of [N, 16] by [16, 8]: a weight, and a symbol.
@@ -298,7 +299,7 @@ class TestTrust:
         with pytest.raises(Fail, match=r"__init__\.py: damaged"):
             onnxsmith.load(copy, verify=True)
 
-    @pytest.mark.parametrize("name", ["manifest.json", "program.json", "code.so", "weights.safetensors"])
+    @pytest.mark.parametrize("name", ["manifest.json", "program.json", CODE, "weights.safetensors"])
     def test_a_missing_file(self, name, copy, python):
         (copy / name).unlink()
         message = rf"{name}: cannot be .*onnxsmith compile MODEL\.onnx -o .*my_model"
@@ -336,7 +337,7 @@ class TestTrust:
         ],
     )
     def test_another_machine(self, target, message, copy, python):
-        with_code(copy, CodeFile("code.so", target))
+        with_code(copy, CodeFile(CODE, target))
         with pytest.raises(ModelRequiresCompilation, match=re.escape(message)) as refusal:
             onnxsmith.load(copy)
         command = f"Compile the model again: onnxsmith compile MODEL.onnx -o {copy} --target {generic_target()}"
@@ -347,7 +348,7 @@ class TestTrust:
     def test_the_first_code_that_fits_is_taken(self, copy):
         (copy / "alien.so").write_bytes(b"no library")
         entry = manifest.FileEntry(10, hashlib.sha256(b"no library").hexdigest())
-        with_code(copy, CodeFile("alien.so", ALIEN), CodeFile("code.so", host()), entry=entry)
+        with_code(copy, CodeFile("alien.so", ALIEN), CodeFile(CODE, host()), entry=entry)
         assert onnxsmith.load(copy, verify=True).run(None, {"x": np.ones((1, 16), np.float32)})
 
     def test_changed_bytes(self, copy):
@@ -379,7 +380,7 @@ def with_code(folder: Path, *code: CodeFile, entry: manifest.FileEntry | None = 
 def check_changes(folder: Path, count: int) -> None:
     """Change one byte at a time in each file that every opening verifies."""
     generator = random_numbers.Random(count)
-    for name in ("code.so", "program.json", "manifest.json"):
+    for name in (CODE, "program.json", "manifest.json"):
         path = folder / name
         content = path.read_bytes()
         for _ in range(count):

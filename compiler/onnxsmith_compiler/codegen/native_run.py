@@ -64,7 +64,7 @@ def _take_arrays(run: int, sequence: int, first: int, count: int) -> bool:
 
 
 @helper("int64", "int64", "int64")
-def _read_integer(address: int, size: int) -> int:
+def read_integer(address: int, size: int) -> int:
     """The integer of `size` bytes (negative: signed) at a byte address."""
     if size == -4:
         return peek_int32(address)
@@ -82,11 +82,12 @@ def _read_integer(address: int, size: int) -> int:
 
 
 @helper("bool", "int64")
-def _probes_match(run: int) -> bool:
+def probes_match(run: int) -> bool:
+    """Whether the inputs in RUN_IO hold the sizes that the plan was made for."""
     for number in range(peek(run, abi.RUN_PROBE_COUNT)):
         probe = peek(run, abi.RUN_PROBES) + number * abi.PROBE_WORDS * abi.WORD
         address = peek(peek(run, abi.RUN_IO), peek(probe, abi.PROBE_IO)) + peek(probe, abi.PROBE_BYTES)
-        if _read_integer(address, peek(probe, abi.PROBE_SIZE)) != peek(probe, abi.PROBE_VALUE):
+        if read_integer(address, peek(probe, abi.PROBE_SIZE)) != peek(probe, abi.PROBE_VALUE):
             return False
     return True
 
@@ -99,11 +100,12 @@ def check(run: int, inputs: int, outputs: int) -> int:
         return abi.MISMATCH
     if not _take_arrays(run, outputs, input_count, peek(run, abi.RUN_OUTPUT_COUNT)):
         return abi.MISMATCH
-    return abi.DONE if _probes_match(run) else abi.MISMATCH
+    return abi.DONE if probes_match(run) else abi.MISMATCH
 
 
 @helper("int64", "int64")
-def _apply_patches(run: int) -> int:
+def apply_patches(run: int) -> int:
+    """Write the addresses in RUN_IO into the steps' arguments."""
     io = peek(run, abi.RUN_IO)
     patches = peek(run, abi.RUN_PATCHES)
     for number in range(peek(run, abi.RUN_PATCH_COUNT)):
@@ -114,7 +116,8 @@ def _apply_patches(run: int) -> int:
 
 
 @helper("int64", "int64", "int64", "int64")
-def _walk_alone(run: int, first: int, last: int) -> int:
+def walk_alone(run: int, first: int, last: int) -> int:
+    """Run steps [first, last) on the caller, up to the first fault."""
     for number in range(first, last):
         run_alone(run, number)
         if peek(run, abi.RUN_FAULT_CODE) != 0:
@@ -123,7 +126,8 @@ def _walk_alone(run: int, first: int, last: int) -> int:
 
 
 @helper("int64", "int64", "int64", "int64")
-def _walk_shared(run: int, first: int, last: int) -> int:
+def walk_shared(run: int, first: int, last: int) -> int:
+    """Run steps [first, last) on the pool, up to the first fault."""
     pool = peek(run, abi.RUN_POOL)
     add_ordered(pool, abi.POOL_ACTIVE, 1)
     wake_workers(pool, peek(run, abi.RUN_PARALLEL))
@@ -146,11 +150,11 @@ def steps(run: int, first: int, last: int) -> int:
     if shared and peek(peek(run, abi.RUN_POOL), abi.POOL_WORKERS) + 1 < peek(run, abi.RUN_PARALLEL):
         return abi.NEED_THREADS
     poke(run, abi.RUN_FAULT_CODE, 0)
-    _apply_patches(run)
+    apply_patches(run)
     if shared:
-        _walk_shared(run, first, last)
+        walk_shared(run, first, last)
     else:
-        _walk_alone(run, first, last)
+        walk_alone(run, first, last)
     return abi.DONE if peek(run, abi.RUN_FAULT_CODE) == 0 else abi.FAULT
 
 
