@@ -34,6 +34,7 @@ from onnxsmith.cache import Cache
 from onnxsmith.protocol import Message
 from onnxsmith.values import numpy_dtype_from_code
 from onnxsmith_compiler.errors import CompileError, InvalidOption
+from onnxsmith_compiler.parent import leave_with_parent
 
 if TYPE_CHECKING:
     from onnxsmith_compiler.options import CompileOptions
@@ -97,6 +98,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the session decides what an interrupt ends
     with os.fdopen(os.dup(0), "rb") as incoming, os.fdopen(os.dup(1), "wb") as outgoing:
         os.dup2(2, 1)  # whatever a library prints must not end up between two messages
+        leave_with_parent(incoming.fileno())
         serve(incoming, outgoing)
 
 

@@ -18,7 +18,6 @@ import contextlib
 import hashlib
 import os
 import stat
-import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
     from filelock import BaseFileLock
 
 _DIGEST_BYTES = 32
-_ABANDONED_SECONDS = 24 * 3600.0
 _WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
 
@@ -70,7 +68,7 @@ class Store:
     def put(self, key: str, data: bytes) -> None:
         """Keep `data` under `key`. OSError where the disk refuses."""
         path = self._path(key)
-        with _temporary_directory(self._root) as folder:
+        with _temporary_folder(self._root) as folder:
             temporary = folder / "entry"
             with open(temporary, "xb") as file:
                 file.write(hashlib.sha256(data).digest())
@@ -118,7 +116,7 @@ class DirectoryStore:
         Where another process was faster, its folder is kept. OSError where the disk refuses.
         """
         path = self._path(key)
-        with _temporary_directory(self._root) as folder:
+        with _temporary_folder(self._root) as folder:
             temporary = folder / "entry"
             temporary.mkdir(mode=0o700)
             write(temporary)
@@ -135,7 +133,7 @@ class DirectoryStore:
 
     def remove(self, key: str) -> None:
         """Forget `key`, if it is there. What a session has open stays readable to it."""
-        with contextlib.suppress(OSError), _temporary_directory(self._root) as folder:
+        with contextlib.suppress(OSError), _temporary_folder(self._root) as folder:
             os.rename(self._path(key), folder / "entry")
 
     def entries(self) -> Iterator[Entry]:
@@ -174,14 +172,16 @@ class Cache:
 
         `bound` is the cache's own by default. Remains of processes that died are removed too.
         """
+        from onnxsmith import scratch
+
         entries = self.entries()
         excess = sum(entry.size for entry in entries) - (self.bound if bound is None else bound)
         removed = []
-        _remove_abandoned(self.directory)
+        scratch.remove_abandoned(self.directory / "tmp")
         for entry in entries:
             if excess <= 0:
                 break
-            self._remove(entry)
+            self.remove(entry)
             removed.append(entry)
             excess -= entry.size
         return removed
@@ -196,7 +196,8 @@ class Cache:
         _make_private(self.directory / "locks")
         return filelock.FileLock(self.directory / "locks" / f"{key[:2]}.lock", mode=0o600)
 
-    def _remove(self, entry: Entry) -> None:
+    def remove(self, entry: Entry) -> None:
+        """Forget one entry of `entries`."""
         {store.name: store for store in self.stores}[entry.store].remove(entry.key)
 
 
@@ -245,27 +246,13 @@ def _make_private(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def _temporary_directory(root: Path) -> Iterator[Path]:
+def _temporary_folder(root: Path) -> Iterator[Path]:
     """A folder on the same disk as the stores, gone afterwards with whatever was not moved out of it."""
-    import shutil  # here and not above: a session that only reads has no need of them
-    import tempfile
+    from onnxsmith import scratch  # here and not above: a session that only reads has no need of it
 
     _make_private(root / "tmp")
-    folder = Path(tempfile.mkdtemp(dir=root / "tmp"))
-    try:
+    with scratch.temporary_folder(root / "tmp") as folder:
         yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _remove_abandoned(root: Path) -> None:
-    import shutil
-
-    with contextlib.suppress(OSError):
-        for folder in list((root / "tmp").iterdir()):
-            with contextlib.suppress(OSError):
-                if time.time() - folder.stat().st_mtime > _ABANDONED_SECONDS:
-                    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _children(directory: Path) -> Iterator[Path]:

@@ -1,5 +1,7 @@
 """The cache: entries are whole, private, bounded, and shared between processes."""
 
+import errno
+import fcntl
 import hashlib
 import os
 import subprocess
@@ -96,8 +98,24 @@ def test_prune_removes_what_was_used_longest_ago(cache):
     assert sum(entry.size for entry in cache.entries()) <= 2100
 
 
-def test_prune_removes_remains_of_dead_processes_only_when_old(cache):
+def test_prune_removes_remains_of_dead_processes(cache):
     cache.kernels.put(key("a"), b"x")
+    (cache.directory / "tmp" / "abandoned").mkdir()
+
+    def write(folder):
+        cache.prune()
+        (folder / "code.so").write_bytes(b"code")
+
+    assert (cache.programs.put(key("p"), write) / "code.so").read_bytes() == b"code"
+    assert list((cache.directory / "tmp").iterdir()) == []
+
+
+def test_where_folders_cannot_be_locked_old_remains_are_removed(cache, monkeypatch):
+    def refuse(descriptor, operation):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    cache.programs.put(key("p"), write_files(b"code"))
     old, new = cache.directory / "tmp" / "old", cache.directory / "tmp" / "new"
     old.mkdir()
     new.mkdir()

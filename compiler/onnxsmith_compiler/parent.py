@@ -1,0 +1,25 @@
+"""The end of a process whose parent is gone."""
+
+from __future__ import annotations
+
+import os
+import select
+import threading
+
+
+def leave_with_parent(descriptor: int) -> None:
+    """End this process once nobody can write to the pipe `descriptor` any more, whatever it is at by then.
+
+    A parent that is killed cannot end its children, and who compiles looks at its input only in between. The
+    cache needs no farewell: what was not finished never appears in it.
+    """
+    if not hasattr(select, "poll"):  # not on Windows
+        return
+    hangup = select.poll()
+    hangup.register(descriptor, 0)  # no event but the hang-up, which is always reported
+
+    def watch() -> None:
+        hangup.poll()
+        os._exit(0)
+
+    threading.Thread(target=watch, name="parent", daemon=True).start()
