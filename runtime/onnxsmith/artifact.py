@@ -12,17 +12,17 @@ who can pin the manifest's digest.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from onnxsmith import manifest as manifests
 from onnxsmith import program_json
 from onnxsmith.cpu import CodeTarget
+from onnxsmith.digests import sha256 as sha256_of
 from onnxsmith.manifest import ArtifactError, CodeFile, FileEntry, Manifest, UnfitError
 from onnxsmith.program import (
     SCHEMA_VERSION,
@@ -39,7 +39,7 @@ from onnxsmith.program import (
     Step,
     Tensor,
 )
-from onnxsmith.program_check import check_program
+from onnxsmith.record import Record
 from onnxsmith.storage import Folder, Storage
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ _WEIGHT_ALIGNMENT = 64
 _CHUNK = 1 << 20
 
 
-class Package(NamedTuple):
+class Package(Record):
     """A compiled model as read: `weights` is mapped from its file, read-only, shared between processes."""
 
     manifest: Manifest
@@ -82,6 +82,8 @@ def write(
     `weights` are (offset in bytes, array) by increasing offset, within program.weight_bytes. ValueError where
     they are not, or where the program is inconsistent. `code` may be a function, which is asked for it at the end.
     """
+    from onnxsmith.program_check import check_program  # here: who only reads needs no check
+
     check_program(program)
     files = {
         PROGRAM: write_file(directory / PROGRAM, [program_json.encode(program)]),
@@ -120,12 +122,13 @@ def read(storage: Storage | Path, *, verify: bool = False, sha256: str | None = 
 
 def digest(storage: Storage | Path) -> str:
     """The SHA-256 of the manifest, which fixes every byte of the model. ArtifactError where it has none."""
-    return hashlib.sha256(_read_file(_storage(storage), MANIFEST)).hexdigest()
+    return sha256_of(_read_file(_storage(storage), MANIFEST))
 
 
 def write_file(path: Path, chunks: Iterable[bytes | memoryview]) -> FileEntry:
     """Write a file; its entry in the manifest. A chunk is written and digested while the next is made."""
-    from concurrent.futures import Future, ThreadPoolExecutor  # a session that only reads does not need it
+    import hashlib  # a session that only reads needs neither
+    from concurrent.futures import Future, ThreadPoolExecutor
 
     size = 0
     sha = hashlib.sha256()
@@ -169,7 +172,7 @@ def _weight_chunks(weights: Iterable[tuple[int, np.ndarray[Any, Any]]], size: in
 
 def _read_manifest(storage: Storage, sha256: str | None) -> Manifest:
     text = _read_file(storage, MANIFEST)
-    found = hashlib.sha256(text).hexdigest()
+    found = sha256_of(text)
     if sha256 is not None and found != sha256.lower():
         raise ArtifactError(f"{storage.name(MANIFEST)}: not the one that is trusted: its SHA-256 is {found}")
     try:
@@ -199,11 +202,13 @@ def _map_file(storage: Storage, file: str) -> memoryview:
 
 def _read_verified(storage: Storage, file: str, manifest: Manifest) -> bytes:
     content = _read_file(storage, file)
-    _compare(hashlib.sha256(content).hexdigest(), storage, file, manifest)
+    _compare(sha256_of(content), storage, file, manifest)
     return content
 
 
 def _verify(storage: Storage, file: str, manifest: Manifest) -> None:
+    import hashlib  # where all is read, it is worth its loading
+
     content = _map_file(storage, file)
     sha = hashlib.sha256()
     for start in range(0, len(content), _CHUNK):

@@ -5,14 +5,15 @@ from __future__ import annotations
 import functools
 import os
 import sys
-from typing import NamedTuple
+
+from onnxsmith.record import Record
 
 # Enough for the first processor of a machine with hundreds of them.
 _HEAD = 1 << 14
 _FLAG_FIELDS = ("flags", "Features")  # x86, ARM
 
 
-class CodeTarget(NamedTuple):
+class CodeTarget(Record):
     """Where code runs: `system` as sys.platform, `machine` as os.uname().machine.
 
     `features` are what it needs of the CPU, by the names that /proc/cpuinfo has for them, sorted.

@@ -11,13 +11,13 @@ unseen. "format", "schema" and "sha256" mean the same in every schema; the other
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from onnxsmith.cpu import CodeTarget
+from onnxsmith.digests import sha256
 from onnxsmith.program import SCHEMA_VERSION
+from onnxsmith.record import Record
 
 _FORMAT = "onnxsmith program"
 _END = b"\n}\n"
@@ -33,21 +33,21 @@ class UnfitError(ArtifactError):
     """A compiled model that is whole, but made for another machine or another release."""
 
 
-class FileEntry(NamedTuple):
+class FileEntry(Record):
     """A file's size in bytes and its SHA-256 in hexadecimal."""
 
     bytes: int
     sha256: str
 
 
-class CodeFile(NamedTuple):
+class CodeFile(Record):
     """A shared library with the program's kernels, and where it runs."""
 
     file: str
     target: CodeTarget
 
 
-class Manifest(NamedTuple):
+class Manifest(Record):
     """`code` is one library for each kind of machine, the best first; `files` are all files but the manifest."""
 
     code: tuple[CodeFile, ...]
@@ -112,4 +112,4 @@ def decode(text: bytes) -> Manifest:
 
 def sealed(text: bytes) -> bytes:
     """A JSON object, ending in a line of its own, with the digest of its text as last member."""
-    return text.removesuffix(_END) + _SEAL % hashlib.sha256(text).hexdigest().encode()
+    return text.removesuffix(_END) + _SEAL % sha256(text).encode()
