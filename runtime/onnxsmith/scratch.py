@@ -9,26 +9,50 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
-try:
-    import fcntl
-except ImportError:  # not on Windows
-    fcntl = None  # type: ignore[assignment]
+from onnxsmith import locks
 
 _ATTEMPTS = 10
-# Where a folder cannot be locked (some network file systems), its age tells whether it was abandoned.
+# Where a folder cannot be locked, its age tells whether it was abandoned.
 _ABANDONED_SECONDS = 24 * 3600.0
 
 
+class Scratch:
+    """A new folder in `root`, at `path`, that this user alone may enter. OSError where it cannot be made."""
+
+    def __init__(self, root: Path, prefix: str = "") -> None:
+        for _ in range(_ATTEMPTS):
+            self.path = Path(tempfile.mkdtemp(prefix=prefix, dir=root))
+            try:
+                self._lock = locks.lock_folder(self.path)
+            except (BlockingIOError, FileNotFoundError):  # taken for abandoned before it was locked
+                continue
+            return
+        raise OSError(f"folders in {root} vanish as soon as they are made")
+
+    def remove(self) -> None:
+        """Remove the folder with all that is in it, where it is still there."""
+        shutil.rmtree(self.path, ignore_errors=True)
+        locks.close(self._lock)
+        self._lock = None
+
+
 @contextlib.contextmanager
-def temporary_folder(root: Path, prefix: str = "") -> Iterator[Path]:
-    """A new folder in `root` that this user alone may enter; gone afterwards, with what was not moved out of it."""
-    folder, lock = _new_folder(root, prefix)
+def temporary_folder(root: Path) -> Iterator[Path]:
+    """A new folder in `root`, gone afterwards with what was not moved out of it."""
+    folder = Scratch(root)
     try:
-        yield folder
+        yield folder.path
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        _close(lock)
+        folder.remove()
+
+
+def memory_file() -> IO[bytes]:
+    """A nameless file, in memory where the system has such: it works where no folder can be written to."""
+    if hasattr(os, "memfd_create"):
+        return os.fdopen(os.memfd_create("onnxsmith", os.MFD_CLOEXEC), "w+b")
+    return tempfile.TemporaryFile()
 
 
 def remove_abandoned(root: Path, prefix: str = "") -> None:
@@ -40,47 +64,10 @@ def remove_abandoned(root: Path, prefix: str = "") -> None:
                     _remove_if_abandoned(entry.path)
 
 
-def _new_folder(root: Path, prefix: str) -> tuple[Path, int | None]:
-    """(a new folder, the descriptor that holds its lock)."""
-    for _ in range(_ATTEMPTS):
-        folder = tempfile.mkdtemp(prefix=prefix, dir=root)
-        try:
-            lock = _lock(folder)
-        except (BlockingIOError, FileNotFoundError):  # taken for abandoned before it was locked
-            continue
-        return Path(folder), lock
-    raise OSError(f"folders in {root} vanish as soon as they are made")
-
-
-def _lock(folder: str) -> int | None:
-    """The descriptor that holds the folder's lock; None where folders cannot be locked.
-
-    BlockingIOError where another holds it, FileNotFoundError where the folder is gone.
-    """
-    if fcntl is None:
-        return None
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.stat(folder)
-    except (BlockingIOError, FileNotFoundError):
-        os.close(descriptor)
-        raise
-    except OSError:
-        os.close(descriptor)
-        return None
-    return descriptor
-
-
 def _remove_if_abandoned(folder: str) -> None:
-    lock = _lock(folder)
+    lock = locks.lock_folder(folder)
     try:
         if lock is not None or time.time() - os.stat(folder).st_mtime > _ABANDONED_SECONDS:
             shutil.rmtree(folder, ignore_errors=True)
     finally:
-        _close(lock)
-
-
-def _close(lock: int | None) -> None:
-    if lock is not None:
-        os.close(lock)
+        locks.close(lock)
