@@ -264,18 +264,22 @@ def _pool(request: Request, cache: Cache | None) -> Iterator[CompilePool]:
     from onnxsmith_compiler.codegen.target import Target
     from onnxsmith_compiler.workers import CompilePool
 
-    target = Target.host()
+    options = _options(request)
+    target = Target.named(options.target)[0]
     store = None if cache is None else cache.kernels
-    with CompilePool(_options(request).workers or target.cores, target, store) as pool:
+    with CompilePool(options.workers or Target.host().cores, target, store) as pool:
         pool.start()
         yield pool
 
 
 def _compile(request: Request, pool: CompilePool, cache: Cache | None) -> CompiledModel:
+    from onnxsmith_compiler.codegen.target import Target
     from onnxsmith_compiler.pipeline import compile_model  # numba loads only where there is work for it
 
+    options = _options(request)
     tilings = None if cache is None else cache.tilings
-    return compile_model(request.source(), _options(request), pool, request.progress, tilings)
+    lesser = Target.named(options.target)[1:]
+    return compile_model(request.source(), options, pool, request.progress, tilings, lesser)
 
 
 def _options(request: Request) -> CompileOptions:

@@ -75,7 +75,7 @@ class Worker:
             env=_environment(),
         )
         with contextlib.suppress(BrokenPipeError):  # the first request says that it is dead
-            self._send({"kind": "start", "target": dataclasses.asdict(target), "memory_bytes": limits.memory_bytes})
+            self._send({"kind": "start", "target": _message(target), "memory_bytes": limits.memory_bytes})
 
     def compile(self, request: Message, label: str) -> bytes:
         """The object that `request` asks for (see kernel_worker); `label` says what it is.
@@ -167,7 +167,9 @@ class Objects:
 
 
 class CompilePool:
-    """Compiles kernels for `target` in `workers` processes; `compiled` counts those that were in no store.
+    """Compiles kernels in `workers` processes, for `target` where no other is named.
+
+    `compiled` counts those that were in no store.
 
     Use as a context manager, or call `close`. `start` returns at once, so that the processes load numba
     while the caller does something else.
@@ -198,24 +200,27 @@ class CompilePool:
         """The objects of `sources`; see `Objects.result`."""
         return self.submit(sources).result(on_progress)
 
-    def submit(self, sources: Iterable[KernelSource]) -> Objects:
+    def submit(self, sources: Iterable[KernelSource], target: Target | None = None) -> Objects:
         """Begin to compile `sources`."""
-        wanted = {kernel_key(source, self.target): source for source in sources}
+        target = target or self.target
+        wanted = {kernel_key(source, target): source for source in sources}
         objects = {key: found for key in wanted if (found := self._stored(key)) is not None}
         missing = {key: source for key, source in wanted.items() if key not in objects}
         # The longest first, so that none is left to one worker at the end.
         order = sorted(missing, key=lambda key: len(missing[key].text), reverse=True)
         futures = {
-            self._submit(key, _kernel_request(key, missing[key]), f"kernel {missing[key].label}"): key for key in order
+            self._submit(key, _kernel_request(key, missing[key], target), f"kernel {missing[key].label}"): key
+            for key in order
         }
         return Objects(tuple(wanted), objects, futures)
 
-    def compile_core(self) -> Future[bytes]:
+    def compile_core(self, target: Target | None = None) -> Future[bytes]:
         """The object of the native core, to come; begun at once, since it takes longer than any kernel."""
-        key = core_key(self.target)
+        target = target or self.target
+        key = core_key(target)
         found = self._stored(key)
         if found is None:
-            return self._submit(key, {"kind": "native_core"}, "the native core")
+            return self._submit(key, {"kind": "native_core", "target": _message(target)}, "the native core")
         ready: Future[bytes] = Future()
         ready.set_result(found)
         return ready
@@ -284,12 +289,17 @@ class CompilePool:
         return data
 
 
-def _kernel_request(key: str, source: KernelSource) -> Message:
+def _kernel_request(key: str, source: KernelSource, target: Target) -> Message:
     return {
         "kind": "kernel",
+        "target": _message(target),
         "source": kernel_worker.source_message(source),
         "symbol": kernel_symbol(key),
     }
+
+
+def _message(target: Target) -> Message:
+    return dataclasses.asdict(target)
 
 
 def _completed(

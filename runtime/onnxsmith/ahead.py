@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, overload
 
-from onnxsmith.errors import NotImplemented, error
+from onnxsmith.cpu import generic_target
 from onnxsmith.options import GraphOptimizationLevel, SessionOptions
 from onnxsmith.package import PackageSource
 from onnxsmith.providers import ProviderOptions, Providers
@@ -30,7 +30,7 @@ Source = str | os.PathLike[str] | bytes | Proto
 
 @overload
 def compile(
-    model: Source, output: None = None, *, target: str = ..., on_progress: Progress | None = ..., **options: Any
+    model: Source, output: None = None, *, target: str | None = ..., on_progress: Progress | None = ..., **options: Any
 ) -> InferenceSession: ...
 @overload
 def compile(
@@ -39,7 +39,7 @@ def compile(
     *,
     wheel: bool = ...,
     version: str | None = ...,
-    target: str = ...,
+    target: str | None = ...,
     on_progress: Progress | None = ...,
     **options: Any,
 ) -> Path: ...
@@ -49,7 +49,7 @@ def compile(
     *,
     wheel: bool = False,
     version: str | None = None,
-    target: str = NATIVE,
+    target: str | None = None,
     on_progress: Progress | None = None,
     **options: Any,
 ) -> InferenceSession | Path:
@@ -60,8 +60,10 @@ def compile(
     beside `output`, named by it and by `version` (the model's own version by default). A package that is there
     already is replaced.
 
-    `target` names the machine to compile for; there is "native", this one. `on_progress` is called with (stage,
-    done, total). Other arguments are options of the compiler by name:
+    `target` names the machines to compile for: "native" is this one, with its CPU, which is what a session gets. A
+    package is for any machine of this system and architecture unless another is named, such as "x86_64-linux" (code for
+    the levels x86-64-v2, v3 and v4, of which the best that the CPU has is loaded) or "aarch64-linux". `on_progress` is
+    called with (stage, done, total). Other arguments are options of the compiler by name:
 
     - `optimization_level`: 0, 1, 2, 3 or 99, as SessionOptions.graph_optimization_level;
     - `dimensions`: {"N": 1} fixes symbols by name, `denotations` dimensions by what the model says they mean;
@@ -69,15 +71,15 @@ def compile(
     - `winograd`: False for convolutions without Winograd's algorithm;
     - `workers`: the number of compile processes, 0 for one a core.
 
-    Raises as InferenceSession does; InvalidArgument for an unknown option; ValueError for a path that gives
+    Raises as InferenceSession does; InvalidArgument for an unknown option or target; ValueError for a path that gives
     the package no name that Python can import, or where something else is.
     """
-    if target != NATIVE:
-        raise error(NotImplemented, f"Target '{target}' is unknown: there is '{NATIVE}', this machine.")
     source = model if isinstance(model, bytes | str | os.PathLike) else model.SerializeToString()
     chosen = options_of(options)
     if output is None:
+        set_target(chosen, target or NATIVE)
         return InferenceSession(source, chosen, on_progress=on_progress)
+    set_target(chosen, target or package_target(chosen))
     return compile_to(source, Path(output), chosen, wheel, version, on_progress)
 
 
@@ -95,6 +97,18 @@ def compile_to(
     form = packaging.form_of(output, wheel, version)
     source = model if isinstance(model, bytes) else os.path.abspath(os.fsdecode(model))
     return opening.with_program(source, options, (), on_progress, lambda folder: packaging.write_package(folder, form))
+
+
+def set_target(options: SessionOptions, target: str) -> None:
+    """Have the compiler compile for `target`."""
+    if target != NATIVE:  # which it does by itself
+        options.add_session_config_entry("onnxsmith.compile.target", target)
+
+
+def package_target(options: SessionOptions) -> str:
+    """What packages are compiled for by default: any machine like this one, or this one alone where it is tuned for."""
+    is_tuned = options._entries.get("onnxsmith.compile.tune", "").lower() in ("1", "true")
+    return NATIVE if is_tuned else generic_target()
 
 
 def load(

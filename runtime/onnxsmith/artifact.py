@@ -2,9 +2,11 @@
 
     manifest.json        the other files' sizes and digests, and what the code needs (`onnxsmith.manifest`)
     program.json         the program (`onnxsmith.program`), see `program_json`
-    code.so              its kernels and the native core
+    code.so              its kernels and the native core; .dll on Windows, .dylib on macOS
     weights.safetensors  its packed weights, one uint8 tensor, its data aligned to 64 bytes
 
+One that was compiled for several levels of CPU has a program and a library for each, which share the weights:
+program-x86-64-v3.json, code-x86-64-v3.so.
 The cache keeps such folders; a Python package of a compiled model (`onnxsmith.packaging`) is one with a runtime
 beside it. Digests tell a damaged file from a whole one; whom to trust is the business of who chose the folder,
 who can pin the manifest's digest.
@@ -14,7 +16,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -47,15 +49,16 @@ if TYPE_CHECKING:
 
 __all__ = [
     "SCHEMA_VERSION", "Argument", "ArtifactError", "Binding", "Buffer", "Check", "Instruction", "Opcode", "Package",
-    "Place", "Program", "Relation", "Segment", "Step", "Tensor", "digest", "read", "write",
+    "Place", "Program", "Relation", "Segment", "Step", "Tensor", "Version", "digest", "read", "read_manifest",
+    "read_program", "verify_files", "write",
 ]  # fmt: skip
 
 Bytes: TypeAlias = np.ndarray[Any, np.dtype[np.uint8]]
 
 MANIFEST = "manifest.json"
-PROGRAM = "program.json"
-CODE = "code.so"
 WEIGHTS = "weights.safetensors"
+
+_LIBRARY_SUFFIXES = {"win32": ".dll", "darwin": ".dylib"}
 
 _WEIGHT_ALIGNMENT = 64
 _CHUNK = 1 << 20
@@ -70,54 +73,71 @@ class Package(Record):
     weights: Bytes
 
 
-def write(
-    directory: Path,
-    program: Program,
-    code: bytes | Callable[[], bytes],
-    weights: Iterable[tuple[int, np.ndarray[Any, Any]]],
-    target: CodeTarget,
-) -> None:
-    """Write a compiled model into `directory`, which exists. `target` is what `code` needs.
+class Version(Record):
+    """A program for one kind of machine. `link` gives its code, which needs a machine like `target`."""
 
-    `weights` are (offset in bytes, array) by increasing offset, within program.weight_bytes. ValueError where
-    they are not, or where the program is inconsistent. `code` may be a function, which is asked for it at the end.
+    program: Program
+    link: Callable[[], bytes]
+    target: CodeTarget
+
+
+def write(
+    directory: Path, versions: Sequence[Version], weights: Iterable[tuple[int, np.ndarray[Any, Any]]]
+) -> None:
+    """Write a compiled model into `directory`, which exists: for several kinds of machine, the best first.
+
+    `weights` are (offset in bytes, array) by increasing offset, within the programs' weight_bytes, which are the same.
+    ValueError where they are not, or where a program is inconsistent. Code is asked for at the end.
     """
     from onnxsmith.program_check import check_program  # here: who only reads needs no check
 
-    check_program(program)
-    files = {
-        PROGRAM: write_file(directory / PROGRAM, [program_json.encode(program)]),
-        WEIGHTS: write_file(directory / WEIGHTS, _weight_chunks(weights, program.weight_bytes)),
-        CODE: write_file(directory / CODE, [code() if callable(code) else code]),
-    }
-    write_file(directory / MANIFEST, [manifests.encode(Manifest((CodeFile(CODE, target),), files))])
+    files = {}
+    code = [_code_file(version.target, alone=len(versions) == 1) for version in versions]
+    for version, names in zip(versions, code, strict=True):
+        check_program(version.program)
+        files[names.program] = write_file(directory / names.program, [program_json.encode(version.program)])
+    (size,) = {version.program.weight_bytes for version in versions}
+    files[WEIGHTS] = write_file(directory / WEIGHTS, _weight_chunks(weights, size))
+    for version, names in zip(versions, code, strict=True):
+        files[names.file] = write_file(directory / names.file, [version.link()])
+    write_file(directory / MANIFEST, [manifests.encode(Manifest(tuple(code), files))])
 
 
 def read(storage: Storage | Path, *, verify: bool = False, sha256: str | None = None) -> Package:
     """Read a compiled model, checked before any of it is used.
 
-    The manifest, the program and the code are verified in full, the weights by size and header; all files in
-    full where `verify`. `sha256` is the digest that the manifest must have, if one is given.
+    The manifest, and the program and the code that are for this machine, are verified in full, the weights by size and
+    header; all files in full where `verify`. `sha256` is the digest that the manifest must have, if one is given.
 
     ArtifactError where a file is missing or damaged; UnfitError, one of them, where it is of another schema or
     its code is for another machine.
     """
     storage = _storage(storage)
-    manifest = _read_manifest(storage, sha256)
+    manifest = read_manifest(storage, sha256)
     if verify:
-        for file in manifest.files:
-            _verify(storage, file, manifest)
+        verify_files(storage, manifest)
     try:
-        code_file = manifest.code_here().file
+        chosen = manifest.code_here()
     except UnfitError as problem:
-        raise UnfitError(f"{storage.location}: {problem}") from None
-    program_bytes = _read_verified(storage, PROGRAM, manifest)
-    code = _read_verified(storage, code_file, manifest)
-    try:
-        program = program_json.decode(program_bytes)
-    except (ValueError, TypeError, KeyError, IndexError) as error:
-        raise ArtifactError(f"{storage.name(PROGRAM)}: not a program: {error}") from error
+        raise type(problem)(f"{storage.location}: {problem}") from None
+    program = read_program(storage, chosen, manifest)
+    code = _read_verified(storage, chosen.file, manifest)
     return Package(manifest, program, code, _map_weights(storage, program.weight_bytes, manifest))
+
+
+def read_program(storage: Storage | Path, code: CodeFile, manifest: Manifest) -> Program:
+    """The program of one of the manifest's libraries, verified. ArtifactError where it is missing or damaged."""
+    storage = _storage(storage)
+    try:
+        return program_json.decode(_read_verified(storage, code.program, manifest))
+    except (ValueError, TypeError, KeyError, IndexError) as error:
+        raise ArtifactError(f"{storage.name(code.program)}: not a program: {error}") from error
+
+
+def verify_files(storage: Storage | Path, manifest: Manifest) -> None:
+    """Read every file of the manifest in full. ArtifactError where one is missing or damaged."""
+    for file in manifest.files:
+        _verify(_storage(storage), file, manifest)
 
 
 def digest(storage: Storage | Path) -> str:
@@ -142,6 +162,12 @@ def write_file(path: Path, chunks: Iterable[bytes | memoryview]) -> FileEntry:
         for done in pending:
             done.result()
     return FileEntry(size, sha.hexdigest())
+
+
+def _code_file(target: CodeTarget, alone: bool) -> CodeFile:
+    """The names of a version's files."""
+    level = "" if alone else f"-{target.level}"
+    return CodeFile(f"code{level}{_LIBRARY_SUFFIXES.get(target.system, '.so')}", target, f"program{level}.json")
 
 
 def _storage(where: Storage | Path) -> Storage:
@@ -170,7 +196,9 @@ def _weight_chunks(weights: Iterable[tuple[int, np.ndarray[Any, Any]]], size: in
     yield bytes(size - end)
 
 
-def _read_manifest(storage: Storage, sha256: str | None) -> Manifest:
+def read_manifest(storage: Storage | Path, sha256: str | None = None) -> Manifest:
+    """The manifest of a compiled model, with the digest `sha256` where one is given. Raises as `read` does."""
+    storage = _storage(storage)
     text = _read_file(storage, MANIFEST)
     found = sha256_of(text)
     if sha256 is not None and found != sha256.lower():
@@ -179,7 +207,7 @@ def _read_manifest(storage: Storage, sha256: str | None) -> Manifest:
         manifest = manifests.decode(text)
     except ArtifactError as problem:
         raise type(problem)(f"{storage.name(MANIFEST)}: {problem}") from None
-    needed = (PROGRAM, WEIGHTS, *(code.file for code in manifest.code))
+    needed = (WEIGHTS, *(name for code in manifest.code for name in (code.program, code.file)))
     missing = [name for name in needed if name not in manifest.files]
     if missing:
         raise ArtifactError(f"{storage.name(MANIFEST)}: does not list {', '.join(missing)}")

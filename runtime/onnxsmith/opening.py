@@ -9,9 +9,10 @@ from typing import TypeVar
 
 from onnxsmith import artifact, locks
 from onnxsmith.compile_client import Model, Progress, find_program, forget_program, remove_temporary
-from onnxsmith.errors import Fail, error
+from onnxsmith.errors import Fail, InvalidArgument, error
 from onnxsmith.executor import Executor
 from onnxsmith.loader import Library, LibraryError
+from onnxsmith.manifest import OtherMachineError
 from onnxsmith.options import SessionOptions, compile_options, settings
 
 T = TypeVar("T")
@@ -71,6 +72,9 @@ def with_program(
         folder = find_program(model, wanted, chosen, on_progress)
         try:
             made = use(folder.path)
+        except OtherMachineError as problem:
+            reason = f"The session cannot run what it had compiled: {problem}. Leave out the target, or write a package."
+            raise error(InvalidArgument, reason) from None
         except (artifact.ArtifactError, LibraryError) as problem:
             damage = problem
             forget_program(folder, chosen)

@@ -36,7 +36,7 @@ class PackageSource(Record):
         from onnxsmith import artifact
         from onnxsmith.executor import Executor
         from onnxsmith.loader import Library, LibraryError
-        from onnxsmith.manifest import UnfitError
+        from onnxsmith.manifest import OtherMachineError, UnfitError
 
         if options._initializers or compile_options(options) != compile_options(None):
             raise error(
@@ -48,6 +48,8 @@ class PackageSource(Record):
         try:
             package = artifact.read(storage, verify=self.verify or self.sha256 is not None, sha256=self.sha256)
             library = Library(package.code)
+        except OtherMachineError as problem:
+            raise error(ModelRequiresCompilation, f"{problem}. {_remedy(storage, _target(storage))}") from None
         except UnfitError as problem:
             raise error(ModelRequiresCompilation, f"{problem}. {_remedy(storage)}") from None
         except (artifact.ArtifactError, LibraryError) as problem:
@@ -94,5 +96,17 @@ def _folder_in(path: str) -> str:
     return folders[0]
 
 
-def _remedy(storage: Storage) -> str:
-    return f"Compile the model again: onnxsmith compile MODEL.onnx -o {storage.location}"
+def _remedy(storage: Storage, target: str | None = None) -> str:
+    command = f"onnxsmith compile MODEL.onnx -o {storage.location}"
+    return f"Compile the model again: {command}{'' if target is None else f' --target {target}'}"
+
+
+def _target(storage: Storage) -> str:
+    """What a model that this machine cannot run would have to be compiled for."""
+    from onnxsmith import artifact
+    from onnxsmith.cpu import generic_target, host
+
+    here = host().platform
+    levels = [code.target for code in artifact.read_manifest(storage).code if code.target.platform == here]
+    # Where not even the least of several levels runs, only code for this very CPU may.
+    return "native" if len(levels) > 1 else generic_target()

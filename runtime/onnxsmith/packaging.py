@@ -3,7 +3,7 @@
     my_model/__init__.py      the same for every model; it hands out what `embedded` offers
     my_model/_runtime/        a copy of the modules that a session needs, importing each other by relative names
     my_model/**/*.pyc         in a zip file: their byte code for the Python that compiled the model
-    my_model/manifest.json, program.json, code.so, weights.safetensors     see `artifact`
+    my_model/manifest.json, program.json, code.so, ...    see `artifact`
 
 The same program gives the same bytes, in whatever form.
 """
@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Literal
 
 from onnxsmith import artifact, manifest, package_archive
+from onnxsmith.cpu import CodeTarget
 from onnxsmith.manifest import FileEntry
 from onnxsmith.package_archive import Member
 from onnxsmith.program import Program
@@ -31,10 +32,10 @@ from onnxsmith.values import ML_DTYPES
 from onnxsmith.version import __version__
 
 RUNTIME_MODULES = (
-    "arrays", "artifact", "cpu", "digests", "embedded", "errors", "executor", "faults", "feeds", "io_binding", "loader",
-    "manifest", "memory", "native_layout", "options", "ort_value", "package", "plan", "profiling", "program",
-    "program_check", "program_json", "providers", "record", "run_errors", "seeds", "session", "storage", "tables",
-    "threads", "values", "zip_directory",
+    "arrays", "artifact", "built_in", "cpu", "digests", "embedded", "errors", "executor", "faults", "feeds",
+    "io_binding", "loader", "manifest", "memory", "native_layout", "options", "ort_value", "package", "plan",
+    "profiling", "program", "program_check", "program_json", "providers", "record", "run_errors", "seeds", "session",
+    "storage", "tables", "threads", "values", "zip_directory",
 )  # fmt: skip
 """The modules that a session of a compiled model imports, at once or when it needs them."""
 
@@ -60,6 +61,15 @@ _RUNTIME_INIT = f'"""The runtime of onnxsmith {__version__} (Apache License 2.0)
 _UNCHECKED_HASH = (1).to_bytes(4, "little")  # PEP 552
 _IMPORT = re.compile(r"^( *)from onnxsmith(?:\.(\w+))? import ", re.MULTILINE)
 _ABSOLUTE_IMPORT = re.compile(r"^ *(?:import|from) +onnxsmith\b.*", re.MULTILINE)
+# The oldest systems that wheels of numpy 2 are for: the code itself calls nothing but the kernel.
+_PLATFORM_TAGS = {
+    "linux_x86_64": "manylinux_2_17_x86_64",
+    "linux_aarch64": "manylinux_2_17_aarch64",
+    "win32_AMD64": "win_amd64",
+    "darwin_x86_64": "macosx_10_13_x86_64",
+    "darwin_arm64": "macosx_11_0_arm64",
+}
+_LEAST_LEVELS = ("x86-64-v2", "generic", "apple-m1")
 _VERSION = re.compile(r"\d+(\.\d+)*((a|b|rc|\.post|\.dev)\d+)*(\+[a-z0-9.]+)?")
 
 
@@ -105,12 +115,14 @@ def write_package(program_folder: Path, form: Form) -> Path:
     A package that is there already is replaced. ArtifactError where the compiled model is damaged; ValueError
     where another thing is in the place of a folder; OSError where the disk refuses.
     """
-    compiled = artifact.read(program_folder, verify=True)
+    compiled = artifact.read_manifest(program_folder)
+    artifact.verify_files(program_folder, compiled)
+    program = artifact.read_program(program_folder, compiled.code[0], compiled)
     own = {name: text.encode() for name, text in package_sources().items()}
     if form.kind == "zip":
         own |= {f"{name}c": byte_code(name, source) for name, source in own.items()}
     entries = {name: FileEntry(len(content), hashlib.sha256(content).hexdigest()) for name, content in own.items()}
-    full = compiled.manifest._replace(files={**compiled.manifest.files, **entries})
+    full = compiled._replace(files={**compiled.files, **entries})
     text = manifest.encode(full)
     files = {**full.files, artifact.MANIFEST: FileEntry(len(text), hashlib.sha256(text).hexdigest())}
     members = [
@@ -118,7 +130,7 @@ def write_package(program_folder: Path, form: Form) -> Path:
         # The largest last: all else lies together at the start.
         *(
             Member(name, program_folder / name, entry)
-            for name, entry in sorted(compiled.manifest.files.items(), key=lambda item: (item[1].bytes, item[0]))
+            for name, entry in sorted(compiled.files.items(), key=lambda item: (item[1].bytes, item[0]))
         ),
     ]
     (form.output if form.kind == "wheel" else form.output.absolute().parent).mkdir(parents=True, exist_ok=True)
@@ -127,9 +139,9 @@ def write_package(program_folder: Path, form: Form) -> Path:
     members = [replace(member, name=f"{form.name}/{member.name}") for member in members]
     if form.kind == "zip":
         return package_archive.write_zip(form.output, members)
-    platform = full.code[0].target.platform
-    version = form.version or compiled.program.metadata.get("version", "0")
-    return package_archive.write_wheel(form.output, form.name, version, platform, needs(compiled.program), members)
+    version = form.version or program.metadata.get("version", "0")
+    tag = platform_tag(full.code[-1].target)
+    return package_archive.write_wheel(form.output, form.name, version, tag, needs(program), members)
 
 
 def package_sources() -> Mapping[str, str]:
@@ -161,6 +173,12 @@ def relative_imports(text: str, module: str) -> str:
     if left is not None:
         raise RuntimeError(f"onnxsmith.{module} has an import that cannot be made relative: {left[0].strip()}")
     return text
+
+
+def platform_tag(target: CodeTarget) -> str:
+    """The tag of wheels whose least demanding code is for `target`."""
+    # Code that was made for one CPU is not for all machines of the system.
+    return _PLATFORM_TAGS.get(target.platform, target.platform) if target.level in _LEAST_LEVELS else target.platform
 
 
 def needs(program: Program) -> Sequence[str]:

@@ -16,7 +16,7 @@ from enum import IntEnum
 
 from onnxsmith.record import Record
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 
 
 class Opcode(IntEnum):

@@ -217,10 +217,10 @@ class InferenceSession:
             raise ValueError("IOBinding must be used with the session that created it.")
         if run_options is not None:
             _check_run_options(run_options)
-        direct = iobinding._direct
-        if direct is not None and self._profile is None:
+        if iobinding._direct is not None:
+            arrays, results = iobinding._direct
             try:
-                if self._executor.run_bound(*direct):
+                if self._executor.run_bound(arrays, results):
                     return
             except RUN_FAULTS:
                 pass  # as below

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from onnxsmith import native_layout as abi
+from onnxsmith.arrays import native_arrays
+from onnxsmith.built_in import interpreter_functions
 from onnxsmith.memory import Memory
 from onnxsmith.seeds import PROCESS_SEEDS
 
@@ -47,6 +49,9 @@ class ThreadPool:
         words[abi.POOL_LIST_TYPE] = id(list)
         words[abi.POOL_TUPLE_TYPE] = id(tuple)
         words[abi.POOL_ARRAY_TYPE] = id(np.ndarray)
+        if native_arrays():
+            functions = interpreter_functions()
+            words[abi.POOL_SAVE_THREAD], words[abi.POOL_RESTORE_THREAD], words[abi.POOL_MAKE_INTEGER] = functions
         self.restart_seeds(PROCESS_SEEDS.draw())
         self.can_sleep = self._bind_sleep()
         if hasattr(os, "register_at_fork"):

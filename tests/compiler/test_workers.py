@@ -117,7 +117,7 @@ def test_native_core_is_compiled_once_and_kept() -> None:
     store = MemoryStore()
     with CompilePool(1, TARGET, store) as pool:
         core = pool.compile_core().result()
-    assert set(store.kept) == {core_key(TARGET)} and b"os_run" in core
+    assert set(store.kept) == {core_key(TARGET)} and b"os_call" in core
     with CompilePool(1, TARGET, store) as pool:
         assert pool.compile_core().result() == core
         assert not pool._started

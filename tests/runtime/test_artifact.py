@@ -3,6 +3,7 @@ import os
 import struct
 import subprocess
 import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +46,14 @@ def weights() -> list[tuple[int, np.ndarray]]:
     ]
 
 
+def write(
+    folder: Path, program: Program, code: bytes | Callable[[], bytes], pieces: Iterable[tuple[int, np.ndarray]]
+) -> None:
+    """Write a program for this machine alone."""
+    link = code if callable(code) else lambda: code
+    artifact.write(folder, [artifact.Version(program, link, host())], pieces)
+
+
 def test_programs_survive_json() -> None:
     for program in (sum_program(), chain_program(), full_program()):
         assert decode(encode(program)) == program
@@ -59,7 +68,7 @@ def test_a_step_argument_is_typed_after_reading() -> None:
 
 def test_write_and_read(tmp_path: Path) -> None:
     program = full_program()
-    artifact.write(tmp_path, program, b"some code", weights(), host())
+    write(tmp_path, program, b"some code", weights())
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(FILES)
     package = artifact.read(tmp_path, verify=True)
     assert package.program == program and package.code == b"some code"
@@ -77,12 +86,12 @@ def test_code_is_asked_for_when_the_weights_are_written(tmp_path: Path) -> None:
         assert (tmp_path / "weights.safetensors").stat().st_size > full_program().weight_bytes
         return b"late code"
 
-    artifact.write(tmp_path, full_program(), code, weights(), host())
+    write(tmp_path, full_program(), code, weights())
     assert artifact.read(tmp_path, verify=True).code == b"late code"
 
 
 def test_weights_are_a_safetensors_file(tmp_path: Path) -> None:
-    artifact.write(tmp_path, full_program(), b"", weights(), host())
+    write(tmp_path, full_program(), b"", weights())
     content = (tmp_path / "weights.safetensors").read_bytes()
     (length,) = struct.unpack("<Q", content[:8])
     header = json.loads(content[8 : 8 + length])
@@ -91,7 +100,7 @@ def test_weights_are_a_safetensors_file(tmp_path: Path) -> None:
 
 
 def test_a_program_is_run_from_its_files(tmp_path: Path) -> None:
-    artifact.write(tmp_path, chain_program(), code(), (), host())
+    write(tmp_path, chain_program(), code(), ())
     package = artifact.read(tmp_path)
     executor = Executor(package.program, Library(package.code), package.weights, 1)
     x = np.arange(100, dtype=np.float32)
@@ -100,7 +109,7 @@ def test_a_program_is_run_from_its_files(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_missing_file_is_named(tmp_path: Path, name: str) -> None:
-    artifact.write(tmp_path, full_program(), b"code", weights(), host())
+    write(tmp_path, full_program(), b"code", weights())
     (tmp_path / name).unlink()
     with pytest.raises(ArtifactError, match=name):
         artifact.read(tmp_path)
@@ -108,7 +117,7 @@ def test_a_missing_file_is_named(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_damaged_file_is_named(tmp_path: Path, name: str) -> None:
-    artifact.write(tmp_path, full_program(), b"code", weights(), host())
+    write(tmp_path, full_program(), b"code", weights())
     path = tmp_path / name
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 0x40
@@ -119,7 +128,7 @@ def test_a_damaged_file_is_named(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("size", [0, 7, 100, 1100])
 def test_weights_of_another_size(tmp_path: Path, size: int) -> None:
-    artifact.write(tmp_path, full_program(), b"code", weights(), host())
+    write(tmp_path, full_program(), b"code", weights())
     path = tmp_path / "weights.safetensors"
     path.write_bytes(path.read_bytes().ljust(2000, b"\0")[:size])
     with pytest.raises(ArtifactError, match=r"weights\.safetensors"):
@@ -139,7 +148,7 @@ def test_weights_of_another_size(tmp_path: Path, size: int) -> None:
     ],
 )
 def test_other_manifests(tmp_path: Path, manifest: str) -> None:
-    artifact.write(tmp_path, full_program(), b"code", weights(), host())
+    write(tmp_path, full_program(), b"code", weights())
     (tmp_path / "manifest.json").write_text(manifest)
     with pytest.raises(ArtifactError, match=r"manifest\.json"):
         artifact.read(tmp_path)
@@ -150,7 +159,7 @@ def test_the_digest_tells_compiled_models_apart(tmp_path: Path) -> None:
     for number, machine_code in enumerate([b"a", b"b", b"a"]):
         folder = tmp_path / str(number)
         folder.mkdir()
-        artifact.write(folder, full_program(), machine_code, weights(), host())
+        write(folder, full_program(), machine_code, weights())
         digests.add(artifact.digest(folder))
     assert len(digests) == 2
 
@@ -158,7 +167,7 @@ def test_the_digest_tells_compiled_models_apart(tmp_path: Path) -> None:
 def test_weights_that_overlap_are_refused(tmp_path: Path) -> None:
     for pieces in ([(0, np.zeros(8)), (60, np.zeros(1))], [(990, np.zeros(2))]):
         with pytest.raises(ValueError, match="overlaps"):
-            artifact.write(tmp_path, full_program(), b"", pieces, host())
+            write(tmp_path, full_program(), b"", pieces)
 
 
 def test_code_that_is_none() -> None:
@@ -175,7 +184,7 @@ def test_systems_without_memory_files(monkeypatch) -> None:
 
 
 def test_running_imports_numpy_alone(tmp_path: Path) -> None:
-    artifact.write(tmp_path, chain_program(), code(), (), host())
+    write(tmp_path, chain_program(), code(), ())
     script = f"""
 import sys
 from pathlib import Path
@@ -258,4 +267,4 @@ BROKEN = {
 def test_inconsistent_programs_are_refused(message: str, tmp_path: Path) -> None:
     check_program(positives_program())
     with pytest.raises(ValueError, match=message):
-        artifact.write(tmp_path, BROKEN[message](positives_program()), b"", (), host())
+        write(tmp_path, BROKEN[message](positives_program()), b"", ())

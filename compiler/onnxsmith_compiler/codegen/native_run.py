@@ -9,6 +9,7 @@ import onnxsmith.native_layout as abi
 from onnxsmith_compiler.codegen.kernel_function import helper
 from onnxsmith_compiler.codegen.native_intrinsics import (
     add_ordered,
+    call_function,
     load_acquire,
     peek,
     peek_int8,
@@ -154,8 +155,13 @@ def steps(run: int, first: int, last: int) -> int:
 
 
 @helper("int64", "int64", "int64", "int64")
-def run_segment(run: int, inputs: int, outputs: int) -> int:
-    """`os_run`: check the arrays, then run every step of the segment."""
-    if check(run, inputs, outputs) != abi.DONE:
-        return abi.MISMATCH
-    return steps(run, 0, peek(run, abi.RUN_STEP_COUNT))
+def call(run_array: int, arguments: int, count: int) -> int:
+    """`os_call`: check the arrays, then run every step of the segment with the interpreter's lock released."""
+    run = peek(peek(run_array, abi.ARRAY_DATA), 0)
+    pool = peek(run, abi.RUN_POOL)
+    status = abi.MISMATCH
+    if count == 2 and check(run, peek(arguments, 0), peek(arguments, 1)) == abi.DONE:
+        thread = call_function(peek(pool, abi.POOL_SAVE_THREAD), 0)
+        status = steps(run, 0, peek(run, abi.RUN_STEP_COUNT))
+        call_function(peek(pool, abi.POOL_RESTORE_THREAD), thread)
+    return call_function(peek(pool, abi.POOL_MAKE_INTEGER), status)
