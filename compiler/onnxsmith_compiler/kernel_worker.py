@@ -8,6 +8,7 @@ Then, one after another:
 |---------------|----------------------------------|----------------------------------------------------|
 | "kernel"      | "target", "source", "symbol"     | "object", whose block is the object file           |
 | "native_core" | "target"                         | the same, of `codegen.native_core`                 |
+| "c_functions" | "target"                         | the same, of `codegen.c_library`'s common part     |
 
 An answer may also be "error", with "message". The process leaves when its input ends.
 """
@@ -25,6 +26,7 @@ from onnxsmith.protocol import Message
 from onnxsmith_compiler.codegen.compile_errors import KernelCompileError
 from onnxsmith_compiler.codegen.source import KernelSource, Parameter
 from onnxsmith_compiler.codegen.target import Target
+from onnxsmith_compiler.parent import leave_with_parent
 
 _GARBAGE_THRESHOLD = 200_000
 _WARM_UP = KernelSource(
@@ -44,6 +46,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what an interrupt ends
     with os.fdopen(os.dup(0), "rb") as incoming, os.fdopen(os.dup(1), "wb") as outgoing:
         os.dup2(2, 1)  # whatever a library prints must not end up between two messages
+        leave_with_parent(incoming.fileno())
         serve(incoming, outgoing)
 
 
@@ -99,9 +102,16 @@ def _compile_native_core(target: Target, message: Message) -> bytes:
     return compile_core(target)
 
 
+def _compile_c_functions(target: Target, message: Message) -> bytes:
+    from onnxsmith_compiler.codegen.c_library import compile_common
+
+    return compile_common(target)
+
+
 _VERBS: dict[str, Callable[[Target, Message], bytes]] = {
     "kernel": _compile_kernel,
     "native_core": _compile_native_core,
+    "c_functions": _compile_c_functions,
 }
 
 

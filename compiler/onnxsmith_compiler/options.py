@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -13,6 +14,8 @@ PRECISIONS = ("fp32", "bf16")
 NATIVE = "native"
 TARGETS = (NATIVE, "x86_64-linux", "aarch64-linux", "x86_64-windows", "aarch64-macos", "x86_64-macos")
 """What `CompileOptions.target` may be."""
+
+_C_IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,8 @@ class CompileOptions:
     scale; sums stay float32. `tune` measures how the steps of a model whose inputs have fixed sizes are cut into
     tiles fastest (see `tuning`); results stay the same. `target`, one of TARGETS, is what code is made for: "native" is
     this machine with its CPU, the others are machines of a kind, for x86-64 with code for CPUs of several levels, which
-    share the weights. `workers` is the number of compile processes (0: one a core).
+    share the weights. `interface` names C functions that run the program without Python, if it is to have some.
+    `workers` is the number of compile processes (0: one a core).
 
     Raises InvalidOption.
     """
@@ -42,12 +46,17 @@ class CompileOptions:
     precision: str = "fp32"
     tune: bool = False
     target: str = NATIVE
+    interface: str = ""
     workers: int = 0
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
             raise InvalidOption(
                 f"The compiler's option 'precision' cannot be {self.precision!r}: it is one of {', '.join(PRECISIONS)}."
+            )
+        if self.interface and not _C_IDENTIFIER.fullmatch(self.interface):
+            raise InvalidOption(
+                f"The compiler's option 'interface' cannot be {self.interface!r}: C takes no such name."
             )
         if self.target not in TARGETS:
             raise InvalidOption(f"There is no target {self.target!r}: it is one of {', '.join(TARGETS)}.")

@@ -11,6 +11,8 @@ from typing import Any
 from onnxsmith import artifact
 from onnxsmith.cpu import CodeTarget
 from onnxsmith.faults import RUN_FAULTS
+from onnxsmith_compiler.codegen.c_header import header_text
+from onnxsmith_compiler.codegen.c_library import compile_own
 from onnxsmith_compiler.codegen.contractions import tile_columns
 from onnxsmith_compiler.codegen.cpu import print_group
 from onnxsmith_compiler.codegen.elf_linker import link_shared_library
@@ -53,17 +55,23 @@ Progress = Callable[[str, int, int], None]
 Pass = Callable[[Graph], Graph]
 Objects = Callable[[], Mapping[str, bytes]]
 
+# Objects beside the kernels, which are the same for every model.
+CORE = "core"
+C_FUNCTIONS = "C functions"
+
 
 @dataclass(frozen=True, eq=False)
 class CompiledModel:
     """A model compiled for one target or several, the best first, which share its weights.
 
-    `external_files` are the files of external data that were read.
+    `external_files` are the files of external data that were read. `interface` is the name of the code's C functions,
+    "" for none.
     """
 
     versions: tuple[artifact.Version, ...]
     weights: Weights
     external_files: tuple[ExternalFile, ...]
+    interface: str = ""
 
     @property
     def program(self) -> artifact.Program:
@@ -80,7 +88,8 @@ class CompiledModel:
 
         Raises KernelCompileError as `code` does.
         """
-        artifact.write(directory, self.versions, self.weights.pieces)
+        header = {f"{self.interface}.h": header_text(self.program, self.interface).encode()} if self.interface else {}
+        artifact.write(directory, self.versions, self.weights.pieces, self.interface, header)
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,6 +169,7 @@ def compile_model(
     report = on_progress or (lambda stage, done, total: None)
     targets = (pool.target, *lesser)
     cores = [pool.compile_core(target) for target in targets]
+    c_functions = pool.compile_c_functions() if options.interface else None
     report("reading the model", 0, 0)
     best = lower_model(load_model(source), options, pool.target, lesser=lesser)
     versions = [best, *(best.for_target(target) for target in lesser)]
@@ -169,36 +179,46 @@ def compile_model(
     def objects(number: int) -> Mapping[str, bytes]:
         stage = "compiling kernels" if len(versions) == 1 else f"compiling kernels for {targets[number].cpu}"
         compiled = kernels[number].result(lambda done, total: report(stage, done, total))
-        return {**compiled, "core": cores[number].result()}
+        others = {} if c_functions is None else {C_FUNCTIONS: c_functions.result()}
+        return {**compiled, CORE: cores[number].result(), **others}
 
-    compiled = link_model([(each, partial(objects, number)) for number, each in enumerate(versions)])
-    return tune_model(best, compiled, pool.target, tilings, report) if options.tune else compiled
+    linked = [(each, partial(objects, number)) for number, each in enumerate(versions)]
+    compiled = link_model(linked, options.interface)
+    if options.interface and not compiled.interface:
+        report(f"no C functions, since {compiled.program.why_no_c_functions}", 0, 0)
+    return tune_model(*linked[0], compiled, pool.target, tilings, report) if options.tune else compiled
 
 
-def link_model(versions: Sequence[tuple[Lowered, Objects]]) -> CompiledModel:
-    """The compiled model. Each version's objects are its kernels by `kernel_key`, and the native core as "core"."""
+def link_model(versions: Sequence[tuple[Lowered, Objects]], interface: str = "") -> CompiledModel:
+    """The compiled model. Each version's objects are its kernels by `kernel_key`, and those named CORE and C_FUNCTIONS.
+
+    `interface` is the name that its C functions are to have, if it can have some.
+    """
     layout = WeightLayout()
-    linked = [_version(lowered, objects, layout) for lowered, objects in versions]
+    programs = [_program(lowered, _kernel_keys(lowered), layout) for lowered, _ in versions]
+    name = interface if all(program.why_no_c_functions is None for program in programs) else ""
     # A later version may have asked for constants that an earlier one does not use.
-    programs = (replace(version.program, weight_bytes=layout.size) for version in linked)
-    return CompiledModel(
-        tuple(version._replace(program=program) for version, program in zip(linked, programs, strict=True)),
-        layout.weights,
-        versions[0][0].model.external_files,
+    linked = tuple(
+        _version(lowered, objects, program._replace(weight_bytes=layout.size), name)
+        for (lowered, objects), program in zip(versions, programs, strict=True)
     )
+    return CompiledModel(linked, layout.weights, versions[0][0].model.external_files, name)
 
 
-def _version(lowered: Lowered, objects: Objects, layout: WeightLayout) -> artifact.Version:
-    keys = _kernel_keys(lowered)
+def _version(lowered: Lowered, objects: Objects, program: artifact.Program, interface: str) -> artifact.Version:
+    target = code_target(lowered.target)
 
     def link() -> bytes:
         given = objects()
-        needed = {label: given[label] for label in ("core", *dict.fromkeys(keys.values()))}
-        if lowered.target.system == "linux":
-            return link_shared_library(needed, None, "program.so")
-        return link_with_zig(needed, lowered.target)
+        needed = {label: given[label] for label in (CORE, *dict.fromkeys(_kernel_keys(lowered).values()))}
+        if interface:
+            needed |= {C_FUNCTIONS: given[C_FUNCTIONS], interface: compile_own(program, interface, lowered.target)}
+        name = artifact.library_name(interface or "program", target.system)
+        if target.system == "linux":
+            return link_shared_library(needed, None, name)
+        return link_with_zig(needed, lowered.target, name)
 
-    return artifact.Version(_program(lowered, keys, layout), link, code_target(lowered.target))
+    return artifact.Version(program, link, target)
 
 
 def code_target(target: Target) -> CodeTarget:
@@ -207,9 +227,14 @@ def code_target(target: Target) -> CodeTarget:
 
 
 def tune_model(
-    lowered: Lowered, compiled: CompiledModel, target: Target, store: Store | None, report: Progress
+    lowered: Lowered,
+    objects: Objects,
+    compiled: CompiledModel,
+    target: Target,
+    store: Store | None,
+    report: Progress,
 ) -> CompiledModel:
-    """`compiled`, which was linked from `lowered`, with its work cut into tiles as is fastest on this machine.
+    """`compiled`, linked from `lowered` and `objects`, with its work cut into tiles as is fastest on this machine.
 
     A model that cannot be run on made-up inputs stays as it is, and `report` hears why.
     """
@@ -231,8 +256,8 @@ def tune_model(
         steps = tune(lowered.steps, target, measure, store)
     except RUN_FAULTS as fault:
         report(f"not tuned, since it does not run on made-up inputs: {fault}", 0, 0)
-        return replace(compiled, versions=(version._replace(link=lambda: code),))
-    return replace(compiled, versions=(version._replace(program=program_of(steps), link=lambda: code),))
+        return compiled
+    return replace(compiled, versions=(_version(lowered, objects, program_of(steps), compiled.interface),))
 
 
 def lower_model(

@@ -15,6 +15,7 @@ from onnxsmith.session import InferenceSession
 
 if TYPE_CHECKING:
     from onnxsmith.compile_client import Progress
+    from onnxsmith.packaging import Written
 
 NATIVE = "native"
 
@@ -58,7 +59,8 @@ def compile(
     Without `output` a session is returned. With it, a package is written that needs Python 3.11 and numpy alone,
     and its path is returned: a folder, or a zip file where `output` ends in ".zip", or with `wheel` a wheel
     beside `output`, named by it and by `version` (the model's own version by default). A package that is there
-    already is replaced.
+    already is replaced. C programs can use it too, by a header and functions named by it; `on_progress` hears of a
+    model for which there are none.
 
     `target` names the machines to compile for: "native" is this one, with its CPU, which is what a session gets. A
     package is for any machine of this system and architecture unless another is named, such as "x86_64-linux" (code for
@@ -80,7 +82,7 @@ def compile(
         set_target(chosen, target or NATIVE)
         return InferenceSession(source, chosen, on_progress=on_progress)
     set_target(chosen, target or package_target(chosen))
-    return compile_to(source, Path(output), chosen, wheel, version, on_progress)
+    return compile_to(source, Path(output), chosen, wheel, version, on_progress).path
 
 
 def compile_to(
@@ -90,13 +92,17 @@ def compile_to(
     wheel: bool = False,
     version: str | None = None,
     on_progress: Progress | None = None,
-) -> Path:
+) -> Written:
     """As `compile` with an output, with the compiler's options as those of a session."""
     from onnxsmith import opening, packaging
 
     form = packaging.form_of(output, wheel, version)
     source = model if isinstance(model, bytes) else os.path.abspath(os.fsdecode(model))
-    return opening.with_program(source, options, (), on_progress, lambda folder: packaging.write_package(folder, form))
+
+    def write(folder: Path) -> Written:
+        return packaging.write_package(folder, form)
+
+    return opening.with_program(source, options, (), on_progress, write, interface=form.name)
 
 
 def set_target(options: SessionOptions, target: str) -> None:

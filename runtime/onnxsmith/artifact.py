@@ -6,7 +6,9 @@
     weights.safetensors  its packed weights, one uint8 tensor, its data aligned to 64 bytes
 
 One that was compiled for several levels of CPU has a program and a library for each, which share the weights:
-program-x86-64-v3.json, code-x86-64-v3.so.
+program-x86-64-v3.json, code-x86-64-v3.so. Code that C programs can call as `my_model` is in libmy_model.so
+(my_model.dll, libmy_model.dylib), beside a header my_model.h. Of several levels the one for every CPU is there, and the
+others are in folders, in which glibc's dynamic linker looks for better versions of a library.
 The cache keeps such folders; a Python package of a compiled model (`onnxsmith.packaging`) is one with a runtime
 beside it. Digests tell a damaged file from a whole one; whom to trust is the business of who chose the folder,
 who can pin the manifest's digest.
@@ -14,17 +16,17 @@ who can pin the manifest's digest.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from onnxsmith import manifest as manifests
 from onnxsmith import program_json
 from onnxsmith.cpu import CodeTarget
+from onnxsmith.digests import sha256 as sha256_of
 from onnxsmith.manifest import ArtifactError, CodeFile, FileEntry, Manifest, UnfitError
 from onnxsmith.program import (
     SCHEMA_VERSION,
@@ -41,7 +43,7 @@ from onnxsmith.program import (
     Step,
     Tensor,
 )
-from onnxsmith.program_check import check_program
+from onnxsmith.record import Record
 from onnxsmith.storage import Folder, Storage
 
 if TYPE_CHECKING:
@@ -59,12 +61,13 @@ MANIFEST = "manifest.json"
 WEIGHTS = "weights.safetensors"
 
 _LIBRARY_SUFFIXES = {"win32": ".dll", "darwin": ".dylib"}
+_LEVEL_FOLDERS = {"linux": "glibc-hwcaps"}
 
 _WEIGHT_ALIGNMENT = 64
 _CHUNK = 1 << 20
 
 
-class Package(NamedTuple):
+class Package(Record):
     """A compiled model as read: `weights` is mapped from its file, read-only, shared between processes."""
 
     manifest: Manifest
@@ -73,7 +76,7 @@ class Package(NamedTuple):
     weights: Bytes
 
 
-class Version(NamedTuple):
+class Version(Record):
     """A program for one kind of machine. `link` gives its code, which needs a machine like `target`."""
 
     program: Program
@@ -81,20 +84,31 @@ class Version(NamedTuple):
     target: CodeTarget
 
 
-def write(directory: Path, versions: Sequence[Version], weights: Iterable[tuple[int, np.ndarray[Any, Any]]]) -> None:
+def write(
+    directory: Path,
+    versions: Sequence[Version],
+    weights: Iterable[tuple[int, np.ndarray[Any, Any]]],
+    interface: str = "",
+    others: Mapping[str, bytes] | None = None,
+) -> None:
     """Write a compiled model into `directory`, which exists: for several kinds of machine, the best first.
+
+    `interface` is the name of the code's C functions, "" for none. `others` are more files, by name.
 
     `weights` are (offset in bytes, array) by increasing offset, within the programs' weight_bytes, which are the same.
     ValueError where they are not, or where a program is inconsistent. Code is asked for at the end.
     """
-    files = {}
-    code = [_code_file(version.target, alone=len(versions) == 1) for version in versions]
+    from onnxsmith.program_check import check_program  # here: who only reads needs no check
+
+    files = {name: write_file(directory / name, [content]) for name, content in (others or {}).items()}
+    code = [_code_file(version.target, len(versions) == 1, version is versions[-1], interface) for version in versions]
     for version, names in zip(versions, code, strict=True):
         check_program(version.program)
         files[names.program] = write_file(directory / names.program, [program_json.encode(version.program)])
     (size,) = {version.program.weight_bytes for version in versions}
     files[WEIGHTS] = write_file(directory / WEIGHTS, _weight_chunks(weights, size))
     for version, names in zip(versions, code, strict=True):
+        (directory / names.file).parent.mkdir(parents=True, exist_ok=True)
         files[names.file] = write_file(directory / names.file, [version.link()])
     write_file(directory / MANIFEST, [manifests.encode(Manifest(tuple(code), files))])
 
@@ -138,12 +152,13 @@ def verify_files(storage: Storage | Path, manifest: Manifest) -> None:
 
 def digest(storage: Storage | Path) -> str:
     """The SHA-256 of the manifest, which fixes every byte of the model. ArtifactError where it has none."""
-    return hashlib.sha256(_read_file(_storage(storage), MANIFEST)).hexdigest()
+    return sha256_of(_read_file(_storage(storage), MANIFEST))
 
 
 def write_file(path: Path, chunks: Iterable[bytes | memoryview]) -> FileEntry:
     """Write a file; its entry in the manifest. A chunk is written and digested while the next is made."""
-    from concurrent.futures import Future, ThreadPoolExecutor  # a session that only reads does not need it
+    import hashlib  # a session that only reads needs neither
+    from concurrent.futures import Future, ThreadPoolExecutor
 
     size = 0
     sha = hashlib.sha256()
@@ -159,18 +174,31 @@ def write_file(path: Path, chunks: Iterable[bytes | memoryview]) -> FileEntry:
     return FileEntry(size, sha.hexdigest())
 
 
-def _code_file(target: CodeTarget, alone: bool) -> CodeFile:
-    """The names of a version's files."""
+def library_name(name: str, system: str) -> str:
+    """The file in which linkers of the system look for a library called `name`."""
+    return f"{'' if system == 'win32' else 'lib'}{name}{_library_suffix(system)}"
+
+
+def _code_file(target: CodeTarget, alone: bool, least: bool, interface: str) -> CodeFile:
+    """The names of a version's files. `least` is the version that asks least of the CPU."""
     level = "" if alone else f"-{target.level}"
-    return CodeFile(f"code{level}{_LIBRARY_SUFFIXES.get(target.system, '.so')}", target, f"program{level}.json")
+    file = f"code{level}{_library_suffix(target.system)}"
+    if interface:
+        folder = "" if least else f"{_LEVEL_FOLDERS.get(target.system, 'levels')}/{target.level}/"
+        file = folder + library_name(interface, target.system)
+    return CodeFile(file, target, f"program{level}.json")
+
+
+def _library_suffix(system: str) -> str:
+    return _LIBRARY_SUFFIXES.get(system, ".so")
 
 
 def _storage(where: Storage | Path) -> Storage:
     return Folder(where) if isinstance(where, os.PathLike) else where
 
 
-def _weight_header(size: int) -> bytes:
-    """The start of the safetensors file: the length of its header, and the header."""
+def weight_header(size: int) -> bytes:
+    """The start of the file of `size` bytes of weights: the length of its header, and the header."""
     entry = {"dtype": "U8", "shape": [size], "data_offsets": [0, size]}
     header = json.dumps({"weights": entry}, separators=(",", ":")).encode()
     header += b" " * (-(len(header) + 8) % _WEIGHT_ALIGNMENT)
@@ -179,7 +207,7 @@ def _weight_header(size: int) -> bytes:
 
 def _weight_chunks(weights: Iterable[tuple[int, np.ndarray[Any, Any]]], size: int) -> Iterator[bytes | memoryview]:
     """The safetensors file: header, then data with zeros where no array lies."""
-    yield _weight_header(size)
+    yield weight_header(size)
     end = 0
     for offset, array in weights:
         if offset < end or offset + array.nbytes > size:
@@ -195,7 +223,7 @@ def read_manifest(storage: Storage | Path, sha256: str | None = None) -> Manifes
     """The manifest of a compiled model, with the digest `sha256` where one is given. Raises as `read` does."""
     storage = _storage(storage)
     text = _read_file(storage, MANIFEST)
-    found = hashlib.sha256(text).hexdigest()
+    found = sha256_of(text)
     if sha256 is not None and found != sha256.lower():
         raise ArtifactError(f"{storage.name(MANIFEST)}: not the one that is trusted: its SHA-256 is {found}")
     try:
@@ -225,11 +253,13 @@ def _map_file(storage: Storage, file: str) -> memoryview:
 
 def _read_verified(storage: Storage, file: str, manifest: Manifest) -> bytes:
     content = _read_file(storage, file)
-    _compare(hashlib.sha256(content).hexdigest(), storage, file, manifest)
+    _compare(sha256_of(content), storage, file, manifest)
     return content
 
 
 def _verify(storage: Storage, file: str, manifest: Manifest) -> None:
+    import hashlib  # where all is read, it is worth its loading
+
     content = _map_file(storage, file)
     sha = hashlib.sha256()
     for start in range(0, len(content), _CHUNK):
@@ -244,7 +274,7 @@ def _compare(found: str, storage: Storage, file: str, manifest: Manifest) -> Non
 
 def _map_weights(storage: Storage, size: int, manifest: Manifest) -> Bytes:
     mapped = _map_file(storage, WEIGHTS)
-    header = _weight_header(size)
+    header = weight_header(size)
     if len(mapped) != manifest.files[WEIGHTS].bytes or len(mapped) != len(header) + size:
         raise ArtifactError(f"{storage.name(WEIGHTS)}: damaged, it is not of the size that the manifest says")
     if mapped[: len(header)] != header:

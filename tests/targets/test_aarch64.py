@@ -25,7 +25,7 @@ def folder(package_for: Callable[[str], Path]) -> Path:
 def test_what_it_holds(folder: Path) -> None:
     (code,) = artifact.read_manifest(folder / "package").code
     assert code.target == CodeTarget("linux", "aarch64", (), "generic")
-    assert (code.file, packaging.platform_tag(code.target)) == ("code.so", "manylinux_2_17_aarch64")
+    assert (code.file, packaging.platform_tag(code.target)) == ("libpackage.so", "manylinux_2_17_aarch64")
     library = (folder / "package" / code.file).read_bytes()
     assert library[:4] == b"\x7fELF" and int.from_bytes(library[18:20], "little") == 183
 

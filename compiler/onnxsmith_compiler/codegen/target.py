@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -75,6 +75,19 @@ class Target:
     def needed_features(self) -> tuple[str, ...]:
         """What code for this target may need of a CPU, by the names that /proc/cpuinfo has for it, sorted."""
         return tuple(sorted(name for feature, name in _CPUINFO_NAMES.items() if self.has(feature)))
+
+    @property
+    def baseline(self) -> Target:
+        """A target whose code runs on every CPU of this architecture and system."""
+        x86 = self.architecture == "x86_64"
+        return replace(
+            self,
+            cpu="x86-64" if x86 else "generic",
+            features="" if x86 else "+neon",
+            vector_bits=128,
+            vector_registers=16 if x86 else 32,
+            fma=not x86,
+        )
 
     def has(self, feature: str) -> bool:
         """Whether `feature`, by LLVM's name, is switched on."""

@@ -50,25 +50,27 @@ def require_linker(target: Target) -> None:
         )
 
 
-def link_with_zig(objects: Mapping[str, bytes], target: Target) -> bytes:
+def link_with_zig(objects: Mapping[str, bytes], target: Target, name: str) -> bytes:
     """The bytes of a shared library of `objects` (label -> object file), which exports every global symbol.
+
+    `name` is the file by whose name other libraries and programs will look for it.
 
     LinkError where Zig refuses.
     """
     with tempfile.TemporaryDirectory(prefix="onnxsmith-link-") as folder:
-        names = [f"{number}.o" for number in range(len(objects))]
-        for name, data in zip(names, objects.values(), strict=True):
-            Path(folder, name).write_bytes(data)
+        files = [f"{number}.o" for number in range(len(objects))]
+        for file, data in zip(files, objects.values(), strict=True):
+            Path(folder, file).write_bytes(data)
         if target.system == "win32":
             Path(folder, "probe.s").write_text(_STACK_PROBE)
             _run_zig(["cc", "-target", _zig_target(target), "-c", "-o", "probe.o", "probe.s"], folder)
-            options = ["-dll", "-noentry", "-brepro", "-lldmingw", "-export-all-symbols", "-out:code"]
-            _run_zig(["lld-link", *options, "probe.o", *names], folder)
+            options = ["-dll", "-noentry", "-brepro", "-lldmingw", "-export-all-symbols", f"-out:{name}"]
+            _run_zig(["lld-link", *options, "probe.o", *files], folder)
         else:
             # macOS loads no library that is not linked with libSystem, whether it needs it or not.
-            options = ["-shared", "-s", "-nostdlib", "-lSystem", "-Wl,-install_name,@rpath/code.dylib", "-o", "code"]
-            _run_zig(["cc", "-target", _zig_target(target), *options, *names], folder)
-        return Path(folder, "code").read_bytes()
+            options = ["-shared", "-s", "-nostdlib", "-lSystem", f"-Wl,-install_name,@rpath/{name}", "-o", name]
+            _run_zig(["cc", "-target", _zig_target(target), *options, *files], folder)
+        return Path(folder, name).read_bytes()
 
 
 def _zig_target(target: Target) -> str:

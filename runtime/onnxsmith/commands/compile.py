@@ -49,7 +49,8 @@ def compile(
 ) -> None:
     """Compile MODEL and keep the program in the cache, where sessions find it, or write it as a Python package.
 
-    A package needs Python 3.11 and numpy alone: `import my_model; my_model.run(None, feed)`.
+    A package needs Python 3.11 and numpy alone: `import my_model; my_model.run(None, feed)`. C programs need the
+    library, the header and the weights that are in it.
     Sizes given with --dim are fixed, as SessionOptions.add_free_dimension_override_by_name does. A program made with
     --tune is found by sessions with the config entry onnxsmith.compile.tune set to "true".
     """
@@ -65,12 +66,15 @@ def compile(
     set_target(options, target or (NATIVE if output is None else package_target(options)))
     start = time.perf_counter()
     with common.progress_bar(f"Compiling {model}") as progress:
+        c_functions = {}
         if output is None:
             made = _into_cache(model, options, progress)
         else:
-            made = compile_to(model, output, options, wheel, package_version, progress)
+            written = compile_to(model, output, options, wheel, package_version, progress)
+            made = written.path
+            c_functions = {"c_functions": written.c_header or f"none, since {written.why_no_c_functions}"}
     seconds = time.perf_counter() - start
-    row = {"model": str(model), "program": str(made), "bytes": _size(made), "seconds": seconds}
+    row = {"model": str(model), "program": str(made), "bytes": _size(made), "seconds": seconds, **c_functions}
     common.show(format, f"{model}", [row])
 
 
