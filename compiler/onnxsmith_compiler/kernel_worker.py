@@ -26,6 +26,7 @@ from onnxsmith.protocol import Message
 from onnxsmith_compiler.codegen.compile_errors import KernelCompileError
 from onnxsmith_compiler.codegen.source import KernelSource, Parameter
 from onnxsmith_compiler.codegen.target import Target
+from onnxsmith_compiler.parent import leave_with_parent
 
 _GARBAGE_THRESHOLD = 200_000
 _WARM_UP = KernelSource(
@@ -45,6 +46,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what an interrupt ends
     with os.fdopen(os.dup(0), "rb") as incoming, os.fdopen(os.dup(1), "wb") as outgoing:
         os.dup2(2, 1)  # whatever a library prints must not end up between two messages
+        leave_with_parent(incoming.fileno())
         serve(incoming, outgoing)
 
 

@@ -197,7 +197,7 @@ def link_model(versions: Sequence[tuple[Lowered, Objects]], interface: str = "")
     name = interface if all(program.why_no_c_functions is None for program in programs) else ""
     # A later version may have asked for constants that an earlier one does not use.
     linked = tuple(
-        _version(lowered, objects, replace(program, weight_bytes=layout.size), name)
+        _version(lowered, objects, program._replace(weight_bytes=layout.size), name)
         for (lowered, objects), program in zip(versions, programs, strict=True)
     )
     return CompiledModel(linked, layout.weights, versions[0][0].model.external_files, name)

@@ -13,14 +13,13 @@ import queue
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from types import TracebackType
-from typing import IO, Protocol
+from typing import Protocol
 
-from onnxsmith import protocol
+from onnxsmith import protocol, scratch
 from onnxsmith.protocol import Message
 from onnxsmith_compiler import kernel_worker
 from onnxsmith_compiler.codegen import compile_errors
@@ -34,12 +33,22 @@ _SECONDS_TO_DIE = 10.0
 Progress = Callable[[int, int], None]
 
 
+class Claim(Protocol):
+    """The right to make something, as `onnxsmith.locks.Claim`."""
+
+    def take(self, *, wait: bool) -> bool: ...
+
+    def release(self) -> None: ...
+
+
 class Store(Protocol):
     """Bytes by key, as `onnxsmith.cache.Store`."""
 
     def get(self, key: str) -> bytes | None: ...
 
     def put(self, key: str, data: bytes) -> None: ...
+
+    def claim(self, key: str) -> Claim: ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +66,7 @@ class Worker:
     def __init__(self, target: Target, limits: Limits) -> None:
         self._limits = limits
         self._ready = False
-        self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (closed by close)
+        self._errors = scratch.memory_file()
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", kernel_worker.__name__],
             stdin=subprocess.PIPE,
@@ -160,6 +169,8 @@ class Objects:
 class CompilePool:
     """Compiles kernels in `workers` processes, for `target` where no other is named.
 
+    `compiled` counts those that were in no store.
+
     Use as a context manager, or call `close`. `start` returns at once, so that the processes load numba
     while the caller does something else.
     """
@@ -174,6 +185,8 @@ class CompilePool:
         self._idle: queue.SimpleQueue[Worker | None] = queue.SimpleQueue()
         self._threads = ThreadPoolExecutor(workers, "compile")
         self._started = False
+        self._counting = threading.Lock()
+        self.compiled = 0
 
     def start(self) -> None:
         """Start the workers, unless that is done."""
@@ -239,9 +252,32 @@ class CompilePool:
 
     def _submit(self, key: str, request: Message, label: str) -> Future[bytes]:
         self.start()
-        return self._threads.submit(self._compile_one, key, request, label)
+        made: Future[bytes] = Future()
+        self._threads.submit(self._make, made, key, request, label, wait=False)
+        return made
 
-    def _compile_one(self, key: str, request: Message, label: str) -> bytes:
+    def _make(self, made: Future[bytes], key: str, request: Message, label: str, wait: bool) -> None:
+        """Complete `made`. What another process is compiling at the moment comes last, when it may be there."""
+        try:
+            if self._store is None:
+                made.set_result(self._compile_one(request, label))
+                return
+            claim = self._store.claim(key)
+            if not claim.take(wait=wait):
+                self._threads.submit(self._make, made, key, request, label, wait=True)
+                return
+            try:
+                found = self._store.get(key)
+                if found is None:
+                    found = self._compile_one(request, label)
+                    self._store.put(key, found)
+            finally:
+                claim.release()
+            made.set_result(found)
+        except BaseException as problem:
+            made.set_exception(problem)
+
+    def _compile_one(self, request: Message, label: str) -> bytes:
         worker = self._idle.get()
         try:
             if worker is None:
@@ -254,8 +290,8 @@ class CompilePool:
             raise
         finally:
             self._idle.put(worker)
-        if self._store is not None:
-            self._store.put(key, data)
+        with self._counting:
+            self.compiled += 1
         return data
 
 

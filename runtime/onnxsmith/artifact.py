@@ -16,17 +16,17 @@ who can pin the manifest's digest.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from onnxsmith import manifest as manifests
 from onnxsmith import program_json
 from onnxsmith.cpu import CodeTarget
+from onnxsmith.digests import sha256 as sha256_of
 from onnxsmith.manifest import ArtifactError, CodeFile, FileEntry, Manifest, UnfitError
 from onnxsmith.program import (
     SCHEMA_VERSION,
@@ -43,7 +43,7 @@ from onnxsmith.program import (
     Step,
     Tensor,
 )
-from onnxsmith.program_check import check_program
+from onnxsmith.record import Record
 from onnxsmith.storage import Folder, Storage
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ _WEIGHT_ALIGNMENT = 64
 _CHUNK = 1 << 20
 
 
-class Package(NamedTuple):
+class Package(Record):
     """A compiled model as read: `weights` is mapped from its file, read-only, shared between processes."""
 
     manifest: Manifest
@@ -76,7 +76,7 @@ class Package(NamedTuple):
     weights: Bytes
 
 
-class Version(NamedTuple):
+class Version(Record):
     """A program for one kind of machine. `link` gives its code, which needs a machine like `target`."""
 
     program: Program
@@ -98,6 +98,8 @@ def write(
     `weights` are (offset in bytes, array) by increasing offset, within the programs' weight_bytes, which are the same.
     ValueError where they are not, or where a program is inconsistent. Code is asked for at the end.
     """
+    from onnxsmith.program_check import check_program  # here: who only reads needs no check
+
     files = {name: write_file(directory / name, [content]) for name, content in (others or {}).items()}
     code = [_code_file(version.target, len(versions) == 1, version is versions[-1], interface) for version in versions]
     for version, names in zip(versions, code, strict=True):
@@ -150,12 +152,13 @@ def verify_files(storage: Storage | Path, manifest: Manifest) -> None:
 
 def digest(storage: Storage | Path) -> str:
     """The SHA-256 of the manifest, which fixes every byte of the model. ArtifactError where it has none."""
-    return hashlib.sha256(_read_file(_storage(storage), MANIFEST)).hexdigest()
+    return sha256_of(_read_file(_storage(storage), MANIFEST))
 
 
 def write_file(path: Path, chunks: Iterable[bytes | memoryview]) -> FileEntry:
     """Write a file; its entry in the manifest. A chunk is written and digested while the next is made."""
-    from concurrent.futures import Future, ThreadPoolExecutor  # a session that only reads does not need it
+    import hashlib  # a session that only reads needs neither
+    from concurrent.futures import Future, ThreadPoolExecutor
 
     size = 0
     sha = hashlib.sha256()
@@ -220,7 +223,7 @@ def read_manifest(storage: Storage | Path, sha256: str | None = None) -> Manifes
     """The manifest of a compiled model, with the digest `sha256` where one is given. Raises as `read` does."""
     storage = _storage(storage)
     text = _read_file(storage, MANIFEST)
-    found = hashlib.sha256(text).hexdigest()
+    found = sha256_of(text)
     if sha256 is not None and found != sha256.lower():
         raise ArtifactError(f"{storage.name(MANIFEST)}: not the one that is trusted: its SHA-256 is {found}")
     try:
@@ -250,11 +253,13 @@ def _map_file(storage: Storage, file: str) -> memoryview:
 
 def _read_verified(storage: Storage, file: str, manifest: Manifest) -> bytes:
     content = _read_file(storage, file)
-    _compare(hashlib.sha256(content).hexdigest(), storage, file, manifest)
+    _compare(sha256_of(content), storage, file, manifest)
     return content
 
 
 def _verify(storage: Storage, file: str, manifest: Manifest) -> None:
+    import hashlib  # where all is read, it is worth its loading
+
     content = _map_file(storage, file)
     sha = hashlib.sha256()
     for start in range(0, len(content), _CHUNK):

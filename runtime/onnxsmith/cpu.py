@@ -6,7 +6,8 @@ import functools
 import os
 import sys
 from collections.abc import Mapping
-from typing import NamedTuple
+
+from onnxsmith.record import Record
 
 # Enough for the first processor of a machine with hundreds of them.
 _HEAD = 1 << 14
@@ -24,7 +25,7 @@ _NUMPY_NAMES = {
 }  # fmt: skip
 
 
-class CodeTarget(NamedTuple):
+class CodeTarget(Record):
     """Where code runs: `system` as sys.platform, `machine` as platform.machine().
 
     `features` are what it needs of the CPU, by the names that Linux's /proc/cpuinfo has for them, sorted. `level` is

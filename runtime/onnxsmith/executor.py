@@ -22,8 +22,7 @@ import operator
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TypeAlias, cast
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 
@@ -34,6 +33,7 @@ from onnxsmith.faults import ExecutionFault, InputMismatch, OutputMismatch, Outp
 from onnxsmith.loader import Library
 from onnxsmith.plan import Lane, Plan
 from onnxsmith.program import outputs_of_segment
+from onnxsmith.record import Record
 from onnxsmith.tables import plan_form, probe_size, segment_tables
 from onnxsmith.threads import default_threads, process_pool
 from onnxsmith.values import numpy_dtype
@@ -46,7 +46,7 @@ PLANS_KEPT = 32  # for each lane
 IDLE_LANES_KEPT = 8
 
 
-class StepTime(NamedTuple):
+class StepTime(Record):
     """One step of a timed run: its number in the program, and time.perf_counter_ns around it."""
 
     step: int
@@ -54,18 +54,18 @@ class StepTime(NamedTuple):
     end: int
 
 
-@dataclass(slots=True)
 class TimedRun:
     """A run of `program`, step by step, on up to `threads` threads.
 
     Its outputs, the time of each step, and the values of all slots at its end.
     """
 
-    program: Program
-    threads: int
-    outputs: list[Array] = field(default_factory=list)
-    times: list[StepTime] = field(default_factory=list)
-    slots: list[int] = field(default_factory=list)
+    def __init__(self, program: Program, threads: int) -> None:
+        self.program = program
+        self.threads = threads
+        self.outputs: list[Array] = []
+        self.times: list[StepTime] = []
+        self.slots: list[int] = []
 
 
 class Executor:

@@ -12,13 +12,13 @@ unseen. "format", "schema" and "sha256" mean the same in every schema; the other
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from onnxsmith.cpu import CodeTarget, host
+from onnxsmith.digests import sha256
 from onnxsmith.program import SCHEMA_VERSION
+from onnxsmith.record import Record
 
 _FORMAT = "onnxsmith program"
 _END = b"\n}\n"
@@ -38,14 +38,14 @@ class OtherMachineError(UnfitError):
     """A compiled model for other machines than this one; the message says what it holds, and what is missing here."""
 
 
-class FileEntry(NamedTuple):
+class FileEntry(Record):
     """A file's size in bytes and its SHA-256 in hexadecimal."""
 
     bytes: int
     sha256: str
 
 
-class CodeFile(NamedTuple):
+class CodeFile(Record):
     """A shared library with the kernels of a program, where it runs, and the program's file."""
 
     file: str
@@ -53,7 +53,7 @@ class CodeFile(NamedTuple):
     program: str = "program.json"
 
 
-class Manifest(NamedTuple):
+class Manifest(Record):
     """`code` is one library for each kind of machine, the best first; `files` are all files but the manifest."""
 
     code: tuple[CodeFile, ...]
@@ -133,4 +133,4 @@ def decode(text: bytes) -> Manifest:
 
 def sealed(text: bytes) -> bytes:
     """A JSON object, ending in a line of its own, with the digest of its text as last member."""
-    return text.removesuffix(_END) + _SEAL % hashlib.sha256(text).hexdigest().encode()
+    return text.removesuffix(_END) + _SEAL % sha256(text).encode()

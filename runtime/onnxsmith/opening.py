@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from onnxsmith import artifact
+from onnxsmith import artifact, locks
 from onnxsmith.compile_client import Model, Progress, find_program, forget_program, remove_temporary
 from onnxsmith.errors import Fail, InvalidArgument, error
 from onnxsmith.executor import Executor
@@ -26,11 +27,26 @@ def open_executor(
     """An executor of the program for a model, as `with_program` finds it."""
 
     def load(folder: Path) -> Executor:
-        package = artifact.read(folder)
-        library = Library(package.code)
-        return Executor(package.program, library, package.weights, max(0, options.intra_op_num_threads))
+        lock = _shared_lock(folder)
+        try:
+            package = artifact.read(folder)
+            library = Library(package.code)
+            executor = Executor(package.program, library, package.weights, max(0, options.intra_op_num_threads))
+        except BaseException:
+            locks.close(lock)
+            raise
+        weakref.finalize(executor, locks.close, lock).atexit = False
+        return executor
 
     return with_program(source, options, distinct_symbols, on_progress, load)
+
+
+def _shared_lock(folder: Path) -> int | None:
+    """What keeps the cache from throwing out a program that is open; None for a folder that is gone already."""
+    try:
+        return locks.share_folder(folder)
+    except OSError:
+        return None
 
 
 def with_program(

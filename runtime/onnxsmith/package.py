@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from onnxsmith.errors import Fail, InvalidArgument, ModelRequiresCompilation, NoSuchFile, error
 from onnxsmith.options import SessionOptions, compile_options
+from onnxsmith.record import Record
 
 if TYPE_CHECKING:
     from onnxsmith.executor import Executor
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 _MANIFEST = "manifest.json"
 
 
-class PackageSource(NamedTuple):
+class PackageSource(Record):
     """A compiled model: the absolute path of its folder, zip file or wheel.
 
     Without a path it is the one that this runtime is a part of, wherever that is when it is opened.
@@ -82,12 +83,12 @@ def _around(folder: str) -> Storage:
 
 def _folder_in(path: str) -> str:
     """The folder of a zip file in which the compiled model is. Fail where there is not one."""
-    import zipfile
+    from onnxsmith import zip_directory
 
     try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-    except (OSError, zipfile.BadZipFile) as problem:
+        with open(path, "rb") as file:
+            names = zip_directory.members(file)
+    except (OSError, ValueError) as problem:
         raise error(Fail, f"'{path}' is no package of a compiled model: {problem}.") from None
     folders = [name.removesuffix(f"/{_MANIFEST}") for name in names if name.endswith(f"/{_MANIFEST}")]
     if len(folders) != 1:

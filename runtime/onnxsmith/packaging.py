@@ -2,6 +2,7 @@
 
     my_model/__init__.py      the same for every model; it hands out what `embedded` offers
     my_model/_runtime/        a copy of the modules that a session needs, importing each other by relative names
+    my_model/**/*.pyc         in a zip file: their byte code for the Python that compiled the model
     my_model/manifest.json, program.json, libmy_model.so, my_model.h, ...    see `artifact`
 
 The same program gives the same bytes, in whatever form.
@@ -10,7 +11,9 @@ The same program gives the same bytes, in whatever form.
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import keyword
+import marshal
 import os
 import re
 import shutil
@@ -29,10 +32,10 @@ from onnxsmith.values import ML_DTYPES
 from onnxsmith.version import __version__
 
 RUNTIME_MODULES = (
-    "arrays", "artifact", "built_in", "cpu", "embedded", "errors", "executor", "faults", "feeds", "io_binding",
-    "loader", "manifest", "memory", "native_layout", "options", "ort_value", "package", "plan", "profiling", "program",
-    "program_check", "program_json", "providers", "run_errors", "seeds", "session", "storage", "tables", "threads",
-    "values",
+    "arrays", "artifact", "built_in", "cpu", "digests", "embedded", "errors", "executor", "faults", "feeds",
+    "io_binding", "loader", "manifest", "memory", "native_layout", "options", "ort_value", "package", "plan",
+    "profiling", "program", "program_check", "program_json", "providers", "record", "run_errors", "seeds", "session",
+    "storage", "tables", "threads", "values", "zip_directory",
 )  # fmt: skip
 """The modules that a session of a compiled model imports, at once or when it needs them."""
 
@@ -55,6 +58,7 @@ def __dir__():
 '''
 
 _RUNTIME_INIT = f'"""The runtime of onnxsmith {__version__} (Apache License 2.0), for the package around it alone."""\n'
+_UNCHECKED_HASH = (1).to_bytes(4, "little")  # PEP 552
 _IMPORT = re.compile(r"^( *)from onnxsmith(?:\.(\w+))? import ", re.MULTILINE)
 _ABSOLUTE_IMPORT = re.compile(r"^ *(?:import|from) +onnxsmith\b.*", re.MULTILINE)
 # The oldest systems that wheels of numpy 2 are for: the code itself calls nothing but the kernel.
@@ -124,6 +128,8 @@ def write_package(program_folder: Path, form: Form) -> Written:
     artifact.verify_files(program_folder, compiled)
     program = artifact.read_program(program_folder, compiled.code[0], compiled)
     own = {name: text.encode() for name, text in package_sources().items()}
+    if form.kind == "zip":
+        own |= {f"{name}c": byte_code(name, source) for name, source in own.items()}
     entries = {name: FileEntry(len(content), hashlib.sha256(content).hexdigest()) for name, content in own.items()}
     full = compiled._replace(files={**compiled.files, **entries})
     text = manifest.encode(full)
@@ -149,6 +155,18 @@ def package_sources() -> Mapping[str, str]:
         text = (folder / f"{module}.py").read_text(encoding="utf-8")
         sources[f"_runtime/{module}.py"] = relative_imports(text, module)
     return sources
+
+
+def byte_code(name: str, source: bytes) -> bytes:
+    """A .pyc file of a module, for this Python; others pass over it to the source.
+
+    Python keeps no byte code for what it imports from a zip file, and to compile a package takes it 80 ms. The
+    file is tied to its source by the manifest, not by a time or a hash that Python would compare.
+    """
+    code = compile(source, name, "exec", dont_inherit=True, optimize=0)
+    head = importlib.util.MAGIC_NUMBER + _UNCHECKED_HASH + importlib.util.source_hash(source)
+    # From version 3 on, what is written depends on which objects happen to be shared.
+    return head + marshal.dumps(code, 2)
 
 
 def relative_imports(text: str, module: str) -> str:

@@ -11,8 +11,8 @@ import ctypes
 import functools
 import os
 import sys
-import threading
 import time
+from _thread import allocate_lock  # threading takes long to import
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,6 +24,8 @@ from onnxsmith.memory import Memory
 from onnxsmith.seeds import PROCESS_SEEDS
 
 if TYPE_CHECKING:
+    import threading
+
     from onnxsmith.loader import Library
 
 _SPIN_SECONDS = 100e-6
@@ -40,7 +42,7 @@ class ThreadPool:
         self.address = self._memory.address
         words = (ctypes.c_int64 * abi.POOL_WORDS).from_address(self.address)
         self._words = words
-        self._lock = threading.Lock()
+        self._lock = allocate_lock()
         self._workers: list[threading.Thread] = []
         self._library: Library | None = None
         self._turns_per_second = 0.0
@@ -87,6 +89,8 @@ class ThreadPool:
             self._words[abi.POOL_WORKERS] = max(self._words[abi.POOL_WORKERS], threads - 1)
 
     def _start(self, number: int) -> bool:
+        import threading
+
         assert self._library is not None
         worker = threading.Thread(
             target=self._library.pool_worker,
@@ -198,5 +202,5 @@ def _quota() -> int:
 
 
 def _read(path: str) -> str:
-    with open(path, encoding="ascii") as file:
+    with open(path, encoding="utf-8") as file:
         return file.read()

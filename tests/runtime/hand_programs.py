@@ -302,6 +302,9 @@ class Draft:
             kernels=tuple(self.kernels),
             weight_bytes=self.weight_bytes,
             overridable=self.overridable,
+            in_place=(),
+            metadata={},
+            custom_metadata={},
         )
 
 

@@ -4,7 +4,6 @@ import struct
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,8 +26,7 @@ def full_program() -> Program:
     program = positives_program()
     (step,) = program.segments[1].steps
     step = step._replace(label="add", nodes=("/layer.0/Add", "nom étrange \u2603"))
-    return replace(
-        program,
+    return program._replace(
         inputs=(program.inputs[0]._replace(shape=("batch",)), Tensor("w", "float16", (), ())),
         outputs=(program.outputs[0]._replace(shape=(None,)),),
         segments=(program.segments[0], program.segments[1]._replace(steps=(step,))),
@@ -214,7 +212,7 @@ def test_libraries_do_not_take_each_others_place() -> None:
 def _with_step(program: Program, **changes: object) -> Program:
     first = program.segments[0]
     step: Step = first.steps[0]._replace(**changes)
-    return replace(program, segments=(first._replace(steps=(step, *first.steps[1:])), *program.segments[1:]))
+    return program._replace(segments=(first._replace(steps=(step, *first.steps[1:])), *program.segments[1:]))
 
 
 def _with_argument(program: Program, number: int, **changes: object) -> Program:
@@ -232,37 +230,35 @@ BROKEN = {
     "offset has no value": lambda p: _with_argument(p, 1, offset=99),
     "outside the weights": lambda p: _with_argument(p, 0, place=Place.WEIGHT, index=1),
     "no output 0 whose shape is known": lambda p: _with_argument(p, 1, place=Place.OUTPUT, index=0),
-    "buffer 0 is not alive": lambda p: replace(p, buffers=(p.buffers[0]._replace(first=1, last=1), *p.buffers[1:])),
-    "dies before": lambda p: replace(p, buffers=(p.buffers[0]._replace(first=3, last=1), *p.buffers[1:])),
-    "no segment": lambda p: replace(p, segments=()),
-    "do not match in number": lambda p: replace(p, input_symbols=()),
-    "names another slot": lambda p: replace(p, inputs=(p.inputs[0]._replace(dims=(2,)),)),
-    "no such dimension": lambda p: replace(p, input_symbols=((0, 3), None)),
-    "outside 64 bits": lambda p: replace(p, slots=(1 << 63, *p.slots[1:])),
-    "is no input": lambda p: replace(p, overridable={"other": 0}),
-    "reads a slot without a value": lambda p: replace(
-        p, segments=(p.segments[0]._replace(instructions=(Instruction(Opcode.ADD, 2, 1, 0),)), p.segments[1])
+    "buffer 0 is not alive": lambda p: p._replace(buffers=(p.buffers[0]._replace(first=1, last=1), *p.buffers[1:])),
+    "dies before": lambda p: p._replace(buffers=(p.buffers[0]._replace(first=3, last=1), *p.buffers[1:])),
+    "no segment": lambda p: p._replace(segments=()),
+    "do not match in number": lambda p: p._replace(input_symbols=()),
+    "names another slot": lambda p: p._replace(inputs=(p.inputs[0]._replace(dims=(2,)),)),
+    "no such dimension": lambda p: p._replace(input_symbols=((0, 3), None)),
+    "outside 64 bits": lambda p: p._replace(slots=(1 << 63, *p.slots[1:])),
+    "is no input": lambda p: p._replace(overridable={"other": 0}),
+    "reads a slot without a value": lambda p: p._replace(
+        segments=(p.segments[0]._replace(instructions=(Instruction(Opcode.ADD, 2, 1, 0),)), p.segments[1])
     ),
-    "writes a symbol": lambda p: replace(
-        p, segments=(p.segments[0]._replace(instructions=(Instruction(Opcode.ADD, 0, 2, 2),)), p.segments[1])
+    "writes a symbol": lambda p: p._replace(
+        segments=(p.segments[0]._replace(instructions=(Instruction(Opcode.ADD, 0, 2, 2),)), p.segments[1])
     ),
-    "is never known": lambda p: replace(p, segments=(p.segments[0],)),
-    "integers, not of float32": lambda p: replace(
-        p,
+    "is never known": lambda p: p._replace(segments=(p.segments[0],)),
+    "integers, not of float32": lambda p: p._replace(
         segments=(
             p.segments[0],
             p.segments[1]._replace(bindings=(p.segments[1].bindings[0]._replace(dtype="float32"),)),
         ),
     ),
-    "no symbol of its own": lambda p: replace(
-        p,
+    "no symbol of its own": lambda p: p._replace(
         segments=(
             p.segments[0],
             p.segments[1]._replace(bindings=(p.segments[1].bindings[0]._replace(slot=0),)),
         ),
     ),
-    "from the start of an input alone": lambda p: replace(
-        p, segments=(p.segments[0]._replace(bindings=p.segments[1].bindings), p.segments[1])
+    "from the start of an input alone": lambda p: p._replace(
+        segments=(p.segments[0]._replace(bindings=p.segments[1].bindings), p.segments[1])
     ),
 }
 

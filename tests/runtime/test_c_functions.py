@@ -476,6 +476,7 @@ class TestPackages:
     def test_a_program_that_only_python_runs(self):
         border = {"inputs": (Tensor("x", "string", ("N",), (0,)),), "outputs": (), "symbols": ("N",)}
         rest = {"slots": (0,), "segments": (Segment((), (), ()),), "buffers": (), "kernels": (), "weight_bytes": 0}
+        rest |= {"overridable": {}, "in_place": (), "metadata": {}, "custom_metadata": {}}
         program = Program(**border, **rest, input_symbols=((0, 0),))
         assert program.why_no_c_functions == "its strings are objects of Python"
 

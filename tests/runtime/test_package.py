@@ -118,6 +118,18 @@ class TestImport:
             package.parent,
         )
 
+    @pytest.mark.parametrize("form", ["my_model", "my_model.zip"])
+    def test_opening_and_running_import_little(self, form, package, tmp_path, python):
+        path = package.parent if form == "my_model" else onnxsmith.compile(dense_model(), tmp_path / form)
+        printed = python(
+            "import numpy\nbefore = set(sys.modules)\nimport my_model"
+            + "\nimport numpy as np\nmy_model.run(None, {'x': np.ones((1, 16), np.float32)})\n"
+            + "print(*(name for name in set(sys.modules) - before if not name.startswith('my_model')))",
+            path,
+        )
+        slow = {"dataclasses", "hashlib", "threading", "zipfile", "inspect", "pathlib", "logging", "tempfile", "shutil"}
+        assert not slow & set(printed.split())
+
     def test_what_it_offers(self, package, python):
         printed = python(
             "import inspect, json, my_model\n"
@@ -198,6 +210,19 @@ class TestForms:
         session = onnxsmith.load(made, verify=True)
         x = np.ones((2, 16), np.float32)
         np.testing.assert_allclose(session.run(None, {"x": x})[0], np.maximum(x @ WEIGHT, 0), 1e-5, 1e-5)
+
+    def test_a_zip_file_has_byte_code_and_other_pythons_take_the_source(self, tmp_path, python):
+        made = onnxsmith.compile(dense_model(), tmp_path / "my_model.zip")
+        path_of = "\nprint(sys.modules['my_model._runtime.executor'].__file__)"
+        assert python("import my_model\nN = 3" + RUN + path_of, made).endswith("executor.pyc\n")
+        foreign = tmp_path / "foreign" / "my_model.zip"
+        foreign.parent.mkdir()
+        with zipfile.ZipFile(made) as archive, zipfile.ZipFile(foreign, "w") as other:
+            for name in archive.namelist():
+                content = archive.read(name)
+                other.writestr(name, b"\0" + content[1:] if name.endswith(".pyc") else content)
+        path_of = "print(sys.modules['my_model._runtime.embedded'].__file__)"
+        assert python(f"import my_model\nmy_model.SessionOptions\n{path_of}", foreign).endswith("embedded.py\n")
 
     def test_weights_in_a_zip_file_are_mapped(self, tmp_path):
         made = compiled(dense_model(), tmp_path / "my_model.zip")
@@ -408,7 +433,7 @@ class TestRuntimeModules:
 
     def test_they_need_numpy_and_the_standard_library(self):
         # platformdirs finds the cache outside Linux, which a package does not use.
-        allowed = sys.stdlib_module_names | {"numpy", "onnxsmith", "ml_dtypes", "platformdirs"}
+        allowed = sys.stdlib_module_names | {"numpy", "onnxsmith", "ml_dtypes", "platformdirs", "_sha2"}
         for module in packaging.RUNTIME_MODULES:
             tree = ast.parse((RUNTIME / f"{module}.py").read_text())
             assert {name.split(".")[0] for name in imports(tree)} <= allowed, module

@@ -64,5 +64,6 @@ def arm64_python() -> tuple[list[str], dict[str, str]]:
     python = _ARM64 / "usr" / "bin" / "python3.11"
     if not python.exists():
         pytest.skip(f"there is no Python for 64-bit ARM in {_ARM64}: tools/emulators.sh puts it there")
-    environment = {"PYTHONHOME": str(_ARM64 / "usr"), "PYTHONPATH": str(_ARM64 / "packages"), "PATH": os.environ["PATH"]}
+    own = {"PYTHONHOME": str(_ARM64 / "usr"), "PYTHONPATH": str(_ARM64 / "packages")}
+    environment = {**own, "PATH": os.environ["PATH"]}
     return [qemu, "-L", str(_ARM64), str(python)], environment
