@@ -73,7 +73,7 @@ class TestExample:
     def test_it_says_what_is_wrong(self, program, package):
         done = run(program, package, 1, -2)
         assert (done.returncode, done.stdout) == (1, b"")
-        assert b"error 10: a tensor would have a negative size" in done.stderr and b"(x: 0, 0)" in done.stderr
+        assert b"error 10: a tensor would have a negative size" in done.stderr and b"(the model: 0, 0)" in done.stderr
         assert b"error 4: the number of threads" in run(program, package, 0, 1).stderr
         assert b"usage" in run(program, package, 1).stderr
         (package.parent / "weights.safetensors").write_bytes(b"other")

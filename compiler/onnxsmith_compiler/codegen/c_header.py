@@ -57,18 +57,18 @@ def _head(program: Program, name: str) -> str:
 
 _STEPS = (
     ("int64_t sizes[] = {...};", "the symbols' sizes, in their order"),
-    ("void *context = aligned_alloc(64, n);", "n: ~_context_size(threads), rounded up to 64"),
+    ("void *context = aligned_alloc(64, n);", "n = ~_context_size(threads)"),
     ("~_plan(context, n, threads, sizes);", ""),
-    ("void *workspace = aligned_alloc(64, m);", "m: ~_workspace_size(context), rounded up to 64"),
+    ("void *workspace = aligned_alloc(64, m);", "m = ~_workspace_size(context)"),
     ("~_bind(context, weights, weights_bytes, workspace, m);", ""),
     ("~_buffer in[] = {{x, x_bytes}}, out[] = {{y, y_bytes}};", ""),
     ("~_run(context, in, out);", "as often as you like"),
 )
 _EXPLANATION = """\
    `weights` are the bytes of weights.safetensors, mapped (mmap, MapViewOfFile) or read into memory. Contexts,
-   workspaces and weights begin at multiples of 64 bytes, buffers at multiples of their elements' size. Tensors
-   are dense, in row-major order. Functions that return int32_t give ~~_DONE or a code of those below; what
-   went wrong is told by ~_error_text and ~_last_failure.
+   workspaces and weights begin at multiples of 64 bytes, buffers at multiples of their elements' size; aligned_alloc
+   wants n and m rounded up to 64, too. Tensors are dense, in row-major order. Functions that return int32_t give
+   ~~_DONE or a code of those below; what went wrong is told by ~_error_text and ~_last_failure.
 
    The library keeps no state: any number of contexts may be planned and run at the same time. A context serves one
    call at a time. It must not be copied or moved once it is planned. */

@@ -57,7 +57,7 @@ class TestHeader:
         before, guard = text.split("#ifndef", 1)
         assert before.count("*/") == 1 and before.rstrip().endswith("*/")
         assert "int x" not in guard and not {"\\", '"'} & set(before) and "??" not in before
-        assert "0  evil __ int x_ /_: float32 [N]" in before
+        assert "0  evil _/ int x_ /_: float32 [N]" in before
 
     def test_it_declares_every_function(self):
         text = header_text(program("x"), "my_model")
