@@ -81,9 +81,7 @@ class Version(Record):
     target: CodeTarget
 
 
-def write(
-    directory: Path, versions: Sequence[Version], weights: Iterable[tuple[int, np.ndarray[Any, Any]]]
-) -> None:
+def write(directory: Path, versions: Sequence[Version], weights: Iterable[tuple[int, np.ndarray[Any, Any]]]) -> None:
     """Write a compiled model into `directory`, which exists: for several kinds of machine, the best first.
 
     `weights` are (offset in bytes, array) by increasing offset, within the programs' weight_bytes, which are the same.
