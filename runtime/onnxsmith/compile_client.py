@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 from onnxsmith import source
 from onnxsmith.cache import Cache, open_cache
 from onnxsmith.errors import NoSuchFile, error
+from onnxsmith.forks import UNDIVIDED
 from onnxsmith.options import Settings
 from onnxsmith.values import Array, onnx_code
 
@@ -134,7 +135,8 @@ def _request(kind: str, model: Model, options: Mapping[str, Any]) -> dict[str, A
 def _ask(
     request: dict[str, Any], model: Model, settings: Settings, on_progress: Progress | None
 ) -> tuple[dict[str, Any], bytes]:
-    from onnxsmith import compile_process, logs  # only where there is something to compile
+    with UNDIVIDED:
+        from onnxsmith import compile_process, logs  # only where there is something to compile
 
     start = time.perf_counter()
     task = f"compiling the model {model.name}"

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from onnxsmith.forks import UNDIVIDED
+
 _OPENSSL_FROM = 1 << 19
 
 
@@ -15,7 +17,8 @@ def sha256(content: bytes) -> str:
     """The digest in hexadecimal."""
     own = _own_sha256() if len(content) < _OPENSSL_FROM else None
     if own is None:
-        import hashlib
+        with UNDIVIDED:
+            import hashlib
 
         own = hashlib.sha256
     digest: str = own(content).hexdigest()

@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from onnxsmith.errors import Fail, InvalidArgument, ModelRequiresCompilation, NoSuchFile, error
+from onnxsmith.forks import UNDIVIDED
 from onnxsmith.options import SessionOptions, compile_options
 from onnxsmith.record import Record
 
@@ -33,10 +34,11 @@ class PackageSource(Record):
         NoSuchFile where there is nothing; ModelRequiresCompilation where it is for another machine or another
         release; Fail where it is damaged or not the trusted one; InvalidArgument for options of compilation.
         """
-        from onnxsmith import artifact
-        from onnxsmith.executor import Executor
-        from onnxsmith.loader import Library, LibraryError
-        from onnxsmith.manifest import OtherMachineError, UnfitError
+        with UNDIVIDED:
+            from onnxsmith import artifact
+            from onnxsmith.executor import Executor
+            from onnxsmith.loader import Library, LibraryError
+            from onnxsmith.manifest import OtherMachineError, UnfitError
 
         if options._initializers or compile_options(options) != compile_options(None):
             raise error(

@@ -32,7 +32,7 @@ from onnxsmith.values import ML_DTYPES
 from onnxsmith.version import __version__
 
 RUNTIME_MODULES = (
-    "arrays", "artifact", "built_in", "cpu", "digests", "embedded", "errors", "executor", "faults", "feeds",
+    "arrays", "artifact", "built_in", "cpu", "digests", "embedded", "errors", "executor", "faults", "feeds", "forks",
     "io_binding", "loader", "manifest", "memory", "native_layout", "options", "ort_value", "package", "plan",
     "profiling", "program", "program_check", "program_json", "providers", "record", "run_errors", "seeds", "session",
     "storage", "tables", "threads", "values", "zip_directory",
@@ -41,13 +41,16 @@ RUNTIME_MODULES = (
 
 STUB = '''"""An ONNX model, compiled by onnxsmith: run(output_names, input_feed), session, metadata."""
 
+from ._runtime.forks import UNDIVIDED as _UNDIVIDED
+
 __all__ = ["OrtValue", "RunOptions", "SessionOptions", "load", "metadata", "run", "session"]
 
 
 def __getattr__(name):
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from ._runtime import embedded
+    with _UNDIVIDED:
+        from ._runtime import embedded
 
     value = globals()[name] = embedded.attribute(name)
     return value

@@ -12,6 +12,7 @@ import numpy as np
 
 from onnxsmith.errors import ERRORS, Fail, InvalidArgument, NotImplemented, error, sentence_of
 from onnxsmith.faults import RUN_FAULTS, OutputMismatch, RunFault
+from onnxsmith.forks import UNDIVIDED
 from onnxsmith.options import RunOptions, SessionOptions
 from onnxsmith.package import PackageSource
 from onnxsmith.providers import ProviderOptions, Providers, choose_providers
@@ -74,7 +75,8 @@ class InferenceSession:
     def _open(self, distinct_symbols: tuple[str, ...], on_progress: Progress | None) -> Executor:
         if isinstance(self._source, PackageSource):
             return self._source.open(self._options)
-        from onnxsmith import opening  # here: a program that only imports onnxsmith starts sooner
+        with UNDIVIDED:
+            from onnxsmith import opening  # here: a program that only imports onnxsmith starts sooner
 
         return opening.open_executor(self._source, self._options, distinct_symbols, on_progress)
 
@@ -196,14 +198,16 @@ class InferenceSession:
         run_options: RunOptions | None = None,
     ) -> list[OrtValue]:
         """As `run`, from and to OrtValues."""
-        from onnxsmith.ort_value import OrtValue  # here, and the next: most programs have no need of them
+        with UNDIVIDED:
+            from onnxsmith.ort_value import OrtValue  # here, and the next: most programs have no need of them
 
         feed = {name: value.numpy() for name, value in input_dict_ort_values.items()}
         return [OrtValue(result) for result in self.run(output_names, feed, run_options)]
 
     def io_binding(self) -> IOBinding:
         """An empty binding of inputs and outputs to memory."""
-        from onnxsmith.io_binding import IOBinding
+        with UNDIVIDED:
+            from onnxsmith.io_binding import IOBinding
 
         return IOBinding(self)
 
@@ -250,7 +254,8 @@ class InferenceSession:
 
         `error` is "" after success; otherwise it is the message, and results is empty.
         """
-        import threading
+        with UNDIVIDED:
+            import threading
 
         def work() -> None:
             try:
@@ -267,7 +272,8 @@ class InferenceSession:
 
     def _with_arrays(self, feed: Mapping[str, Any], run: Callable[[Executor, list[Array]], Result]) -> Result:
         """What `run` gives for the program that fits the feed, and the feed's arrays in the order of its inputs."""
-        from onnxsmith import feeds
+        with UNDIVIDED:
+            from onnxsmith import feeds
 
         executor = self._executor
         while True:
@@ -292,7 +298,8 @@ class InferenceSession:
         return executor.run(arrays) if given is None else executor.run_into(arrays, given)
 
     def _new_profile(self) -> Profile:
-        from onnxsmith.profiling import Profile
+        with UNDIVIDED:
+            from onnxsmith.profiling import Profile
 
         return Profile(self._options.profile_file_prefix, next(iter(self._providers)))
 
@@ -348,7 +355,8 @@ class InferenceSession:
 
 
 def _explained(program: Program, fault: RunFault) -> Exception:
-    from onnxsmith.run_errors import explain
+    with UNDIVIDED:
+        from onnxsmith.run_errors import explain
 
     return explain(program, fault)
 

@@ -12,7 +12,6 @@ import functools
 import os
 import sys
 import time
-from _thread import allocate_lock  # threading takes long to import
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +19,7 @@ import numpy as np
 from onnxsmith import native_layout as abi
 from onnxsmith.arrays import native_arrays
 from onnxsmith.built_in import interpreter_functions
+from onnxsmith.forks import UNDIVIDED
 from onnxsmith.memory import Memory
 from onnxsmith.seeds import PROCESS_SEEDS
 
@@ -41,7 +41,6 @@ class ThreadPool:
         self.address = self._memory.address
         words = (ctypes.c_int64 * abi.POOL_WORDS).from_address(self.address)
         self._words = words
-        self._lock = allocate_lock()
         self._workers: list[threading.Thread] = []
         self._library: Library | None = None
         self._turns_per_second = 0.0
@@ -55,12 +54,7 @@ class ThreadPool:
         self.restart_seeds(PROCESS_SEEDS.draw())
         self.can_sleep = self._bind_sleep()
         if hasattr(os, "register_at_fork"):
-            # The lock is held across a fork, so that the child finds everything it guards at rest.
-            os.register_at_fork(
-                before=self._lock.acquire,
-                after_in_parent=self._lock.release,
-                after_in_child=self._restart_in_child,
-            )
+            os.register_at_fork(after_in_child=self._restart_in_child)
 
     def restart_seeds(self, state: int) -> None:
         """Begin the seeds of random operators that have none at `state`, of 64 bits."""
@@ -75,7 +69,7 @@ class ThreadPool:
 
         Where the system grants no more threads, the pool goes on with those it has.
         """
-        with self._lock:
+        with UNDIVIDED:
             if self._words[abi.POOL_STOP]:
                 return
             if self._library is None:
@@ -141,10 +135,9 @@ class ThreadPool:
         for worker in range(abi.MAX_THREADS):
             self._words[abi.POOL_SLEEPS + abi.POOL_SLEEP_WORDS * worker] = 0
         self._workers.clear()
-        self._lock.release()
 
     def _stop(self) -> None:
-        with self._lock:
+        with UNDIVIDED:
             if self._library is not None:
                 self._library.pool_stop(self.address)
             for worker in self._workers:

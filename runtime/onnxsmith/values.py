@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from onnxsmith.forks import UNDIVIDED
 from onnxsmith.record import Record
 
 if TYPE_CHECKING:
@@ -75,7 +76,8 @@ def numpy_dtype(name: str) -> np.dtype[np.generic]:
     if name == "string":
         return np.dtype(object)
     if name in ML_DTYPES:
-        import ml_dtypes
+        with UNDIVIDED:
+            import ml_dtypes
 
         dtype: np.dtype[np.generic] = np.dtype(getattr(ml_dtypes, ML_DTYPES[name]))
         return dtype

@@ -109,7 +109,7 @@ class TestImport:
     def test_importing_opens_nothing_and_starts_no_thread(self, package, python):
         python(
             "import my_model\n"
-            "assert 'numpy' not in sys.modules and 'my_model._runtime' not in sys.modules\n"
+            "assert 'numpy' not in sys.modules and 'my_model._runtime.session' not in sys.modules\n"
             "assert set(my_model.__all__) <= set(dir(my_model))\n"
             "import os, numpy, threading\n"
             "before = os.listdir('/proc/self/task')  # numpy's own among them\n"
