@@ -9,11 +9,9 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import pytest
-from mixed_model import mixed_feed, mixed_model
+from mixed_model import BATCH, mixed_feed, mixed_model
 
 import onnxsmith
-
-BATCH = 5
 
 
 @pytest.fixture(scope="session", autouse=True)

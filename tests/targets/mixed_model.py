@@ -8,6 +8,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 Feed = dict[str, np.ndarray]
 
+BATCH = 5
 TOLERANCE = 2e-5
 """Of the results' scale: levels of CPU differ in last bits, those without fused multiply-adds in a few more."""
 

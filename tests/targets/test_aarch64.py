@@ -7,9 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import BATCH
 from emulators import arm64_python, run_package
-from mixed_model import assert_close, mixed_feed
+from mixed_model import BATCH, assert_close, mixed_feed
 
 import onnxsmith
 from onnxsmith import artifact, packaging

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import BATCH
-from mixed_model import assert_close, mixed_feed
+from mixed_model import BATCH, assert_close, mixed_feed
 from windows_run import build_runner, run_code, wine_command
 
 import onnxsmith
