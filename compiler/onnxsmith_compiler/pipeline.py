@@ -211,7 +211,8 @@ def _version(lowered: Lowered, objects: Objects, program: artifact.Program, inte
         needed = {label: given[label] for label in (CORE, *dict.fromkeys(_kernel_keys(lowered).values()))}
         if not interface:
             return link_shared_library(needed, None, "program.so")
-        needed |= {C_FUNCTIONS: given[C_FUNCTIONS], interface: compile_own(program, interface, lowered.target)}
+        needed[C_FUNCTIONS] = given[C_FUNCTIONS]
+        needed["the model's C functions"] = compile_own(program, interface, lowered.target)
         return link_shared_library(needed, None, artifact.library_name(interface, target.system))
 
     return artifact.Version(program, link, target)
