@@ -12,7 +12,7 @@ PRECISIONS = ("fp32", "bf16")
 """What `CompileOptions.precision` may be."""
 
 NATIVE = "native"
-TARGETS = (NATIVE, "x86_64-linux", "aarch64-linux")
+TARGETS = (NATIVE, "x86_64-linux", "aarch64-linux", "x86_64-windows", "aarch64-macos", "x86_64-macos")
 """What `CompileOptions.target` may be."""
 
 # "os" is what functions of the library itself begin with.
@@ -31,10 +31,10 @@ class CompileOptions:
     of its block). `precision` "bf16" stores constant weights of float32 matrix products and convolutions, but for
     Winograd's and depthwise ones, as bfloat16: half the memory, with errors of up to about 1e-2 of the output's
     scale; sums stay float32. `tune` measures how the steps of a model whose inputs have fixed sizes are cut into
-    tiles fastest (see `tuning`); results stay the same. `target` is what code is made for: "native" is this
-    machine and CPU, others are a kind of machine, with code for CPUs of several levels where there are such.
-    `interface` names C functions that run the program without Python, if it is to have some. `workers` is the number
-    of compile processes (0: one a core).
+    tiles fastest (see `tuning`); results stay the same. `target`, one of TARGETS, is what code is made for: "native" is
+    this machine with its CPU, the others are machines of a kind, for x86-64 with code for CPUs of several levels, which
+    share the weights. `interface` names C functions that run the program without Python, if it is to have some.
+    `workers` is the number of compile processes (0: one a core).
 
     Raises InvalidOption.
     """

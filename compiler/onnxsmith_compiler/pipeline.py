@@ -23,6 +23,7 @@ from onnxsmith_compiler.codegen.source import KernelSource
 from onnxsmith_compiler.codegen.target import Target
 from onnxsmith_compiler.codegen.winograd_source import winograd_block
 from onnxsmith_compiler.codegen.winograd_transforms import WEIGHT_MATRICES
+from onnxsmith_compiler.codegen.zig_linker import link_with_zig, require_linker
 from onnxsmith_compiler.errors import InvalidGraph
 from onnxsmith_compiler.ir.graph import Graph, Value
 from onnxsmith_compiler.ir.verify import verify
@@ -164,6 +165,7 @@ def compile_model(
     targets, of narrower vectors, the better ones first. Raises subclasses of CompileError for anything wrong with the
     model.
     """
+    require_linker(pool.target)
     report = on_progress or (lambda stage, done, total: None)
     targets = (pool.target, *lesser)
     cores = [pool.compile_core(target) for target in targets]
@@ -209,11 +211,13 @@ def _version(lowered: Lowered, objects: Objects, program: artifact.Program, inte
     def link() -> bytes:
         given = objects()
         needed = {label: given[label] for label in (CORE, *dict.fromkeys(_kernel_keys(lowered).values()))}
-        if not interface:
-            return link_shared_library(needed, None, "program.so")
-        needed[C_FUNCTIONS] = given[C_FUNCTIONS]
-        needed["the model's C functions"] = compile_own(program, interface, lowered.target)
-        return link_shared_library(needed, None, artifact.library_name(interface, target.system))
+        if interface:
+            needed[C_FUNCTIONS] = given[C_FUNCTIONS]
+            needed["the model's C functions"] = compile_own(program, interface, lowered.target)
+        name = artifact.library_name(interface or "program", target.system)
+        if target.system == "linux":
+            return link_shared_library(needed, None, name)
+        return link_with_zig(needed, lowered.target, name)
 
     return artifact.Version(program, link, target)
 

@@ -100,7 +100,8 @@ def _open_library(code: bytes) -> tuple[ctypes.CDLL, Callable[[], None]]:
 
     # A file in a folder that only this user may enter.
     folder = tempfile.TemporaryDirectory(prefix="onnxsmith-", ignore_cleanup_errors=True)
-    path = os.path.join(folder.name, "code" + (".dll" if sys.platform == "win32" else ".so"))
+    suffix = {"win32": ".dll", "darwin": ".dylib"}.get(sys.platform, ".so")
+    path = os.path.join(folder.name, f"code{suffix}")
     with open(path, "wb") as file:
         file.write(code)
     library = _load(path)

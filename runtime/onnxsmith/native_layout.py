@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from typing import Final
 
-CORE_VERSION: Final = 2
+CORE_VERSION: Final = 3
 
 # Status of os_check, os_steps and, as an int object, of os_call.
 DONE: Final = 0
@@ -172,9 +172,11 @@ POOL_STOP: Final = 48
 POOL_WORKERS: Final = 49
 POOL_SPIN: Final = 50  # turns of the spin loop before a thread sleeps
 POOL_WAIT_KIND: Final = 51  # WAIT_*
-POOL_WAIT_FUNCTION: Final = 52  # address
-POOL_WAIT_NUMBER: Final = 53  # system call numbers of futex and sched_yield
-POOL_YIELD_NUMBER: Final = 57
+POOL_WAIT_FUNCTION: Final = 52  # address of the function that sleeps on a word
+POOL_WAKE_FUNCTION: Final = 62  # and of the one that wakes who sleeps
+POOL_WAIT_NUMBER: Final = 53  # system call number of futex
+POOL_YIELD_FUNCTION: Final = 57  # address of a function that lets another thread have the core, or 0
+POOL_ONE: Final = 63  # always 1: Windows wants the address of what a word is compared with
 POOL_SEEDS: Final = 58  # state of the sequence of seeds for random operators without one
 POOL_LIST_TYPE: Final = 54  # addresses of the types list, tuple and numpy.ndarray
 POOL_TUPLE_TYPE: Final = 55
@@ -192,7 +194,10 @@ SPINS_PER_YIELD: Final = 256  # a power of two
 TICKET_BITS: Final = 16
 TICKET_MASK: Final = (1 << TICKET_BITS) - 1
 
-WAIT_FUTEX: Final = 1  # POOL_WAIT_FUNCTION is libc's `syscall`
+# How threads sleep on a word.
+WAIT_FUTEX: Final = 1  # Linux: POOL_WAIT_FUNCTION is libc's `syscall`, for waking too
+WAIT_ON_ADDRESS: Final = 2  # Windows: WaitOnAddress and WakeByAddressSingle
+WAIT_ULOCK: Final = 3  # macOS: __ulock_wait and __ulock_wake, which its own C++ library sleeps with
 
 # Estimates that decide whether and how a step is shared, nanoseconds.
 SHARE_NS: Final = 6_000  # a step shorter than this runs on the caller

@@ -77,9 +77,7 @@ def with_program(
         try:
             made = use(folder.path)
         except OtherMachineError as problem:
-            reason = (
-                f"The session cannot run what it had compiled: {problem}. Leave out the target, or write a package."
-            )
+            reason = f"The session cannot run what it compiled: {problem}. Leave out the target, or write a package."
             raise error(InvalidArgument, reason) from None
         except (artifact.ArtifactError, LibraryError) as problem:
             damage = problem

@@ -13,7 +13,7 @@ import os
 import sys
 import time
 from _thread import allocate_lock  # threading takes long to import
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -30,8 +30,7 @@ if TYPE_CHECKING:
 
 _SPIN_SECONDS = 100e-6
 _CROWDED_SPIN_SECONDS = 2e-6  # with more threads than cores, a spinning thread keeps a working one waiting
-# Linux system calls by machine: futex, sched_yield.
-_SYSTEM_CALLS = {"x86_64": (202, 24), "aarch64": (98, 124)}
+_FUTEX_NUMBERS = {"x86_64": 202, "aarch64": 98}
 
 
 class ThreadPool:
@@ -49,6 +48,7 @@ class ThreadPool:
         words[abi.POOL_LIST_TYPE] = id(list)
         words[abi.POOL_TUPLE_TYPE] = id(tuple)
         words[abi.POOL_ARRAY_TYPE] = id(np.ndarray)
+        words[abi.POOL_ONE] = 1
         if native_arrays():
             functions = interpreter_functions()
             words[abi.POOL_SAVE_THREAD], words[abi.POOL_RESTORE_THREAD], words[abi.POOL_MAKE_INTEGER] = functions
@@ -115,15 +115,20 @@ class ThreadPool:
 
     def _bind_sleep(self) -> bool:
         """Give native code the system's way to sleep on a word; False where none is known."""
-        if sys.platform != "linux":
+        try:
+            kind, wait, wake, give_way = _sleep_functions()
+        except (AttributeError, OSError):
             return False
-        numbers = _SYSTEM_CALLS.get(os.uname().machine)
-        if numbers is None:
-            return False
-        system_call = ctypes.CDLL(None).syscall
-        self._words[abi.POOL_WAIT_KIND] = abi.WAIT_FUTEX
-        self._words[abi.POOL_WAIT_NUMBER], self._words[abi.POOL_YIELD_NUMBER] = numbers
-        self._words[abi.POOL_WAIT_FUNCTION] = ctypes.cast(system_call, ctypes.c_void_p).value or 0
+        if kind == abi.WAIT_FUTEX:
+            number = _FUTEX_NUMBERS.get(os.uname().machine)
+            if number is None:
+                return False
+            self._words[abi.POOL_WAIT_NUMBER] = number
+        for word, function in (
+            (abi.POOL_WAIT_FUNCTION, wait), (abi.POOL_WAKE_FUNCTION, wake), (abi.POOL_YIELD_FUNCTION, give_way),
+        ):  # fmt: skip
+            self._words[word] = ctypes.cast(function, ctypes.c_void_p).value or 0
+        self._words[abi.POOL_WAIT_KIND] = kind
         return True
 
     def _restart_in_child(self) -> None:
@@ -153,6 +158,17 @@ class ThreadPool:
 def process_pool() -> ThreadPool:
     """The pool of this process."""
     return ThreadPool()
+
+
+def _sleep_functions() -> tuple[int, Any, Any, Any]:
+    """(WAIT_*, the C functions that sleep, wake and yield). AttributeError or OSError where the system lacks them."""
+    if sys.platform == "win32":
+        kernel = ctypes.WinDLL("kernelbase")
+        return abi.WAIT_ON_ADDRESS, kernel.WaitOnAddress, kernel.WakeByAddressSingle, kernel.SwitchToThread
+    c_library = ctypes.CDLL(None)
+    if sys.platform == "darwin":
+        return abi.WAIT_ULOCK, c_library["__ulock_wait"], c_library["__ulock_wake"], c_library.sched_yield
+    return abi.WAIT_FUTEX, c_library.syscall, c_library.syscall, c_library.sched_yield
 
 
 def _measure_spin(library: Library) -> float:

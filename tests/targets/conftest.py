@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,8 +18,11 @@ BATCH = 5
 
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """One cache for all processes that share the tests."""
+    folder = tmp_path_factory.getbasetemp()
+    shared = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ONNXSMITH_CACHE_DIR", str(tmp_path_factory.mktemp("cache") / "onnxsmith"))
+        patch.setenv("ONNXSMITH_CACHE_DIR", str(shared / "targets-cache"))
         yield
 
 

@@ -32,10 +32,7 @@ def test_what_it_holds(folder: Path) -> None:
 
 @pytest.mark.skipif(host().machine == "aarch64", reason="this machine runs it")
 def test_another_architecture_says_how_to_compile(folder: Path) -> None:
-    message = (
-        rf"the code is for linux_aarch64 \(generic\), and this is {host().platform}\. "
-        rf".* --target {generic_target()}$"
-    )
+    message = rf"for linux_aarch64 \(generic\), and this is {host().platform}\. .* --target {generic_target()}$"
     with pytest.raises(ModelRequiresCompilation, match=message):
         onnxsmith.load(folder / "package")
 

@@ -108,7 +108,7 @@ def test_a_cpu_below_all_levels_is_told_what_it_lacks(monkeypatch: pytest.Monkey
         onnxsmith.load(package)
     assert str(refusal.value).endswith(
         f"{package}: the code is for linux_x86_64 (x86-64-v4, x86-64-v3, x86-64-v2), and this CPU lacks popcnt, "
-        f"sse4_1, sse4_2, which x86-64-v2 needs. Compile the model again: "
+        "sse4_1, sse4_2, which x86-64-v2 needs. Compile the model again: "
         f"onnxsmith compile MODEL.onnx -o {package} --target native"
     )
 

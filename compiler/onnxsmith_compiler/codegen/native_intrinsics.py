@@ -143,6 +143,11 @@ def _call_variadic(
     return builder.call(builder.inttoptr(function, kind.as_pointer()), [number, *arguments])
 
 
+def _call_words(context: Any, builder: ir.IRBuilder, function: ir.Value, *arguments: ir.Value) -> ir.Value:
+    kind = ir.FunctionType(_I64, [_I64] * len(arguments))
+    return builder.call(builder.inttoptr(function, kind.as_pointer()), arguments)
+
+
 def _call_function(context: Any, builder: ir.IRBuilder, function: ir.Value, argument: ir.Value) -> ir.Value:
     kind = ir.FunctionType(_I64, [_I64])
     return builder.call(builder.inttoptr(function, kind.as_pointer()), [argument])
@@ -183,6 +188,10 @@ def _python_call_parallel(function: int, state: int, count: int, task: int, argu
 
 def _python_call_variadic(function: int, *arguments: int) -> int:
     return int(ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * 7)(function)(*arguments))
+
+
+def _python_call_words(function: int, *arguments: int) -> int:
+    return int(ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * 4)(function)(*arguments))
 
 
 def _python_call_function(function: int, argument: int) -> int:
@@ -228,6 +237,8 @@ call_parallel = _intrinsic("call_parallel", 5, _call_parallel, _python_call_para
 call_function = _intrinsic("call_function", 2, _call_function, _python_call_function)
 # call_variadic(function, number, a, b, c, d, e, f): C's `long function(long number, ...)`.
 call_variadic = _intrinsic("call_variadic", 8, _call_variadic, _python_call_variadic)
+# call_words(function, a, b, c, d): C's function of up to four words, by the system's calling convention.
+call_words = _intrinsic("call_words", 5, _call_words, _python_call_words)
 
 # What kernels use whose tiles work together.
 SHARING_INTRINSICS: dict[str, Intrinsic] = {
