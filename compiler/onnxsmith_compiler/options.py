@@ -15,7 +15,8 @@ NATIVE = "native"
 TARGETS = (NATIVE, "x86_64-linux", "aarch64-linux", "x86_64-windows", "aarch64-macos", "x86_64-macos")
 """What `CompileOptions.target` may be."""
 
-_C_IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+# "os" is what functions of the library itself begin with.
+_INTERFACE = re.compile(r"(?!os$)[A-Za-z_][A-Za-z0-9_]*")
 
 
 @dataclass(frozen=True)
@@ -54,9 +55,9 @@ class CompileOptions:
             raise InvalidOption(
                 f"The compiler's option 'precision' cannot be {self.precision!r}: it is one of {', '.join(PRECISIONS)}."
             )
-        if self.interface and not _C_IDENTIFIER.fullmatch(self.interface):
+        if self.interface and not _INTERFACE.fullmatch(self.interface):
             raise InvalidOption(
-                f"The compiler's option 'interface' cannot be {self.interface!r}: C takes no such name."
+                f"The compiler's option 'interface' cannot be {self.interface!r}: it is a name in C, other than 'os'."
             )
         if self.target not in TARGETS:
             raise InvalidOption(f"There is no target {self.target!r}: it is one of {', '.join(TARGETS)}.")

@@ -212,7 +212,8 @@ def _version(lowered: Lowered, objects: Objects, program: artifact.Program, inte
         given = objects()
         needed = {label: given[label] for label in (CORE, *dict.fromkeys(_kernel_keys(lowered).values()))}
         if interface:
-            needed |= {C_FUNCTIONS: given[C_FUNCTIONS], interface: compile_own(program, interface, lowered.target)}
+            needed[C_FUNCTIONS] = given[C_FUNCTIONS]
+            needed["the model's C functions"] = compile_own(program, interface, lowered.target)
         name = artifact.library_name(interface or "program", target.system)
         if target.system == "linux":
             return link_shared_library(needed, None, name)

@@ -14,6 +14,7 @@ from onnx import TensorProto, helper
 from small_models import model, tensor
 
 import onnxsmith
+from onnxsmith.errors import InvalidArgument
 from onnxsmith.program import Program, Segment, Tensor
 from onnxsmith_compiler.codegen import c_layout
 
@@ -491,5 +492,14 @@ class TestPackages:
         context = CModel(made, "other").context(2)
         (y,) = context.outputs("float32")
         assert context.run([np.array([-1, 2], np.float32)], [y]) == c_layout.DONE and y.tolist() == [0, 2]
-        with pytest.raises(onnxsmith.errors.InvalidArgument, match="'interface' cannot be 'no name'"):
-            onnxsmith.compile(relu_model, tmp_path / "one", target="native", interface="no name")
+
+    @pytest.mark.parametrize("name", ["no name", "os", "3d"])
+    def test_names_that_functions_cannot_have(self, tmp_path, relu_model, name):
+        with pytest.raises(InvalidArgument, match=f"'interface' cannot be '{name}'"):
+            onnxsmith.compile(relu_model, tmp_path / "one", target="native", interface=name)
+
+    @pytest.mark.parametrize("name", ["core", "c"])
+    def test_names_that_parts_of_the_library_have(self, tmp_path, relu_model, name):
+        context = CModel(onnxsmith.compile(relu_model, tmp_path / name, target="native"), name).context(2)
+        (y,) = context.outputs("float32")
+        assert context.run([np.array([-1, 2], np.float32)], [y]) == c_layout.DONE and y.tolist() == [0, 2]

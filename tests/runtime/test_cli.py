@@ -306,6 +306,7 @@ class TestCompileToPackage:
         ):
             (row,) = printed("compile", path, *arguments)
             assert row["program"].startswith(str(tmp_path / name)) and row["bytes"] > 10_000
+            assert row["c_functions"] == "my_model.h"
             (z,) = onnxsmith.load(row["program"], verify=True).run(None, {"x": np.ones((2, 3), np.float32)} | Y)
             assert z.tolist() == [[3, 3, 3]] * 2
 

@@ -46,7 +46,7 @@ def own_text(program: Program, name: str, target: Target) -> str:
         *(f"declare dso_local i32 @{kernel}(ptr, ptr, i64, i64)" for kernel in program.kernels),
         "define internal void @task(ptr %context, i32 %index) nounwind {",
         "  %word = ptrtoint ptr %context to i64",
-        "  %status = call i64 @oc_work(i64 %word)",
+        "  %status = call i64 @c.work(i64 %word)",
         "  ret void",
         "}",
         "define internal i32 @find_kernels(ptr %table, ptr, i64, i64) nounwind {",

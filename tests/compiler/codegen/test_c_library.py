@@ -33,6 +33,10 @@ def program(*names: str, kernels: tuple[str, ...] = ()) -> Program:
         buffers=(),
         kernels=kernels,
         weight_bytes=0,
+        overridable={},
+        in_place=(),
+        metadata={},
+        custom_metadata={},
     )
 
 
