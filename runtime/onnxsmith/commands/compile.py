@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from onnxsmith.ahead import NATIVE, compile_to, package_target, set_target
+from onnxsmith.cache import open_cache
 from onnxsmith.commands import common
 from onnxsmith.compile_client import Model, Progress, find_program
 from onnxsmith.options import SessionOptions, compile_options, settings
@@ -82,7 +83,13 @@ def _into_cache(model: Path, options: SessionOptions, progress: Progress | None)
     chosen = settings(options)
     if chosen.cache_dir is None:
         raise common.usage_error("the cache is off (ONNXSMITH_CACHE=off): name a place for the program with --output")
-    return find_program(Model(os.path.abspath(model), None), compile_options(options), chosen, progress).path
+    nothing_kept = "the cache keeps nothing, as the warning says: name a place for the program with --output"
+    if open_cache(chosen.cache_dir, chosen.cache_bytes) is None:
+        raise common.usage_error(nothing_kept)
+    found = find_program(Model(os.path.abspath(model), None), compile_options(options), chosen, progress)
+    if found.key is None:
+        raise common.usage_error(nothing_kept)
+    return found.path
 
 
 def _size(path: Path) -> int:
