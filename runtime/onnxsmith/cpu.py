@@ -82,7 +82,7 @@ def cpu_features() -> frozenset[str] | None:
 def _features_of_numpy() -> frozenset[str] | None:
     """What numpy found out about an x86 CPU, of the features that generic code needs."""
     try:
-        from numpy._core._multiarray_umath import __cpu_features__  # type: ignore[import-not-found]
+        from numpy._core._multiarray_umath import __cpu_features__
     except ImportError:
         return None
     return linux_names(__cpu_features__)
