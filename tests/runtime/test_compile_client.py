@@ -185,6 +185,17 @@ class TestCache:
         copy.write_bytes(relu_model)
         assert find_program(Model(str(copy), None), {}, fresh) == first
 
+    def test_a_program_larger_than_the_cache_stays_while_it_is_open(self, relu_model, tmp_path, monkeypatch):
+        monkeypatch.setenv("ONNXSMITH_CACHE_DIR", str(tmp_path / "cache"))
+        monkeypatch.setenv("ONNXSMITH_CACHE_BYTES", "1000")
+        session = onnxsmith.InferenceSession(relu_model)
+        cache = open_cache(tmp_path / "cache", 1000)
+        cache.prune()
+        assert [entry.store for entry in cache.entries()] == ["programs"]
+        del session
+        cache.prune()
+        assert cache.entries() == []
+
     def test_options_make_another_program(self, relu_model, fresh):
         keys = {
             find_program(Model(None, relu_model), options, fresh).key
