@@ -7,6 +7,7 @@ another:
 | "kind"        | members                          | answer                                             |
 |---------------|----------------------------------|----------------------------------------------------|
 | "kernel"      | "source", "symbol"               | "object", whose block is the object file           |
+| "routine"     | "name"                           | the same, of one of `namespace.ROUTINES`           |
 | "native_core" |                                  | the same, of `codegen.native_core`                 |
 
 
@@ -94,7 +95,11 @@ def _warm_compiler(target: Target) -> Compiler:
 
 
 def _compile_kernel(compiler: Compiler, message: Message) -> bytes:
-    return compiler.compile_kernel(_source(message["source"]), message["symbol"])
+    return compiler.compile_kernel(_source(message["source"]), message["symbol"], routines=False)
+
+
+def _compile_routine(compiler: Compiler, message: Message) -> bytes:
+    return compiler.compile_routine(message["name"])
 
 
 def _compile_native_core(compiler: Compiler, message: Message) -> bytes:
@@ -105,6 +110,7 @@ def _compile_native_core(compiler: Compiler, message: Message) -> bytes:
 
 _VERBS: dict[str, Callable[[Compiler, Message], bytes]] = {
     "kernel": _compile_kernel,
+    "routine": _compile_routine,
     "native_core": _compile_native_core,
 }
 

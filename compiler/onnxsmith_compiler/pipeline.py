@@ -14,9 +14,10 @@ from onnxsmith.faults import RUN_FAULTS
 from onnxsmith_compiler.codegen.contractions import tile_columns
 from onnxsmith_compiler.codegen.cpu import print_group
 from onnxsmith_compiler.codegen.elf_linker import link_shared_library
-from onnxsmith_compiler.codegen.kernel_key import kernel_key, kernel_symbol
+from onnxsmith_compiler.codegen.kernel_key import kernel_key, kernel_symbol, routine_key
 from onnxsmith_compiler.codegen.kernel_text import PrintedStep
 from onnxsmith_compiler.codegen.recurrent import recurrence_tiling
+from onnxsmith_compiler.codegen.routine_names import called_routines
 from onnxsmith_compiler.codegen.source import KernelSource
 from onnxsmith_compiler.codegen.target import Target
 from onnxsmith_compiler.codegen.winograd_source import winograd_block
@@ -157,13 +158,15 @@ def compile_model(
 
 
 def link_model(lowered: Lowered, objects: Callable[[], Mapping[str, bytes]], target: Target) -> CompiledModel:
-    """The compiled model. `objects` gives its kernels by `kernel_key`, and the native core as "core"."""
+    """The compiled model. `objects` gives the native core as "core", and what `Objects.result` gives of its kernels."""
     keys = _kernel_keys(lowered, target)
+    texts = {source.text for source in keys}
+    routines = sorted({routine_key(name, target) for text in texts for name in called_routines(text)})
     program, weights = _program(lowered, keys)
 
     def link() -> bytes:
         given = objects()
-        needed = {label: given[label] for label in ("core", *dict.fromkeys(keys.values()))}
+        needed = {label: given[label] for label in ("core", *dict.fromkeys(keys.values()), *routines)}
         return link_shared_library(needed, None, "program.so")
 
     return CompiledModel(program, weights, lowered.model.external_files, host(target.needed_features), link)

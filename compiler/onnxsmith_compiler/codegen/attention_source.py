@@ -250,11 +250,11 @@ class _Printer:
             f"    {self.tile.name}(table, rows, 1, seen, panel, sums, address(panel), 0)",
             f"    used = min({columns}, width - first)",
             "    for i in range(rows):",
-            "        out = offset(y, y_start + (row + i) * y_row + first)",
+            "        result = offset(y, y_start + (row + i) * y_row + first)",
             "        scale = load(scales, i)",
             f"        for j in range({columns}):",
             "            if j < used:",
-            f"                store(out, j, load(sums, i * {columns} + j) * scale)",
+            f"                store(result, j, load(sums, i * {columns} + j) * scale)",
         ]
 
 

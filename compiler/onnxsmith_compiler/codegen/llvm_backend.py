@@ -62,15 +62,16 @@ def optimise(module: llvm.ModuleRef, target: Target, *, vectorise: bool = True, 
     builder.getModulePassManager().run(module, builder)
 
 
-def emit_object(module: llvm.ModuleRef, target: Target, label: str) -> bytes:
-    """The relocatable object of `module`.
+def emit_object(module: llvm.ModuleRef, target: Target, label: str, given: Iterable[str] = ()) -> bytes:
+    """The relocatable object of `module`. The functions `given` are defined by other objects.
 
-    Raises UndefinedSymbolError, naming `label` and the symbols, where it calls what it does not define.
+    Raises UndefinedSymbolError, naming `label` and the symbols, where it calls what nothing defines.
     """
+    given = set(given)
     missing = [
         value.name
         for value in (*module.functions, *module.global_variables)
-        if value.is_declaration and not value.name.startswith("llvm.")
+        if value.is_declaration and not value.name.startswith("llvm.") and value.name not in given
     ]
     if missing:
         raise UndefinedSymbolError(f"{label}: calls functions that nothing defines: {', '.join(sorted(missing))}")
