@@ -24,7 +24,7 @@ def attention_source(form: AttentionForm, score: Score, label: str = "attention"
     element and the strides over the outer axes and the rows in elements (the last axis has stride 1), `past` where
     causal, rows_per_tile. A query that sees no key gives zeros.
     """
-    return kernel_source(label, _parameters(form, score), _Printer(form, score).body(), unroll=False)
+    return kernel_source(label, _parameters(form, score), _Printer(form, score).body())
 
 
 def _axis_names(count: int) -> list[str]:
