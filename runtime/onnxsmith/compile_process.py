@@ -11,13 +11,12 @@ import contextlib
 import os
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from onnxsmith import protocol, source
+from onnxsmith import protocol, scratch, source
 from onnxsmith.errors import EngineError, Fail, NotImplemented, error, named_error
 
 _STDERR_TAIL = 2000
@@ -53,7 +52,7 @@ class _Process:
     """One compile process and the pipes to it."""
 
     def __init__(self) -> None:
-        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 (it lives as long as the process)
+        self._stderr = scratch.memory_file()
         self._process = subprocess.Popen(
             [_interpreter(), "-P", "-m", "onnxsmith_compiler.worker"],
             stdin=subprocess.PIPE,

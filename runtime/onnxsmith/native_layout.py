@@ -12,7 +12,7 @@ The core's C entry points, all `int64 f(...)` of int64 words:
 | `os_bind(run, memory)` | fills argument tables, step records and patches, for memory of RUN_MEMORY_BYTES |
 | `os_check(run, inputs, outputs)` | compares tuples or lists of arrays with the plan, fills RUN_IO |
 | `os_steps(run, first, last)` | runs steps [first, last) of the segment on the addresses in RUN_IO |
-| `os_run(run, inputs, outputs)` | `os_check`, then all steps |
+| `os_call(array, arguments, 2)` | Python's call of a built-in function: `os_check` of two arguments, then all steps |
 | `os_pool_worker(pool, number)` | the life of worker `number`, returns when POOL_STOP is set |
 | `os_pool_stop(pool)` | sets POOL_STOP and wakes every worker |
 | `os_pool_spin(count)` | `count` turns of the spin loop, for calibration |
@@ -22,9 +22,9 @@ from __future__ import annotations
 
 from typing import Final
 
-CORE_VERSION: Final = 1
+CORE_VERSION: Final = 2
 
-# Status of os_check, os_steps and os_run.
+# Status of os_check, os_steps and, as an int object, of os_call.
 DONE: Final = 0
 MISMATCH: Final = 1  # an array differs from what the plan was made for: nothing was run
 NEED_THREADS: Final = 2  # the pool has fewer workers than the run may use: nothing was run
@@ -179,6 +179,9 @@ POOL_SEEDS: Final = 58  # state of the sequence of seeds for random operators wi
 POOL_LIST_TYPE: Final = 54  # addresses of the types list, tuple and numpy.ndarray
 POOL_TUPLE_TYPE: Final = 55
 POOL_ARRAY_TYPE: Final = 56
+POOL_SAVE_THREAD: Final = 59  # addresses of Python's functions that release and take the lock, and make an int
+POOL_RESTORE_THREAD: Final = 60
+POOL_MAKE_INTEGER: Final = 61
 POOL_SLEEPS: Final = 64  # 8 words a worker, the first is 1 while worker `number` sleeps
 POOL_SLEEP_WORDS: Final = 8
 MAX_THREADS: Final = 512

@@ -12,9 +12,7 @@ import numpy as np
 
 from onnxsmith.errors import ERRORS, Fail, InvalidArgument, NotImplemented, error, sentence_of
 from onnxsmith.faults import RUN_FAULTS, OutputMismatch, RunFault
-from onnxsmith.io_binding import IOBinding
 from onnxsmith.options import RunOptions, SessionOptions
-from onnxsmith.ort_value import OrtValue
 from onnxsmith.package import PackageSource
 from onnxsmith.providers import ProviderOptions, Providers, choose_providers
 from onnxsmith.values import ModelMetadata, NodeArg, model_metadata, node_arg
@@ -23,6 +21,8 @@ if TYPE_CHECKING:
     from onnxsmith.compile_client import Progress
     from onnxsmith.executor import Executor, TimedRun
     from onnxsmith.feeds import Array, SymbolConflict
+    from onnxsmith.io_binding import IOBinding
+    from onnxsmith.ort_value import OrtValue
     from onnxsmith.profiling import Profile
     from onnxsmith.program import Program
 
@@ -196,11 +196,15 @@ class InferenceSession:
         run_options: RunOptions | None = None,
     ) -> list[OrtValue]:
         """As `run`, from and to OrtValues."""
+        from onnxsmith.ort_value import OrtValue  # here, and the next: most programs have no need of them
+
         feed = {name: value.numpy() for name, value in input_dict_ort_values.items()}
         return [OrtValue(result) for result in self.run(output_names, feed, run_options)]
 
     def io_binding(self) -> IOBinding:
         """An empty binding of inputs and outputs to memory."""
+        from onnxsmith.io_binding import IOBinding
+
         return IOBinding(self)
 
     def run_with_iobinding(self, iobinding: IOBinding, run_options: RunOptions | None = None) -> None:
@@ -213,10 +217,10 @@ class InferenceSession:
             raise ValueError("IOBinding must be used with the session that created it.")
         if run_options is not None:
             _check_run_options(run_options)
-        direct = iobinding._direct
-        if direct is not None and self._profile is None:
+        if iobinding._direct is not None:
+            arrays, results = iobinding._direct
             try:
-                if self._executor.run_bound(*direct):
+                if self._executor.run_bound(arrays, results):
                     return
             except RUN_FAULTS:
                 pass  # as below

@@ -11,17 +11,21 @@ import ctypes
 import functools
 import os
 import sys
-import threading
 import time
+from _thread import allocate_lock  # threading takes long to import
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from onnxsmith import native_layout as abi
+from onnxsmith.arrays import native_arrays
+from onnxsmith.built_in import interpreter_functions
 from onnxsmith.memory import Memory
 from onnxsmith.seeds import PROCESS_SEEDS
 
 if TYPE_CHECKING:
+    import threading
+
     from onnxsmith.loader import Library
 
 _SPIN_SECONDS = 100e-6
@@ -38,13 +42,16 @@ class ThreadPool:
         self.address = self._memory.address
         words = (ctypes.c_int64 * abi.POOL_WORDS).from_address(self.address)
         self._words = words
-        self._lock = threading.Lock()
+        self._lock = allocate_lock()
         self._workers: list[threading.Thread] = []
         self._library: Library | None = None
         self._turns_per_second = 0.0
         words[abi.POOL_LIST_TYPE] = id(list)
         words[abi.POOL_TUPLE_TYPE] = id(tuple)
         words[abi.POOL_ARRAY_TYPE] = id(np.ndarray)
+        if native_arrays():
+            functions = interpreter_functions()
+            words[abi.POOL_SAVE_THREAD], words[abi.POOL_RESTORE_THREAD], words[abi.POOL_MAKE_INTEGER] = functions
         self.restart_seeds(PROCESS_SEEDS.draw())
         self.can_sleep = self._bind_sleep()
         if hasattr(os, "register_at_fork"):
@@ -82,6 +89,8 @@ class ThreadPool:
             self._words[abi.POOL_WORKERS] = max(self._words[abi.POOL_WORKERS], threads - 1)
 
     def _start(self, number: int) -> bool:
+        import threading
+
         assert self._library is not None
         worker = threading.Thread(
             target=self._library.pool_worker,
@@ -193,5 +202,5 @@ def _quota() -> int:
 
 
 def _read(path: str) -> str:
-    with open(path, encoding="ascii") as file:
+    with open(path, encoding="utf-8") as file:
         return file.read()

@@ -159,9 +159,9 @@ def _block(shape: TileShape, epilogue: Epilogue, sweep: Sweep, last_columns: int
     """Lines that multiply a block, and hand it to the epilogue."""
     arguments = f"({sweep.table}, rows, {sweep.taps}, depth, panel, sums, ahead, share)"
     whole = [f"{shape.name}{arguments}"]
-    if last_columns is None or last_columns > shape.lanes or shape.vectors == 1:
+    narrow = None if last_columns is None else narrow_tile(shape, last_columns)
+    if narrow is None:
         return [*whole, *epilogue_block(shape, epilogue, batch, last_columns)]
-    narrow = narrow_tile(shape)
     return [
         "if panel_index < panels - 1:",
         *indent([*whole, *_epilogue_loops(shape, epilogue, str(shape.columns), batch)]),

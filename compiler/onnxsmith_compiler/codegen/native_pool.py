@@ -67,7 +67,8 @@ def _wake(pool: int, index: int) -> int:
 @helper("int64", "int64", "int64")
 def _spin(pool: int, turn: int) -> int:
     """One turn of a spin loop. Now and then another thread, maybe the one waited for, gets this core."""
-    if turn % abi.SPINS_PER_YIELD == abi.SPINS_PER_YIELD - 1:
+    yields = peek(pool, abi.POOL_WAIT_KIND) == abi.WAIT_FUTEX
+    if yields and turn % abi.SPINS_PER_YIELD == abi.SPINS_PER_YIELD - 1:
         system_call = peek(pool, abi.POOL_WAIT_FUNCTION)
         return call_variadic(system_call, peek(pool, abi.POOL_YIELD_NUMBER), 0, 0, 0, 0, 0, 0)
     return pause()
@@ -148,6 +149,15 @@ def _take_tickets(pool: int, number: int) -> int:
             _wake(pool, abi.POOL_CALLER_SLEEPS)
 
 
+@helper("bool", "int64", "int64")
+def take_open_tickets(pool: int, number: int) -> bool:
+    """Run tickets as thread `number` if a region has some for it; whether one had."""
+    if not _open_to(load_acquire(pool, abi.POOL_TICKET), number):
+        return False
+    _take_tickets(pool, number)
+    return True
+
+
 @helper("int64", "int64", "int64")
 def _wait_for_region(pool: int, total: int) -> int:
     """Return when all tickets of the open region are done."""
@@ -193,8 +203,7 @@ def pool_worker(pool: int, number: int) -> int:
     sleep_word = _sleep_word(number)
     spins = 0
     while load_acquire(pool, abi.POOL_STOP) == 0:
-        if _open_to(load_acquire(pool, abi.POOL_TICKET), number):
-            _take_tickets(pool, number)
+        if take_open_tickets(pool, number):
             spins = 0
         elif load_acquire(pool, abi.POOL_ACTIVE) > 0 and spins < peek(pool, abi.POOL_SPIN):
             _spin(pool, spins)

@@ -12,7 +12,7 @@ from onnxsmith_compiler.codegen.epilogue import Epilogue, Prologue, store_epilog
 from onnxsmith_compiler.codegen.matmul_source import MatmulForm, matmul_source, matmul_tiling
 from onnxsmith_compiler.codegen.source import Parameter
 from onnxsmith_compiler.codegen.target import Target
-from onnxsmith_compiler.codegen.tiles import tile_shape
+from onnxsmith_compiler.codegen.tiles import panel_tile, tile_shape
 from onnxsmith_compiler.ir import dim as dims
 from onnxsmith_compiler.ir.dtype import BFLOAT16, BY_NAME, FLOAT32
 
@@ -147,7 +147,11 @@ def test_panels_of_bfloat16_give_the_bits_of_the_same_in_float32(m: int, n: int,
     a, b = _random((m, k), "float32"), _random((k, n), "float32").astype(BFLOAT16.storage)
     results = []
     for stored in (FLOAT32, BFLOAT16):
-        form = MatmulForm(tile_shape(HOST, "float32", stored=stored), last_columns=None, single_row=m == 1)
+        form = MatmulForm(
+            panel_tile(HOST, "float32", tile_shape(HOST, "float32").columns, stored),
+            last_columns=None,
+            single_row=m == 1,
+        )
         source = matmul_source(form, store_epilogue(FLOAT32))
         kernel = _kernel(form, source)
         packed = pack_matmul(b.astype(stored.storage), form.tile.columns)
