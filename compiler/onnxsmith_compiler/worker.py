@@ -26,7 +26,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, dataclass, field, fields
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -57,7 +57,7 @@ class Request:
     message: Message
     data: bytes
     pipe: IO[bytes]
-    asides: Asides
+    asides: Asides = field(default_factory=Asides)
 
     @property
     def model(self) -> Path | bytes:
