@@ -6,9 +6,9 @@ import os
 import time
 import weakref
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from onnxsmith import source
 from onnxsmith.cache import Cache, open_cache
@@ -73,10 +73,13 @@ def find_program(
     if model.path is not None and not os.path.exists(model.path):
         raise error(NoSuchFile, f"The model file '{model.path}' does not exist.")
     cache = open_cache(settings.cache_dir, settings.cache_bytes)
-    found = _in_cache(model, options, cache)
-    if found is not None:
-        return found
     request = _request("compile", model, options)
+    if cache is not None:
+        digest, own = _identify(model, cache)
+        found = None if digest is None else _in_cache(model, options, cache, digest)
+        if found is not None:
+            return found
+        request["own"] = None if own is None else [*astuple(own.file), own.sha256]
     request["cache"] = None if cache is None else {"directory": str(cache.directory), "bytes": cache.bound}
     answer, _ = _ask(request, model, settings, on_progress)
     if "warning" in answer:
@@ -146,24 +149,29 @@ def _ask(
     return answer
 
 
-def _in_cache(model: Model, options: Mapping[str, Any], cache: Cache | None) -> ProgramFolder | None:
-    if cache is None:
-        return None
+class _Identity(NamedTuple):
+    """A model's digest, None where the cache does not know the model, and what was read of its file to tell."""
+
+    digest: str | None
+    own: source.FileDigest | None = None
+
+
+def _identify(model: Model, cache: Cache) -> _Identity:
+    if model.path is None:
+        return _Identity(source.bytes_digest(model.data or b""))
     try:
-        digest = _digest(model, cache)
+        recorded = None if model.initializers else source.recorded_digest(model.path, cache)
+        if recorded is not None:
+            return _Identity(recorded)
+        own = source.read_digest(model.path)
+        sha256 = own.sha256 if own is not None else source.file_digest(model.path)
+        return _Identity(sha256 if model.initializers else source.known_digest(model.path, cache, sha256), own)
     except OSError:
-        return None  # the compile process says what is wrong with the file
-    if digest is None:
-        return None
+        return _Identity(None)  # the compile process says what is wrong with the file
+
+
+def _in_cache(model: Model, options: Mapping[str, Any], cache: Cache, digest: str) -> ProgramFolder | None:
     replaced = source.replacement_digests(model.replacements(), model.block())
     key = source.program_key(source.combined_digest(digest, replaced), options)
     path = cache.programs.find(key)
     return None if path is None else ProgramFolder(path, key)
-
-
-def _digest(model: Model, cache: Cache) -> str | None:
-    if model.path is not None and model.initializers:
-        return source.file_digest(model.path)
-    if model.path is not None:
-        return source.known_digest(model.path, cache)
-    return source.bytes_digest(model.data or b"")

@@ -71,6 +71,20 @@ def bytes_digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+@dataclass(frozen=True)
+class FileDigest:
+    """What a file looked like before it was read, and the SHA-256 of its contents, in hexadecimal."""
+
+    file: FileStamp
+    sha256: str
+
+
+def read_digest(path: str) -> FileDigest | None:
+    """The digest of the file at `path`; None where a write while it was read need not show in its stamp."""
+    now, found = time.time_ns(), stamp(path)
+    return FileDigest(found, file_digest(found.path)) if found.is_settled(now) else None
+
+
 def known_digest(path: str, cache: Cache, own: str | None = None) -> str | None:
     """The digest of the model at `path`, with its external data, as far as the cache knows the model.
 
@@ -78,10 +92,10 @@ def known_digest(path: str, cache: Cache, own: str | None = None) -> str | None:
     None for a model that was never parsed. OSError where a file is missing.
     """
     now = time.time_ns()
+    recorded = recorded_digest(path, cache)
+    if recorded is not None:
+        return recorded
     model = stamp(path)
-    record = _load(cache, _path_key(model.path))
-    if record is not None and [list(astuple(stamp(file[0]))) for file in record["files"]] == record["files"]:
-        return str(record["digest"])
     own = own or file_digest(path)
     names = _load(cache, own)
     if names is None:
@@ -91,6 +105,14 @@ def known_digest(path: str, cache: Cache, own: str | None = None) -> str | None:
     digest = combined_digest(own, [file_digest(file.path) for file in external])
     _remember_path([model, *external], digest, cache, now)
     return digest
+
+
+def recorded_digest(path: str, cache: Cache) -> str | None:
+    """The digest of the model at `path`, if none of its files has changed since it was noted. OSError as above."""
+    record = _load(cache, _path_key(stamp(path).path))
+    if record is not None and [list(astuple(stamp(file[0]))) for file in record["files"]] == record["files"]:
+        return str(record["digest"])
+    return None
 
 
 def remember(model: FileStamp, own: str, external: Sequence[FileStamp], cache: Cache, since_ns: int) -> str:
