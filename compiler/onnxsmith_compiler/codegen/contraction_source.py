@@ -25,6 +25,7 @@ _TYPICAL_DEPTH = 512
 _SHORT_SUM = 32
 _GRANULE = 8
 _FEW_BLOCKS = 2
+_FEW_PANELS = 3
 _MANY_BLOCKS = 16
 _TILES_PER_CORE = 4
 
@@ -51,7 +52,8 @@ def choose_tiling(
     most_panels = max(2, target.l2 // 2 // (depth * tile.panel_row_bytes))
     if n is not None and _parts(n, tile.columns) <= most_panels:
         rows = _FEW_BLOCKS * height
-        if m is not None and _parts(m, rows) < _TILES_PER_CORE * target.cores:
+        few_tiles = m is not None and _parts(m, rows) < _TILES_PER_CORE * target.cores
+        if few_tiles and _parts(n, tile.columns) <= _FEW_PANELS:
             rows = height
         return Tiling(rows, _even_panels(tile, m, n, rows, most_panels, target))
     room = target.l2 // 2 // (max(1, row or depth) * element)
@@ -77,7 +79,12 @@ def _even_panels(tile: TileShape, m: int | None, n: int | None, rows: int, most:
     panels = _parts(max(1, n), tile.columns)
     groups = 1 if m is None else _parts(max(1, m), rows)
     fewest = _parts(_TILES_PER_CORE * target.cores, groups)
-    return _parts(panels, min(panels, max(_parts(panels, most), fewest)))
+    return min(_even(panels, most), _even(panels, max(1, panels // fewest)))
+
+
+def _even(whole: int, most: int) -> int:
+    """What each of as few equal parts as possible has of `whole`, at most `most`."""
+    return _parts(whole, _parts(whole, most))
 
 
 def _parts(whole: int, part: int) -> int:
