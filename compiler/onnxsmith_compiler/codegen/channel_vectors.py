@@ -72,7 +72,7 @@ Emit = Callable[[ir.Function, ChannelVectors], None]
 
 
 def depthwise_signature(shape: TileShape, kinds: Sequence[Any]) -> Any:
-    """numba's types of (addresses, taps, channel, width, weights, weight_row, out), or None where `kinds` differ."""
+    """numba's types of (addresses, taps, first, width, weights, weight_row, out), or None where `kinds` differ."""
     element, size = StoragePointer(shape.element), types.int64
     expected = (StoragePointer(INT64), size, size, size, element, size, element)
     if len(kinds) != len(expected):
