@@ -103,6 +103,12 @@ class LimitExceeded(CompileError):
     code = "Fail"
 
 
+class NoRoom(CompileError):
+    """A compiled model that no disk has room for."""
+
+    code = "Fail"
+
+
 class ExternalDataError(CompileError):
     """External tensor data that may not or cannot be read: an unsafe path, a bad offset, a short file."""
 

@@ -22,12 +22,12 @@ class UnknownDump(CompileError):
 
 
 def inspect_model(source: Any, options: CompileOptions, what: str) -> str:
-    """Text about how `source` is compiled for this machine.
+    """Text about how `source` is compiled for the best CPU of the options' target.
 
     `what` is "list" (what there is), "import" or the name of a pass (the graph after it; a number counts
     passes of the same name, as in "merge_common.2"), "groups" or "kernels". Raises subclasses of CompileError.
     """
-    target = Target.host()
+    target = Target.named(options.target)[0]
     graphs: dict[str, str] = {}
 
     def keep(name: str, text: Callable[[], str]) -> None:

@@ -1,14 +1,14 @@
 """One compile worker: `python -m onnxsmith_compiler.kernel_worker`, driven over its standard streams.
 
-Messages are those of `onnxsmith.protocol`. The first one is "start", with "target" (fields of Target) and
-"memory_bytes" (a limit of this process's address space, or 0); its answer is "ready". Then, one after
-another:
+Messages are those of `onnxsmith.protocol`. The first one is "start", with "target" (fields of Target: what most
+requests will be for) and "memory_bytes" (a limit of this process's address space, or 0); its answer is "ready".
+Then, one after another:
 
 | "kind"        | members                          | answer                                             |
 |---------------|----------------------------------|----------------------------------------------------|
-| "kernel"      | "source", "symbol"               | "object", whose block is the object file           |
-| "native_core" |                                  | the same, of `codegen.native_core`                 |
-
+| "kernel"      | "target", "source", "symbol"     | "object", whose block is the object file           |
+| "native_core" | "target"                         | the same, of `codegen.native_core`                 |
+| "c_functions" | "target"                         | the same, of `codegen.c_library`'s common part     |
 
 An answer may also be "error", with "message". The process leaves when its input ends.
 """
@@ -19,16 +19,14 @@ import gc
 import os
 import signal
 from collections.abc import Callable
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
 from onnxsmith import protocol
 from onnxsmith.protocol import Message
 from onnxsmith_compiler.codegen.compile_errors import KernelCompileError
 from onnxsmith_compiler.codegen.source import KernelSource, Parameter
 from onnxsmith_compiler.codegen.target import Target
-
-if TYPE_CHECKING:
-    from onnxsmith_compiler.codegen.numba_adapter import Compiler
+from onnxsmith_compiler.parent import leave_with_parent
 
 _GARBAGE_THRESHOLD = 200_000
 _WARM_UP = KernelSource(
@@ -48,6 +46,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what an interrupt ends
     with os.fdopen(os.dup(0), "rb") as incoming, os.fdopen(os.dup(1), "wb") as outgoing:
         os.dup2(2, 1)  # whatever a library prints must not end up between two messages
+        leave_with_parent(incoming.fileno())
         serve(incoming, outgoing)
 
 
@@ -58,12 +57,12 @@ def serve(incoming: IO[bytes], outgoing: IO[bytes]) -> None:
         return
     start, _ = received
     _limit_memory(start["memory_bytes"])
-    compiler = _warm_compiler(Target(**start["target"]))
+    _warm_up(Target(**start["target"]))
     protocol.send(outgoing, {"kind": "ready"})
     while (received := protocol.receive(incoming)) is not None:
         message, _ = received
         try:
-            data = _VERBS[message["kind"]](compiler, message)
+            data = _VERBS[message["kind"]](Target(**message["target"]), message)
         except KernelCompileError as error:
             protocol.send(outgoing, {"kind": "error", "type": type(error).__name__, "message": error.message})
         else:
@@ -81,31 +80,38 @@ def _source(message: dict[str, Any]) -> KernelSource:
     return KernelSource(message["label"], message["text"], parameters, message["unroll"])
 
 
-def _warm_compiler(target: Target) -> Compiler:
-    """A Compiler whose first kernel is behind it: numba loads most of itself on first use."""
-    from onnxsmith_compiler.codegen.numba_adapter import compiler_for
+def _warm_up(target: Target) -> None:
+    """Compile a first kernel: numba loads most of itself on first use."""
+    from onnxsmith_compiler.codegen.numba_adapter import compile_kernel
 
-    compiler = compiler_for(target)
-    compiler.compile_kernel(_WARM_UP, "warm_up")
+    compile_kernel(_WARM_UP, "warm_up", target)
     gc.collect()
     gc.freeze()
     gc.set_threshold(_GARBAGE_THRESHOLD)
-    return compiler
 
 
-def _compile_kernel(compiler: Compiler, message: Message) -> bytes:
-    return compiler.compile_kernel(_source(message["source"]), message["symbol"])
+def _compile_kernel(target: Target, message: Message) -> bytes:
+    from onnxsmith_compiler.codegen.numba_adapter import compile_kernel
+
+    return compile_kernel(_source(message["source"]), message["symbol"], target)
 
 
-def _compile_native_core(compiler: Compiler, message: Message) -> bytes:
+def _compile_native_core(target: Target, message: Message) -> bytes:
     from onnxsmith_compiler.codegen.native_core import compile_core
 
-    return compile_core(compiler.target)
+    return compile_core(target)
 
 
-_VERBS: dict[str, Callable[[Compiler, Message], bytes]] = {
+def _compile_c_functions(target: Target, message: Message) -> bytes:
+    from onnxsmith_compiler.codegen.c_library import compile_common
+
+    return compile_common(target)
+
+
+_VERBS: dict[str, Callable[[Target, Message], bytes]] = {
     "kernel": _compile_kernel,
     "native_core": _compile_native_core,
+    "c_functions": _compile_c_functions,
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -9,6 +10,13 @@ from onnxsmith_compiler.errors import InvalidOption
 
 PRECISIONS = ("fp32", "bf16")
 """What `CompileOptions.precision` may be."""
+
+NATIVE = "native"
+TARGETS = (NATIVE, "x86_64-linux", "aarch64-linux", "x86_64-windows", "aarch64-macos", "x86_64-macos")
+"""What `CompileOptions.target` may be."""
+
+# "os" is what functions of the library itself begin with.
+_INTERFACE = re.compile(r"(?!os$)[A-Za-z_][A-Za-z0-9_]*")
 
 
 @dataclass(frozen=True)
@@ -23,7 +31,10 @@ class CompileOptions:
     of its block). `precision` "bf16" stores constant weights of float32 matrix products and convolutions, but for
     Winograd's and depthwise ones, as bfloat16: half the memory, with errors of up to about 1e-2 of the output's
     scale; sums stay float32. `tune` measures how the steps of a model whose inputs have fixed sizes are cut into
-    tiles fastest (see `tuning`); results stay the same. `workers` is the number of compile processes (0: one a core).
+    tiles fastest (see `tuning`); results stay the same. `target`, one of TARGETS, is what code is made for: "native" is
+    this machine with its CPU, the others are machines of a kind, for x86-64 with code for CPUs of several levels, which
+    share the weights. `interface` names C functions that run the program without Python, if it is to have some.
+    `workers` is the number of compile processes (0: one a core).
 
     Raises InvalidOption.
     """
@@ -35,12 +46,25 @@ class CompileOptions:
     winograd: bool = True
     precision: str = "fp32"
     tune: bool = False
+    target: str = NATIVE
+    interface: str = ""
     workers: int = 0
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
             raise InvalidOption(
                 f"The compiler's option 'precision' cannot be {self.precision!r}: it is one of {', '.join(PRECISIONS)}."
+            )
+        if self.interface and not _INTERFACE.fullmatch(self.interface):
+            raise InvalidOption(
+                f"The compiler's option 'interface' cannot be {self.interface!r}: it is a name in C, other than 'os'."
+            )
+        if self.target not in TARGETS:
+            raise InvalidOption(f"There is no target {self.target!r}: it is one of {', '.join(TARGETS)}.")
+        if self.tune and self.target != NATIVE:
+            raise InvalidOption(
+                f"Tuning measures on this machine, for this machine: it goes with the target '{NATIVE}', not "
+                f"'{self.target}'."
             )
 
     @property

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from onnxsmith import artifact
-from onnxsmith.cpu import CodeTarget, host
+from onnxsmith.cpu import CodeTarget
 from onnxsmith.faults import RUN_FAULTS
+from onnxsmith_compiler.codegen.c_header import header_text
+from onnxsmith_compiler.codegen.c_library import compile_own
 from onnxsmith_compiler.codegen.contractions import tile_columns
 from onnxsmith_compiler.codegen.cpu import print_group
 from onnxsmith_compiler.codegen.elf_linker import link_shared_library
@@ -22,6 +24,7 @@ from onnxsmith_compiler.codegen.source import KernelSource
 from onnxsmith_compiler.codegen.target import Target
 from onnxsmith_compiler.codegen.winograd_source import winograd_block
 from onnxsmith_compiler.codegen.winograd_transforms import WEIGHT_MATRICES
+from onnxsmith_compiler.codegen.zig_linker import link_with_zig, require_linker
 from onnxsmith_compiler.errors import InvalidGraph
 from onnxsmith_compiler.ir.graph import Graph, Value
 from onnxsmith_compiler.ir.verify import verify
@@ -44,56 +47,75 @@ from onnxsmith_compiler.passes.simplify import simplify
 from onnxsmith_compiler.passes.transposes import join_views
 from onnxsmith_compiler.passes.winograd import use_winograd
 from onnxsmith_compiler.schedule.fusion import Schedule, resolve, schedule
-from onnxsmith_compiler.schedule.program import Border, KernelCall, Weights, build_program
+from onnxsmith_compiler.schedule.program import Border, KernelCall, WeightLayout, Weights, build_program
 from onnxsmith_compiler.step_timer import StepTimer, has_fixed_inputs
 from onnxsmith_compiler.tuning import Steps, Times, tune
 from onnxsmith_compiler.workers import CompilePool, Store
 
 Progress = Callable[[str, int, int], None]
 Pass = Callable[[Graph], Graph]
+Objects = Callable[[], Mapping[str, bytes]]
+
+# Objects beside the kernels, which are the same for every model.
+CORE = "core"
+C_FUNCTIONS = "C functions"
 
 
 @dataclass(frozen=True, eq=False)
 class CompiledModel:
-    """A program with its weights, and the files of external data that were read; `link` gives its code.
+    """A model compiled for one target or several, the best first, which share its weights.
 
-    `target` is what the code needs of a machine.
+    `external_files` are the files of external data that were read. `interface` is the name of the code's C functions,
+    "" for none.
     """
 
-    program: artifact.Program
+    versions: tuple[artifact.Version, ...]
     weights: Weights
     external_files: tuple[ExternalFile, ...]
-    target: CodeTarget
-    link: Callable[[], bytes]
+    interface: str = ""
+
+    @property
+    def program(self) -> artifact.Program:
+        """That of the best version."""
+        return self.versions[0].program
 
     @property
     def code(self) -> bytes:
-        """The shared library of its kernels. KernelCompileError where one does not compile."""
-        return self.link()
+        """The shared library of the best version's kernels. KernelCompileError where one does not compile."""
+        return self.versions[0].link()
 
     def write(self, directory: Path) -> None:
         """Write the program's files into `directory`, which exists; the weights first, while kernels compile.
 
         Raises KernelCompileError as `code` does.
         """
-        artifact.write(directory, self.program, self.link, self.weights.pieces, self.target)
+        header = {f"{self.interface}.h": header_text(self.program, self.interface).encode()} if self.interface else {}
+        artifact.write(directory, self.versions, self.weights.pieces, self.interface, header)
 
 
 @dataclass(frozen=True, eq=False)
 class Lowered:
-    """A model up to its printed kernels."""
+    """A model up to the kernels that are printed for `target`."""
 
     model: Model
     imported: Imported
     graph: Graph
     schedule: Schedule
+    target: Target
     steps: Steps
 
+    def for_target(self, target: Target) -> Lowered:
+        """The same schedule with its kernels printed for another target, which reads the same packed weights."""
+        return replace(self, target=target, steps=tuple(print_steps(self.graph, self.schedule, target)))
 
-def passes(options: CompileOptions, target: Target) -> tuple[tuple[str, Pass], ...]:
-    """The graph passes in the order in which they run."""
+
+def passes(options: CompileOptions, target: Target, lesser: Iterable[Target] = ()) -> tuple[tuple[str, Pass], ...]:
+    """The graph passes in the order in which they run. They pack weights for `target`, as `lesser` ones read them too.
+
+    The vectors of lesser targets are narrower.
+    """
     columns = partial(tile_columns, target)
-    recurrence = partial(recurrence_tiling, target)
+    recurrence = partial(recurrence_tiling, target, tuple(lesser))
     precision = (("narrow_weights", narrow_weights),) if options.precision == "bf16" else ()
     needed = (
         ("remove_dead_nodes", remove_dead_nodes),
@@ -136,44 +158,85 @@ def compile_model(
     pool: CompilePool,
     on_progress: Progress | None = None,
     tilings: Store | None = None,
+    lesser: Sequence[Target] = (),
 ) -> CompiledModel:
     """A model (path, bytes or ModelProto) for the pool's target, whose kernels the pool still compiles.
 
-    `on_progress(stage, done, total)` hears of every step. `tilings` keeps what tuning finds. Raises subclasses of
-    CompileError for anything wrong with the model.
+    `on_progress(stage, done, total)` hears of every step. `tilings` keeps what tuning finds. `lesser` are further
+    targets, of narrower vectors, the better ones first. Raises subclasses of CompileError for anything wrong with the
+    model.
     """
+    require_linker(pool.target)
     report = on_progress or (lambda stage, done, total: None)
-    core = pool.compile_core()
+    targets = (pool.target, *lesser)
+    cores = [pool.compile_core(target) for target in targets]
+    c_functions = pool.compile_c_functions() if options.interface else None
     report("reading the model", 0, 0)
-    lowered = lower_model(load_model(source), options, pool.target)
-    kernels = pool.submit(step.kernel.source for step in lowered.steps)
+    best = lower_model(load_model(source), options, pool.target, lesser=lesser)
+    versions = [best, *(best.for_target(target) for target in lesser)]
+    kernels = [pool.submit((step.kernel.source for step in each.steps), each.target) for each in versions]
     report("writing the weights", 0, 0)
 
-    def objects() -> Mapping[str, bytes]:
-        compiled = kernels.result(lambda done, total: report("compiling kernels", done, total))
-        return {**compiled, "core": core.result()}
+    def objects(number: int) -> Mapping[str, bytes]:
+        stage = "compiling kernels" if len(versions) == 1 else f"compiling kernels for {targets[number].cpu}"
+        compiled = kernels[number].result(lambda done, total: report(stage, done, total))
+        others = {} if c_functions is None else {C_FUNCTIONS: c_functions.result()}
+        return {**compiled, CORE: cores[number].result(), **others}
 
-    compiled = link_model(lowered, objects, pool.target)
-    return tune_model(lowered, compiled, pool.target, tilings, report) if options.tune else compiled
+    linked = [(each, partial(objects, number)) for number, each in enumerate(versions)]
+    compiled = link_model(linked, options.interface)
+    if options.interface and not compiled.interface:
+        report(f"no C functions, since {compiled.program.why_no_c_functions}", 0, 0)
+    return tune_model(*linked[0], compiled, pool.target, tilings, report) if options.tune else compiled
 
 
-def link_model(lowered: Lowered, objects: Callable[[], Mapping[str, bytes]], target: Target) -> CompiledModel:
-    """The compiled model. `objects` gives its kernels by `kernel_key`, and the native core as "core"."""
-    keys = _kernel_keys(lowered, target)
-    program, weights = _program(lowered, keys)
+def link_model(versions: Sequence[tuple[Lowered, Objects]], interface: str = "") -> CompiledModel:
+    """The compiled model. Each version's objects are its kernels by `kernel_key`, and those named CORE and C_FUNCTIONS.
+
+    `interface` is the name that its C functions are to have, if it can have some.
+    """
+    layout = WeightLayout()
+    programs = [_program(lowered, _kernel_keys(lowered), layout) for lowered, _ in versions]
+    name = interface if all(program.why_no_c_functions is None for program in programs) else ""
+    # A later version may have asked for constants that an earlier one does not use.
+    linked = tuple(
+        _version(lowered, objects, program._replace(weight_bytes=layout.size), name)
+        for (lowered, objects), program in zip(versions, programs, strict=True)
+    )
+    return CompiledModel(linked, layout.weights, versions[0][0].model.external_files, name)
+
+
+def _version(lowered: Lowered, objects: Objects, program: artifact.Program, interface: str) -> artifact.Version:
+    target = code_target(lowered.target)
 
     def link() -> bytes:
         given = objects()
-        needed = {label: given[label] for label in ("core", *dict.fromkeys(keys.values()))}
-        return link_shared_library(needed, None, "program.so")
+        needed = {label: given[label] for label in (CORE, *dict.fromkeys(_kernel_keys(lowered).values()))}
+        if interface:
+            needed[C_FUNCTIONS] = given[C_FUNCTIONS]
+            needed["the model's C functions"] = compile_own(program, interface, lowered.target)
+        name = artifact.library_name(interface or "program", target.system)
+        if target.system == "linux":
+            return link_shared_library(needed, None, name)
+        return link_with_zig(needed, lowered.target, name)
 
-    return CompiledModel(program, weights, lowered.model.external_files, host(target.needed_features), link)
+    return artifact.Version(program, link, target)
+
+
+def code_target(target: Target) -> CodeTarget:
+    """What code for `target` needs of the machine that runs it."""
+    return CodeTarget(target.system, target.machine, target.needed_features, target.cpu)
 
 
 def tune_model(
-    lowered: Lowered, compiled: CompiledModel, target: Target, store: Store | None, report: Progress
+    lowered: Lowered,
+    objects: Objects,
+    compiled: CompiledModel,
+    target: Target,
+    store: Store | None,
+    report: Progress,
 ) -> CompiledModel:
-    """`compiled`, which was linked from `lowered`, with its work cut into tiles as is fastest on this machine.
+    """`compiled`, linked from `lowered` and `objects`, with its work cut into tiles as is fastest on this machine.
 
     A model that cannot be run on made-up inputs stays as it is, and `report` hears why.
     """
@@ -181,10 +244,11 @@ def tune_model(
         report("not tuned, since its inputs have no fixed sizes", 0, 0)
         return compiled
 
-    keys, code = _kernel_keys(lowered, target), compiled.link()
+    (version,) = compiled.versions
+    keys, code = _kernel_keys(lowered), version.link()
 
     def program_of(steps: Steps) -> artifact.Program:
-        return _program(replace(lowered, steps=steps), keys)[0]
+        return _program(replace(lowered, steps=steps), keys, WeightLayout())
 
     def measure(versions: Sequence[Steps]) -> Times:
         timer = StepTimer(code, compiled.weights.in_memory(), target.cores, report)
@@ -194,30 +258,41 @@ def tune_model(
         steps = tune(lowered.steps, target, measure, store)
     except RUN_FAULTS as fault:
         report(f"not tuned, since it does not run on made-up inputs: {fault}", 0, 0)
-        return replace(compiled, link=lambda: code)
-    return replace(compiled, program=program_of(steps), link=lambda: code)
+        return compiled
+    return replace(compiled, versions=(_version(lowered, objects, program_of(steps), compiled.interface),))
 
 
 def lower_model(
-    model: Model, options: CompileOptions, target: Target, on_graph: Callable[[str, Graph], None] | None = None
+    model: Model,
+    options: CompileOptions,
+    target: Target,
+    on_graph: Callable[[str, Graph], None] | None = None,
+    lesser: Iterable[Target] = (),
 ) -> Lowered:
-    """Import, optimise, schedule and print `model`; `on_graph(name, graph)` sees the graph after each pass."""
+    """Import, optimise, schedule and print `model` for `target`; weights are packed as `lesser` ones read them too.
+
+    `on_graph(name, graph)` sees the graph after each pass.
+    """
     seen = on_graph or (lambda name, graph: None)
     imported = import_model(
         model, options.dimensions, options.denotations, options.distinct_symbols, fold=options.optimize
     )
     verify(imported.graph, "import")
     seen("import", imported.graph)
-    graph = run_passes(imported.graph, options, target, seen)
-    scheduled = schedule(graph, options.fuse, partial(expands_in_depthwise, target))
-    return Lowered(model, imported, graph, scheduled, tuple(print_steps(graph, scheduled, target)))
+    graph = run_passes(imported.graph, options, target, seen, lesser)
+    scheduled = schedule(graph, options.fuse, partial(expands_in_depthwise, target, tuple(lesser)))
+    return Lowered(model, imported, graph, scheduled, target, tuple(print_steps(graph, scheduled, target)))
 
 
 def run_passes(
-    graph: Graph, options: CompileOptions, target: Target, seen: Callable[[str, Graph], None] = lambda name, graph: None
+    graph: Graph,
+    options: CompileOptions,
+    target: Target,
+    seen: Callable[[str, Graph], None] = lambda name, graph: None,
+    lesser: Iterable[Target] = (),
 ) -> Graph:
     """`graph` after all passes, each verified; `seen(name, graph)` gets what each leaves."""
-    for name, run in passes(options, target):
+    for name, run in passes(options, target, lesser):
         try:
             graph = run(graph)
         except ShapeError as error:
@@ -242,11 +317,11 @@ def print_steps(graph: Graph, scheduled: Schedule, target: Target) -> Sequence[P
     return steps
 
 
-def _kernel_keys(lowered: Lowered, target: Target) -> dict[KernelSource, str]:
-    return {step.kernel.source: kernel_key(step.kernel.source, target) for step in lowered.steps}
+def _kernel_keys(lowered: Lowered) -> dict[KernelSource, str]:
+    return {step.kernel.source: kernel_key(step.kernel.source, lowered.target) for step in lowered.steps}
 
 
-def _program(lowered: Lowered, keys: Mapping[KernelSource, str]) -> tuple[artifact.Program, Weights]:
+def _program(lowered: Lowered, keys: Mapping[KernelSource, str], layout: WeightLayout) -> artifact.Program:
     aliases = lowered.schedule.aliases
 
     def memory(value: Value) -> Value:
@@ -282,4 +357,4 @@ def _program(lowered: Lowered, keys: Mapping[KernelSource, str]) -> tuple[artifa
         metadata.custom_metadata_map,
         lowered.imported.overridable,
     )
-    return build_program(lowered.graph, calls, memory, border)
+    return build_program(lowered.graph, calls, memory, border, layout)

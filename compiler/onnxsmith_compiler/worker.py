@@ -2,8 +2,10 @@
 
 Messages are those of `onnxsmith.protocol`. Requests:
 
-- "compile": members "path" (None: the block is the model), "options", and either "cache" ({"directory",
-  "bytes"}) or "directory", a folder to make. The answer has "directory" and, with a cache, "key".
+- "compile": members "path" (None: the block is the model), "options", and "cache" ({"directory", "bytes"}) or
+  None. The answer has "directory", "kernels" (how many were compiled), and "key", or None for that where the
+  program is in no cache but in a temporary folder, which the session removes; then "warning" says why, if there
+  is a cache.
 - "dump": members "path", "options" and "what". The answer's block is text in UTF-8.
 - "measure": members "threads" and "buffers", bytes each. The answer has "cpu" (LLVM's name), "vector_bits",
   "multiply_adds" of float32 a second, and "bandwidths", bytes a second read of each of the buffers.
@@ -15,6 +17,7 @@ after another and leaves when its input ends, or when it has been idle for a min
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import signal
@@ -33,7 +36,9 @@ from onnxsmith import protocol, source
 from onnxsmith.cache import Cache
 from onnxsmith.protocol import Message
 from onnxsmith.values import numpy_dtype_from_code
+from onnxsmith_compiler.aside import Asides
 from onnxsmith_compiler.errors import CompileError, InvalidOption
+from onnxsmith_compiler.parent import leave_with_parent
 
 if TYPE_CHECKING:
     from onnxsmith_compiler.options import CompileOptions
@@ -46,11 +51,12 @@ _ATTEMPTS = 2
 
 @dataclass(frozen=True)
 class Request:
-    """One request: its members, its block of bytes, and the pipe that progress goes to."""
+    """One request: its members, its block of bytes, the pipe that progress goes to, and where programs go else."""
 
     message: Message
     data: bytes
     pipe: IO[bytes]
+    asides: Asides
 
     @property
     def model(self) -> Path | bytes:
@@ -102,16 +108,18 @@ def main() -> None:
 
 def serve(incoming: IO[bytes], outgoing: IO[bytes], idle_seconds: float = _IDLE_SECONDS) -> None:
     """Answer requests from `incoming` on `outgoing` until the former ends."""
+    asides = Asides()
+    leave_with_parent(incoming.fileno(), asides.clear)
     while True:
-        with _leave_when_idle(idle_seconds):
+        with _leave_when_idle(idle_seconds, asides.clear):
             received = protocol.receive(incoming)
         if received is None:
             return
         message, data = received
-        answer, block = answer_to(Request(message, data, outgoing))
+        answer, block = answer_to(Request(message, data, outgoing, asides))
         protocol.send(outgoing, answer, block)
         if answer["kind"] == "done" and message.get("cache"):
-            _cache(message).prune()
+            _cache(message).prune(keep=(answer["key"],))  # the session has yet to open it
 
 
 def answer_to(request: Request) -> tuple[Message, bytes]:
@@ -134,19 +142,16 @@ def answer_to(request: Request) -> tuple[Message, bytes]:
 
 
 def compile_request(request: Request) -> tuple[Message, bytes]:
-    """Compile into the cache, unless the program is there already, or into the folder that was named."""
-    if not request.message.get("cache"):
-        directory = Path(request.message["directory"])
-        directory.mkdir(mode=0o700)
+    """Compile into the cache, unless the program is there already, or into a temporary folder."""
+    if request.message["cache"] is None:
         with _pool(request, None) as pool:
-            _compile(request, pool, None).write(directory)
-        return {"kind": "done", "directory": str(directory)}, b""
+            directory = request.asides.write(_compile(request, pool, None).write)
+        return {"kind": "done", "directory": str(directory), "key": None, "kernels": pool.compiled}, b""
     cache = _cache(request.message)
     with _pool(request, cache) as pool:
         for _ in range(_ATTEMPTS):
-            key, found = _compile_into(cache, request, pool)
-            if found is not None:
-                return {"kind": "done", "directory": str(found), "key": key}, b""
+            with contextlib.suppress(_ChangedMeanwhile):
+                return {"kind": "done", **_compile_into(cache, request, pool), "kernels": pool.compiled}, b""
     raise ModelChanged(f"The model file '{request.message['path']}' changes while it is being compiled.")
 
 
@@ -181,8 +186,12 @@ VERBS: dict[str, Callable[[Request], tuple[Message, bytes]]] = {
 }
 
 
-def _compile_into(cache: Cache, request: Request, pool: CompilePool) -> tuple[str, Path | None]:
-    """The program's key and folder in the cache; no folder where the model's file changed meanwhile."""
+class _ChangedMeanwhile(Exception):
+    """The model's file is not the one that was begun with."""
+
+
+def _compile_into(cache: Cache, request: Request, pool: CompilePool) -> Message:
+    """The answer's members: where the program is, in the cache wherever that can be."""
     model = request.model
     before = source.stamp(str(model)) if isinstance(model, Path) and model.is_file() else None
     if isinstance(model, bytes):
@@ -198,10 +207,9 @@ def _compile_into(cache: Cache, request: Request, pool: CompilePool) -> tuple[st
             key = request.key(digest)
             found = cache.programs.find(key)
             if found is not None:
-                return key, found
+                return {"directory": str(found), "key": key}
         compiled = _compile(request, pool, cache)
-        if _has_changed(before):
-            return "", None
+        _check_unchanged(before)
         if files is not None:
             external = [source.FileStamp(*astuple(file)) for file in compiled.external_files]
             digest = source.remember(files, own, external, cache, since)
@@ -209,17 +217,25 @@ def _compile_into(cache: Cache, request: Request, pool: CompilePool) -> tuple[st
 
         def write(directory: Path) -> None:
             compiled.write(directory)
-            if _has_changed(before):
-                raise ModelChanged("The model file changed while its weights were written.")
+            _check_unchanged(before)
 
         try:
-            return key, cache.programs.put(key, write)
-        except ModelChanged:
-            return "", None
+            return {"directory": str(cache.programs.put(key, write)), "key": key}
+        except OSError as refusal:
+            return {"directory": str(request.asides.write(write)), "key": None, "warning": _not_kept(cache, refusal)}
 
 
-def _has_changed(before: source.FileStamp | None) -> bool:
-    return before is not None and source.stamp(before.path) != before
+def _check_unchanged(before: source.FileStamp | None) -> None:
+    if before is not None and source.stamp(before.path) != before:
+        raise _ChangedMeanwhile
+
+
+def _not_kept(cache: Cache, refusal: OSError) -> str:
+    return (
+        f"The compiled model is not kept, and each process will compile it anew: the cache folder '{cache.directory}' "
+        f"cannot be written to ({refusal.strerror or refusal}). Make room there, or set ONNXSMITH_CACHE_DIR to "
+        "another folder."
+    )
 
 
 def _known_digest(path: str, own: str, cache: Cache) -> str | None:
@@ -232,16 +248,14 @@ def _known_digest(path: str, own: str, cache: Cache) -> str | None:
 @contextmanager
 def _locked(cache: Cache, key: str, request: Request) -> Iterator[None]:
     """Hold the cache's lock for `key`, so that of many processes one compiles and the others wait for it."""
-    lock = cache.lock(key)
-    try:
-        lock.acquire(timeout=0)
-    except TimeoutError:
+    claim = cache.claim(key)
+    if not claim.take(wait=False):
         request.progress("waiting for another process that compiles this model")
-        lock.acquire()
+        claim.take(wait=True)
     try:
         yield
     finally:
-        lock.release()
+        claim.release()
 
 
 @contextmanager
@@ -250,18 +264,22 @@ def _pool(request: Request, cache: Cache | None) -> Iterator[CompilePool]:
     from onnxsmith_compiler.codegen.target import Target
     from onnxsmith_compiler.workers import CompilePool
 
-    target = Target.host()
+    options = _options(request)
+    target = Target.named(options.target)[0]
     store = None if cache is None else cache.kernels
-    with CompilePool(_options(request).workers or target.cores, target, store) as pool:
+    with CompilePool(options.workers or Target.host().cores, target, store) as pool:
         pool.start()
         yield pool
 
 
 def _compile(request: Request, pool: CompilePool, cache: Cache | None) -> CompiledModel:
+    from onnxsmith_compiler.codegen.target import Target
     from onnxsmith_compiler.pipeline import compile_model  # numba loads only where there is work for it
 
+    options = _options(request)
     tilings = None if cache is None else cache.tilings
-    return compile_model(request.source(), _options(request), pool, request.progress, tilings)
+    lesser = Target.named(options.target)[1:]
+    return compile_model(request.source(), options, pool, request.progress, tilings, lesser)
 
 
 def _options(request: Request) -> CompileOptions:
@@ -304,9 +322,14 @@ def _failure(sentence: str) -> tuple[Message, bytes]:
 
 
 @contextmanager
-def _leave_when_idle(seconds: float) -> Iterator[None]:
-    """End this process if the block takes longer than `seconds`."""
-    timer = threading.Timer(seconds, os._exit, (0,))
+def _leave_when_idle(seconds: float, farewell: Callable[[], None]) -> Iterator[None]:
+    """End this process, after `farewell`, if the block takes longer than `seconds`."""
+
+    def leave() -> None:
+        farewell()
+        os._exit(0)
+
+    timer = threading.Timer(seconds, leave)
     timer.daemon = True
     timer.start()
     try:

@@ -13,19 +13,18 @@ import queue
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from types import TracebackType
-from typing import IO, Protocol
+from typing import Protocol
 
-from onnxsmith import protocol
+from onnxsmith import protocol, scratch
 from onnxsmith.protocol import Message
 from onnxsmith_compiler import kernel_worker
 from onnxsmith_compiler.codegen import compile_errors
 from onnxsmith_compiler.codegen.compile_errors import KernelCompileError, WorkerCrash
-from onnxsmith_compiler.codegen.kernel_key import core_key, kernel_key, kernel_symbol
+from onnxsmith_compiler.codegen.kernel_key import c_functions_key, core_key, kernel_key, kernel_symbol
 from onnxsmith_compiler.codegen.source import KernelSource
 from onnxsmith_compiler.codegen.target import Target
 
@@ -34,12 +33,22 @@ _SECONDS_TO_DIE = 10.0
 Progress = Callable[[int, int], None]
 
 
+class Claim(Protocol):
+    """The right to make something, as `onnxsmith.locks.Claim`."""
+
+    def take(self, *, wait: bool) -> bool: ...
+
+    def release(self) -> None: ...
+
+
 class Store(Protocol):
     """Bytes by key, as `onnxsmith.cache.Store`."""
 
     def get(self, key: str) -> bytes | None: ...
 
     def put(self, key: str, data: bytes) -> None: ...
+
+    def claim(self, key: str) -> Claim: ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +66,7 @@ class Worker:
     def __init__(self, target: Target, limits: Limits) -> None:
         self._limits = limits
         self._ready = False
-        self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (closed by close)
+        self._errors = scratch.memory_file()
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", kernel_worker.__name__],
             stdin=subprocess.PIPE,
@@ -66,7 +75,7 @@ class Worker:
             env=_environment(),
         )
         with contextlib.suppress(BrokenPipeError):  # the first request says that it is dead
-            self._send({"kind": "start", "target": dataclasses.asdict(target), "memory_bytes": limits.memory_bytes})
+            self._send({"kind": "start", "target": _message(target), "memory_bytes": limits.memory_bytes})
 
     def compile(self, request: Message, label: str) -> bytes:
         """The object that `request` asks for (see kernel_worker); `label` says what it is.
@@ -158,7 +167,9 @@ class Objects:
 
 
 class CompilePool:
-    """Compiles kernels for `target` in `workers` processes.
+    """Compiles kernels in `workers` processes, for `target` where no other is named.
+
+    `compiled` counts those that were in no store.
 
     Use as a context manager, or call `close`. `start` returns at once, so that the processes load numba
     while the caller does something else.
@@ -174,6 +185,8 @@ class CompilePool:
         self._idle: queue.SimpleQueue[Worker | None] = queue.SimpleQueue()
         self._threads = ThreadPoolExecutor(workers, "compile")
         self._started = False
+        self._counting = threading.Lock()
+        self.compiled = 0
 
     def start(self) -> None:
         """Start the workers, unless that is done."""
@@ -187,24 +200,33 @@ class CompilePool:
         """The objects of `sources`; see `Objects.result`."""
         return self.submit(sources).result(on_progress)
 
-    def submit(self, sources: Iterable[KernelSource]) -> Objects:
+    def submit(self, sources: Iterable[KernelSource], target: Target | None = None) -> Objects:
         """Begin to compile `sources`."""
-        wanted = {kernel_key(source, self.target): source for source in sources}
+        target = target or self.target
+        wanted = {kernel_key(source, target): source for source in sources}
         objects = {key: found for key in wanted if (found := self._stored(key)) is not None}
         missing = {key: source for key, source in wanted.items() if key not in objects}
         # The longest first, so that none is left to one worker at the end.
         order = sorted(missing, key=lambda key: len(missing[key].text), reverse=True)
         futures = {
-            self._submit(key, _kernel_request(key, missing[key]), f"kernel {missing[key].label}"): key for key in order
+            self._submit(key, _kernel_request(key, missing[key], target), f"kernel {missing[key].label}"): key
+            for key in order
         }
         return Objects(tuple(wanted), objects, futures)
 
-    def compile_core(self) -> Future[bytes]:
+    def compile_core(self, target: Target | None = None) -> Future[bytes]:
         """The object of the native core, to come; begun at once, since it takes longer than any kernel."""
-        key = core_key(self.target)
+        target = target or self.target
+        return self._compile_common(core_key(target), "native_core", target, "the native core")
+
+    def compile_c_functions(self) -> Future[bytes]:
+        """The object of the C functions that are the same for every model, to come."""
+        return self._compile_common(c_functions_key(self.target), "c_functions", self.target, "the C functions")
+
+    def _compile_common(self, key: str, kind: str, target: Target, label: str) -> Future[bytes]:
         found = self._stored(key)
         if found is None:
-            return self._submit(key, {"kind": "native_core"}, "the native core")
+            return self._submit(key, {"kind": kind, "target": _message(target)}, label)
         ready: Future[bytes] = Future()
         ready.set_result(found)
         return ready
@@ -230,9 +252,32 @@ class CompilePool:
 
     def _submit(self, key: str, request: Message, label: str) -> Future[bytes]:
         self.start()
-        return self._threads.submit(self._compile_one, key, request, label)
+        made: Future[bytes] = Future()
+        self._threads.submit(self._make, made, key, request, label, wait=False)
+        return made
 
-    def _compile_one(self, key: str, request: Message, label: str) -> bytes:
+    def _make(self, made: Future[bytes], key: str, request: Message, label: str, wait: bool) -> None:
+        """Complete `made`. What another process is compiling at the moment comes last, when it may be there."""
+        try:
+            if self._store is None:
+                made.set_result(self._compile_one(request, label))
+                return
+            claim = self._store.claim(key)
+            if not claim.take(wait=wait):
+                self._threads.submit(self._make, made, key, request, label, wait=True)
+                return
+            try:
+                found = self._store.get(key)
+                if found is None:
+                    found = self._compile_one(request, label)
+                    self._store.put(key, found)
+            finally:
+                claim.release()
+            made.set_result(found)
+        except BaseException as problem:
+            made.set_exception(problem)
+
+    def _compile_one(self, request: Message, label: str) -> bytes:
         worker = self._idle.get()
         try:
             if worker is None:
@@ -245,17 +290,22 @@ class CompilePool:
             raise
         finally:
             self._idle.put(worker)
-        if self._store is not None:
-            self._store.put(key, data)
+        with self._counting:
+            self.compiled += 1
         return data
 
 
-def _kernel_request(key: str, source: KernelSource) -> Message:
+def _kernel_request(key: str, source: KernelSource, target: Target) -> Message:
     return {
         "kind": "kernel",
+        "target": _message(target),
         "source": kernel_worker.source_message(source),
         "symbol": kernel_symbol(key),
     }
+
+
+def _message(target: Target) -> Message:
+    return dataclasses.asdict(target)
 
 
 def _completed(

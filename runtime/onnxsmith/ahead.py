@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, overload
 
-from onnxsmith.errors import NotImplemented, error
+from onnxsmith.cpu import generic_target
 from onnxsmith.options import GraphOptimizationLevel, SessionOptions
 from onnxsmith.package import PackageSource
 from onnxsmith.providers import ProviderOptions, Providers
@@ -15,6 +15,7 @@ from onnxsmith.session import InferenceSession
 
 if TYPE_CHECKING:
     from onnxsmith.compile_client import Progress
+    from onnxsmith.packaging import Written
 
 NATIVE = "native"
 
@@ -30,7 +31,7 @@ Source = str | os.PathLike[str] | bytes | Proto
 
 @overload
 def compile(
-    model: Source, output: None = None, *, target: str = ..., on_progress: Progress | None = ..., **options: Any
+    model: Source, output: None = None, *, target: str | None = ..., on_progress: Progress | None = ..., **options: Any
 ) -> InferenceSession: ...
 @overload
 def compile(
@@ -39,7 +40,7 @@ def compile(
     *,
     wheel: bool = ...,
     version: str | None = ...,
-    target: str = ...,
+    target: str | None = ...,
     on_progress: Progress | None = ...,
     **options: Any,
 ) -> Path: ...
@@ -49,7 +50,7 @@ def compile(
     *,
     wheel: bool = False,
     version: str | None = None,
-    target: str = NATIVE,
+    target: str | None = None,
     on_progress: Progress | None = None,
     **options: Any,
 ) -> InferenceSession | Path:
@@ -58,10 +59,13 @@ def compile(
     Without `output` a session is returned. With it, a package is written that needs Python 3.11 and numpy alone,
     and its path is returned: a folder, or a zip file where `output` ends in ".zip", or with `wheel` a wheel
     beside `output`, named by it and by `version` (the model's own version by default). A package that is there
-    already is replaced.
+    already is replaced. C programs can use it too, by a header and functions named by it; `on_progress` hears of a
+    model for which there are none.
 
-    `target` names the machine to compile for; there is "native", this one. `on_progress` is called with (stage,
-    done, total). Other arguments are options of the compiler by name:
+    `target` names the machines to compile for: "native" is this one, with its CPU, which is what a session gets. A
+    package is for any machine of this system and architecture unless another is named, such as "x86_64-linux" (code for
+    the levels x86-64-v2, v3 and v4, of which the best that the CPU has is loaded) or "aarch64-linux". `on_progress` is
+    called with (stage, done, total). Other arguments are options of the compiler by name:
 
     - `optimization_level`: 0, 1, 2, 3 or 99, as SessionOptions.graph_optimization_level;
     - `dimensions`: {"N": 1} fixes symbols by name, `denotations` dimensions by what the model says they mean;
@@ -69,16 +73,16 @@ def compile(
     - `winograd`: False for convolutions without Winograd's algorithm;
     - `workers`: the number of compile processes, 0 for one a core.
 
-    Raises as InferenceSession does; InvalidArgument for an unknown option; ValueError for a path that gives
+    Raises as InferenceSession does; InvalidArgument for an unknown option or target; ValueError for a path that gives
     the package no name that Python can import, or where something else is.
     """
-    if target != NATIVE:
-        raise error(NotImplemented, f"Target '{target}' is unknown: there is '{NATIVE}', this machine.")
     source = model if isinstance(model, bytes | str | os.PathLike) else model.SerializeToString()
     chosen = options_of(options)
     if output is None:
+        set_target(chosen, target or NATIVE)
         return InferenceSession(source, chosen, on_progress=on_progress)
-    return compile_to(source, Path(output), chosen, wheel, version, on_progress)
+    set_target(chosen, target or package_target(chosen))
+    return compile_to(source, Path(output), chosen, wheel, version, on_progress).path
 
 
 def compile_to(
@@ -88,13 +92,29 @@ def compile_to(
     wheel: bool = False,
     version: str | None = None,
     on_progress: Progress | None = None,
-) -> Path:
+) -> Written:
     """As `compile` with an output, with the compiler's options as those of a session."""
     from onnxsmith import opening, packaging
 
     form = packaging.form_of(output, wheel, version)
     source = model if isinstance(model, bytes) else os.path.abspath(os.fsdecode(model))
-    return opening.with_program(source, options, (), on_progress, lambda folder: packaging.write_package(folder, form))
+
+    def write(folder: Path) -> Written:
+        return packaging.write_package(folder, form)
+
+    return opening.with_program(source, options, (), on_progress, write, interface=form.name)
+
+
+def set_target(options: SessionOptions, target: str) -> None:
+    """Have the compiler compile for `target`."""
+    if target != NATIVE:  # which it does by itself
+        options.add_session_config_entry("onnxsmith.compile.target", target)
+
+
+def package_target(options: SessionOptions) -> str:
+    """What packages are compiled for by default: any machine like this one, or this one alone where it is tuned for."""
+    is_tuned = options._entries.get("onnxsmith.compile.tune", "").lower() in ("1", "true")
+    return NATIVE if is_tuned else generic_target()
 
 
 def load(

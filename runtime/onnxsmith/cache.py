@@ -9,7 +9,8 @@
 An entry is code. So the directory belongs to the user and is writable by nobody else, or it is not used.
 Entries appear by rename, whole and never changed afterwards. A single file begins with the SHA-256 of its
 contents, which is checked on every read; a program's files are checked by whoever loads it. When the cache
-outgrows its bound, what was used longest ago goes first; modification times record the last use.
+outgrows its bound, what was used longest ago goes first; modification times record the last use. A disk that
+refuses to be written to (full, or mounted for reading) makes the cache no worse than that: what is there is used.
 """
 
 from __future__ import annotations
@@ -18,20 +19,14 @@ import contextlib
 import hashlib
 import os
 import stat
-import time
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from onnxsmith import locks
 from onnxsmith.options import DEFAULT_CACHE_BYTES
 
-if TYPE_CHECKING:
-    from filelock import BaseFileLock
-
 _DIGEST_BYTES = 32
-_ABANDONED_SECONDS = 24 * 3600.0
 _WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
 
@@ -47,10 +42,11 @@ class Entry:
 
 
 class Store:
-    """Byte strings by key. Keys are hexadecimal digests."""
+    """Byte strings by key. Keys are hexadecimal digests. `refused` hears what the disk answers to a failed `put`."""
 
-    def __init__(self, root: Path, name: str) -> None:
+    def __init__(self, root: Path, name: str, refused: Callable[[OSError], None]) -> None:
         self.name = name
+        self._refused = refused
         self._root = root
         self._directory = root / name
 
@@ -59,25 +55,32 @@ class Store:
         path = self._path(key)
         try:
             content = path.read_bytes()
-            os.utime(path)
         except OSError:
             return None
+        _note_use(path)
         if hashlib.sha256(content[_DIGEST_BYTES:]).digest() == content[:_DIGEST_BYTES]:
             return content[_DIGEST_BYTES:]
         self.remove(key)
         return None
 
     def put(self, key: str, data: bytes) -> None:
-        """Keep `data` under `key`. OSError where the disk refuses."""
+        """Keep `data` under `key`, unless the disk refuses."""
         path = self._path(key)
-        with _temporary_directory(self._root) as folder:
-            temporary = folder / "entry"
-            with open(temporary, "xb") as file:
-                file.write(hashlib.sha256(data).digest())
-                file.write(data)
-                os.fsync(file.fileno())
-            _make_private(path.parent)
-            os.replace(temporary, path)
+        try:
+            with _temporary_folder(self._root) as folder:
+                temporary = folder / "entry"
+                with open(temporary, "xb") as file:
+                    file.write(hashlib.sha256(data).digest())
+                    file.write(data)
+                    os.fsync(file.fileno())
+                _make_private(path.parent)
+                os.replace(temporary, path)
+        except OSError as refusal:
+            self._refused(refusal)
+
+    def claim(self, key: str) -> locks.Claim:
+        """The right to make what is put under `key`: there are 256, so that keys may now and then share one."""
+        return _claim(self._root, f"{self.name}-{key[:2]}")
 
     def remove(self, key: str) -> None:
         """Forget `key`, if it is there."""
@@ -106,10 +109,9 @@ class DirectoryStore:
     def find(self, key: str) -> Path | None:
         """The folder kept under `key`, whose contents the caller checks; None where there is none."""
         path = self._path(key)
-        try:
-            os.utime(path)
-        except OSError:
+        if not os.path.isdir(path):  # Path's own would raise where it may not look
             return None
+        _note_use(path)
         return path
 
     def put(self, key: str, write: Callable[[Path], None]) -> Path:
@@ -118,7 +120,7 @@ class DirectoryStore:
         Where another process was faster, its folder is kept. OSError where the disk refuses.
         """
         path = self._path(key)
-        with _temporary_directory(self._root) as folder:
+        with _temporary_folder(self._root) as folder:
             temporary = folder / "entry"
             temporary.mkdir(mode=0o700)
             write(temporary)
@@ -135,8 +137,23 @@ class DirectoryStore:
 
     def remove(self, key: str) -> None:
         """Forget `key`, if it is there. What a session has open stays readable to it."""
-        with contextlib.suppress(OSError), _temporary_directory(self._root) as folder:
-            os.rename(self._path(key), folder / "entry")
+        import shutil
+
+        try:
+            with _temporary_folder(self._root) as folder:
+                os.rename(self._path(key), folder / "entry")
+        except OSError:  # a full disk has no room for the folder either; who reads half an entry compiles anew
+            shutil.rmtree(self._path(key), ignore_errors=True)
+
+    def is_used(self, key: str) -> bool:
+        """Whether a session has the folder open, and says so by a lock that it shares."""
+        try:
+            locks.close(locks.lock_folder(self._path(key)))
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return False
 
     def entries(self) -> Iterator[Entry]:
         """Every entry, in no order."""
@@ -150,14 +167,18 @@ class DirectoryStore:
 
 
 class Cache:
-    """All stores under one directory, held below `bound` bytes by `prune`."""
+    """All stores under one directory, held below `bound` bytes by `prune`.
+
+    `refusal` is what the disk last answered when it refused to keep something.
+    """
 
     def __init__(self, directory: Path, bound: int = DEFAULT_CACHE_BYTES) -> None:
         self.directory = directory
         self.bound = bound
-        self.kernels = Store(directory, "kernels")
-        self.sources = Store(directory, "sources")
-        self.tilings = Store(directory, "tilings")
+        self.refusal: OSError | None = None
+        self.kernels = Store(directory, "kernels", self._note_refusal)
+        self.sources = Store(directory, "sources", self._note_refusal)
+        self.tilings = Store(directory, "tilings", self._note_refusal)
         self.programs = DirectoryStore(directory, "programs")
 
     @property
@@ -169,41 +190,52 @@ class Cache:
         found = [entry for store in self.stores for entry in store.entries()]
         return sorted(found, key=lambda entry: entry.used)
 
-    def prune(self, bound: int | None = None) -> list[Entry]:
+    def prune(self, bound: int | None = None, keep: Container[str] = ()) -> list[Entry]:
         """Remove what was used longest ago until at most `bound` bytes are kept; returns what went.
 
-        `bound` is the cache's own by default. Remains of processes that died are removed too.
+        `bound` is the cache's own by default. Programs that a session has open stay, and those whose keys are in
+        `keep`. Remains of processes that died are removed too.
         """
+        from onnxsmith import scratch
+
         entries = self.entries()
         excess = sum(entry.size for entry in entries) - (self.bound if bound is None else bound)
         removed = []
-        _remove_abandoned(self.directory)
+        scratch.remove_abandoned(self.directory / "tmp")
         for entry in entries:
             if excess <= 0:
                 break
-            self._remove(entry)
+            if entry.store == self.programs.name and (entry.key in keep or self.programs.is_used(entry.key)):
+                continue
+            self.remove(entry)
             removed.append(entry)
             excess -= entry.size
         return removed
 
-    def lock(self, key: str) -> BaseFileLock:
-        """A lock between processes for the work on `key`, to be used as a context manager.
+    def clear(self) -> list[Entry]:
+        """Remove every entry; returns what went. Sessions go on with what they have open."""
+        entries = self.entries()
+        for entry in entries:
+            self.remove(entry)
+        self.prune()
+        return entries
 
-        There are 256 lock files, so that unrelated keys may now and then wait for each other.
-        """
-        import filelock
+    def claim(self, key: str) -> locks.Claim:
+        """The right to compile the model `key`. There are 256, so that models may now and then wait for each other."""
+        return _claim(self.directory, key[:2])
 
-        _make_private(self.directory / "locks")
-        return filelock.FileLock(self.directory / "locks" / f"{key[:2]}.lock", mode=0o600)
-
-    def _remove(self, entry: Entry) -> None:
+    def remove(self, entry: Entry) -> None:
+        """Forget one entry of `entries`."""
         {store.name: store for store in self.stores}[entry.store].remove(entry.key)
+
+    def _note_refusal(self, refusal: OSError) -> None:
+        self.refusal = refusal
 
 
 def open_cache(directory: str | Path | None, bound: int = DEFAULT_CACHE_BYTES) -> Cache | None:
     """The cache at `directory`, made (mode 0700) where it is missing; None where it cannot be used.
 
-    A RuntimeWarning says why: it belongs to another user, others may write to it, or it cannot be made.
+    The log says why: it belongs to another user, others may write to it, or it cannot be made.
     """
     if directory is None:
         return None
@@ -212,14 +244,16 @@ def open_cache(directory: str | Path | None, bound: int = DEFAULT_CACHE_BYTES) -
         _make_private(path)
         problem = _why_unsafe(path)
     except OSError as refusal:
-        problem = refusal.strerror or str(refusal)
+        problem = str(refusal)
     if problem is None:
         return Cache(path, bound)
-    warnings.warn(
-        f"The cache folder '{path}' is not used, and models are compiled anew in each process: {problem}. "
+    from onnxsmith import logs
+
+    logs.logger().warning(
+        "The cache folder '%s' is not used, and models are compiled anew in each process: %s. "
         "Set ONNXSMITH_CACHE_DIR to a folder of your own, or ONNXSMITH_CACHE=off.",
-        RuntimeWarning,
-        stacklevel=2,
+        path,
+        problem,
     )
     return None
 
@@ -232,8 +266,6 @@ def _why_unsafe(path: Path) -> str | None:
         return f"it belongs to user {found.st_uid}, and this process runs as {os.geteuid()}"
     if found.st_mode & _WRITABLE_BY_OTHERS:
         return f"others may write to it (mode {stat.S_IMODE(found.st_mode):04o}; 0700 would be right)"
-    if not os.access(path, os.W_OK | os.X_OK):
-        return "this process may not write to it"
     return None
 
 
@@ -244,28 +276,25 @@ def _make_private(path: Path) -> None:
     path.mkdir(mode=0o700, exist_ok=True)
 
 
+def _claim(root: Path, name: str) -> locks.Claim:
+    with contextlib.suppress(OSError):
+        _make_private(root / "locks")
+    return locks.Claim(root / "locks" / f"{name}.lock")
+
+
+def _note_use(path: Path) -> None:
+    with contextlib.suppress(OSError):  # a disk for reading
+        os.utime(path)
+
+
 @contextlib.contextmanager
-def _temporary_directory(root: Path) -> Iterator[Path]:
+def _temporary_folder(root: Path) -> Iterator[Path]:
     """A folder on the same disk as the stores, gone afterwards with whatever was not moved out of it."""
-    import shutil  # here and not above: a session that only reads has no need of them
-    import tempfile
+    from onnxsmith import scratch  # here and not above: a session that only reads has no need of it
 
     _make_private(root / "tmp")
-    folder = Path(tempfile.mkdtemp(dir=root / "tmp"))
-    try:
+    with scratch.temporary_folder(root / "tmp") as folder:
         yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _remove_abandoned(root: Path) -> None:
-    import shutil
-
-    with contextlib.suppress(OSError):
-        for folder in list((root / "tmp").iterdir()):
-            with contextlib.suppress(OSError):
-                if time.time() - folder.stat().st_mtime > _ABANDONED_SECONDS:
-                    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _children(directory: Path) -> Iterator[Path]:

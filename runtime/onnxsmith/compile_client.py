@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 from onnxsmith import source
 from onnxsmith.cache import Cache, open_cache
 from onnxsmith.errors import NoSuchFile, error
+from onnxsmith.forks import UNDIVIDED
 from onnxsmith.options import Settings
 from onnxsmith.values import Array, onnx_code
 
@@ -51,7 +52,7 @@ class Model:
 
 @dataclass(frozen=True)
 class ProgramFolder:
-    """Where a compiled program lies. `key` is its key in the cache, None for one in a temporary folder."""
+    """Where a compiled program lies. `key` is its key in the cache, None for one in a folder of this session's."""
 
     path: Path
     key: str | None
@@ -62,7 +63,8 @@ def find_program(
 ) -> ProgramFolder:
     """The program of `model` compiled with `options`: from the cache, or compiled now.
 
-    Without a cache it goes into a temporary folder, which `remove_temporary` removes.
+    What no cache keeps is in a temporary folder, which `remove_temporary` removes; where a cache should have
+    kept it, the log says why it did not.
 
     Raises the class of onnxsmith.errors that the compiler names for a model that it refuses; NoSuchFile
     for a missing file; NotImplemented where no compiler is installed; EngineError where the compile process
@@ -75,17 +77,22 @@ def find_program(
     if found is not None:
         return found
     request = _request("compile", model, options)
-    if cache is not None:
-        request["cache"] = {"directory": str(cache.directory), "bytes": cache.bound}
-        answer, _ = _ask(request, model, settings, on_progress)
-        return ProgramFolder(Path(answer["directory"]), answer["key"])
-    return _compile_aside(request, model, settings, on_progress)
+    request["cache"] = None if cache is None else {"directory": str(cache.directory), "bytes": cache.bound}
+    answer, _ = _ask(request, model, settings, on_progress)
+    if "warning" in answer:
+        from onnxsmith import logs
+
+        logs.logger().warning(answer["warning"])
+    return ProgramFolder(Path(answer["directory"]), answer["key"])
 
 
 def forget_program(folder: ProgramFolder, settings: Settings) -> None:
-    """Remove a program that turned out to be damaged from the cache."""
+    """Remove a program that turned out to be damaged."""
+    if folder.key is None:
+        _remove_own(str(folder.path.parent), os.getpid())
+        return
     cache = open_cache(settings.cache_dir, settings.cache_bytes)
-    if folder.key is not None and cache is not None:
+    if cache is not None:
         cache.programs.remove(folder.key)
 
 
@@ -109,23 +116,6 @@ def dump(model: Model, options: Mapping[str, Any], what: str, settings: Settings
     return text.decode()
 
 
-def _compile_aside(
-    request: dict[str, Any], model: Model, settings: Settings, on_progress: Progress | None
-) -> ProgramFolder:
-    """Compile into a folder that is this session's alone."""
-    import shutil
-    import tempfile
-
-    folder = tempfile.mkdtemp(prefix="onnxsmith-")
-    request["directory"] = os.path.join(folder, "program")
-    try:
-        _ask(request, model, settings, on_progress)
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
-    return ProgramFolder(Path(request["directory"]), None)
-
-
 def _remove_own(directory: str, process: int) -> None:
     import shutil
 
@@ -145,12 +135,14 @@ def _request(kind: str, model: Model, options: Mapping[str, Any]) -> dict[str, A
 def _ask(
     request: dict[str, Any], model: Model, settings: Settings, on_progress: Progress | None
 ) -> tuple[dict[str, Any], bytes]:
-    from onnxsmith import compile_process, logs  # only where there is something to compile
+    with UNDIVIDED:
+        from onnxsmith import compile_process, logs  # only where there is something to compile
 
     start = time.perf_counter()
     task = f"compiling the model {model.name}"
     answer = compile_process.call(request, model.block(), task, settings.compile_seconds, on_progress)
-    logs.logger().info("Compiled the model %s in %.2f s", model.name, time.perf_counter() - start)
+    seconds, kernels = time.perf_counter() - start, answer[0].get("kernels", 0)
+    logs.logger().info("Compiled the model %s in %.2f s, with %d new kernels", model.name, seconds, kernels)
     return answer
 
 

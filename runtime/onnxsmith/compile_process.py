@@ -11,14 +11,14 @@ import contextlib
 import os
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from onnxsmith import protocol, source
+from onnxsmith import protocol, scratch, source
 from onnxsmith.errors import EngineError, Fail, NotImplemented, error, named_error
+from onnxsmith.forks import UNDIVIDED
 
 _STDERR_TAIL = 2000
 _EXIT_SECONDS = 2.0
@@ -53,12 +53,13 @@ class _Process:
     """One compile process and the pipes to it."""
 
     def __init__(self) -> None:
-        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 (it lives as long as the process)
+        self._stderr = scratch.memory_file()
         self._process = subprocess.Popen(
             [_interpreter(), "-P", "-m", "onnxsmith_compiler.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._stderr,
+            bufsize=0,  # a buffer has a lock, which a forked child could find held by a thread that it does not have
             env=_environment(),
             start_new_session=os.name == "posix",  # Ctrl-C at a terminal is for this process to act on
         )
@@ -95,6 +96,14 @@ class _Process:
     def kill(self) -> None:
         """End the process now. May be called from any thread."""
         self._process.kill()
+
+    def abandon(self) -> None:
+        """Let go of the process, which is a parent's, without a word to it: it must see when that one is gone."""
+        self._process.returncode = 0  # not to be waited for
+        for stream in (self._process.stdin, self._process.stdout, self._stderr):
+            if stream is not None:
+                with contextlib.suppress(OSError):
+                    stream.close()
 
     def close(self) -> None:
         """Let the process end, which it does once nobody can write to it; kill it if it does not."""
@@ -147,11 +156,15 @@ class _Service:
 
     def forget(self) -> None:
         """Leave the process, which is another's (after a fork), alone."""
-        self.__init__()  # type: ignore[misc]
+        if self._process is not None:
+            self._process.abandon()
+        self._lock = threading.Lock()
+        self._process = None
 
     def _started(self) -> _Process:
         if self._process is None:
-            self._process = _Process()
+            with UNDIVIDED:  # its pipes are inherited by no child that does not know of them
+                self._process = _Process()
         return self._process
 
 

@@ -5,44 +5,63 @@ from __future__ import annotations
 import functools
 import os
 import sys
-from typing import NamedTuple
+from collections.abc import Mapping
+
+from onnxsmith.record import Record
 
 # Enough for the first processor of a machine with hundreds of them.
 _HEAD = 1 << 14
 _FLAG_FIELDS = ("flags", "Features")  # x86, ARM
+_X86 = ("x86_64", "AMD64")
+_GENERIC_MACHINES = {"AMD64": "x86_64", "arm64": "aarch64"}
+_GENERIC_SYSTEMS = {"win32": "windows", "darwin": "macos"}
+
+# What numpy calls the features of x86-64-v2 to v4 in all its versions, and Linux's names. Those without a name in
+# numpy 2.0 are in every CPU that has the one that they stand beside.
+_NUMPY_NAMES = {
+    "SSE3": "pni", "SSSE3": "ssse3", "SSE41": "sse4_1", "SSE42": "sse4_2 cx16 lahf_lm", "POPCNT": "popcnt",
+    "AVX": "avx", "F16C": "f16c", "FMA3": "fma", "AVX2": "avx2 abm bmi1 bmi2 movbe", "AVX512F": "avx512f",
+    "AVX512CD": "avx512cd", "AVX512_SKX": "avx512bw avx512dq avx512vl",
+}  # fmt: skip
 
 
-class CodeTarget(NamedTuple):
-    """Where code runs: `system` as sys.platform, `machine` as os.uname().machine.
+class CodeTarget(Record):
+    """Where code runs: `system` as sys.platform, `machine` as platform.machine().
 
-    `features` are what it needs of the CPU, by the names that /proc/cpuinfo has for them, sorted.
+    `features` are what it needs of the CPU, by the names that Linux's /proc/cpuinfo has for them, sorted. `level` is
+    what messages call such a CPU.
     """
 
     system: str
     machine: str
     features: tuple[str, ...] = ()
+    level: str = "any"
 
     @property
     def platform(self) -> str:
-        """The system and the machine as wheels name them: "linux_x86_64"."""
+        """The system and the machine: "linux_x86_64"."""
         return f"{self.system}_{self.machine}"
 
-    def why_unfit(self) -> str | None:
-        """Why this machine cannot run the code; None where it can.
+    def fits_here(self) -> bool:
+        """Whether this machine can run the code."""
+        return self[:2] == host()[:2] and not self.lacking()
 
-        A system that does not list its CPU's features is taken at its name.
-        """
-        here = host(self.features)
-        if (self.system, self.machine) != (here.system, here.machine):
-            return f"the code is for {self.platform}, and this is {here.platform}"
+    def lacking(self) -> list[str]:
+        """The features that this machine's CPU lacks. A system that does not list them is taken at its name."""
         present = cpu_features()
-        missing = [] if present is None else sorted(set(self.features) - present)
-        return f"the code needs a CPU with {', '.join(missing)}, which this one lacks" if missing else None
+        return [] if present is None else sorted(set(self.features) - present)
 
 
-def host(features: tuple[str, ...] = ()) -> CodeTarget:
-    """This machine, for code that needs `features`."""
-    return CodeTarget(sys.platform, _machine(), features)
+def host() -> CodeTarget:
+    """This machine, as a place for code that needs nothing of the CPU."""
+    return CodeTarget(sys.platform, _machine())
+
+
+def generic_target() -> str:
+    """The name of the compiler's target for machines like this one, whatever their CPU: "x86_64-linux"."""
+    here = host()
+    machine = _GENERIC_MACHINES.get(here.machine, here.machine)
+    return f"{machine}-{_GENERIC_SYSTEMS.get(here.system, here.system)}"
 
 
 @functools.cache
@@ -52,12 +71,27 @@ def cpu_features() -> frozenset[str] | None:
         with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
             lines = file.read(_HEAD).splitlines()
     except OSError:
-        return None
+        return _features_of_numpy() if _machine() in _X86 else None
     for line in lines:
         field, _, value = line.partition(":")
         if field.strip() in _FLAG_FIELDS:
             return frozenset(value.split())
     return None
+
+
+def _features_of_numpy() -> frozenset[str] | None:
+    """What numpy found out about an x86 CPU, of the features that generic code needs."""
+    try:
+        from numpy._core._multiarray_umath import __cpu_features__
+    except ImportError:
+        return None
+    return linux_names(__cpu_features__)
+
+
+def linux_names(found: Mapping[str, bool]) -> frozenset[str]:
+    """Linux's names of the features that numpy has by its own names."""
+    names = (names for name, names in _NUMPY_NAMES.items() if found.get(name))
+    return frozenset(name for several in names for name in several.split())
 
 
 def _machine() -> str:

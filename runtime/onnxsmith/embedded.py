@@ -6,16 +6,13 @@ A package opens its model when it is first asked for, so that importing it takes
 from __future__ import annotations
 
 import functools
-import threading
 from typing import Any
 
+from onnxsmith.forks import UNDIVIDED
 from onnxsmith.options import RunOptions, SessionOptions
-from onnxsmith.ort_value import OrtValue
 from onnxsmith.package import PackageSource
 from onnxsmith.providers import ProviderOptions, Providers
 from onnxsmith.session import InferenceSession
-
-_OPENING = threading.Lock()
 
 
 def load(
@@ -31,10 +28,15 @@ def load(
 
 def attribute(name: str) -> Any:
     """An attribute of the package. KeyError where it has none of that name."""
-    classes = {"OrtValue": OrtValue, "RunOptions": RunOptions, "SessionOptions": SessionOptions, "load": load}
+    if name == "OrtValue":
+        with UNDIVIDED:
+            from onnxsmith.ort_value import OrtValue  # here: most programs have no need of it
+
+        return OrtValue
+    classes = {"RunOptions": RunOptions, "SessionOptions": SessionOptions, "load": load}
     if name in classes:
         return classes[name]
-    with _OPENING:
+    with UNDIVIDED:  # the first opening, by whoever comes first
         session = _session()
     return {"session": session, "run": session.run, "metadata": session.get_modelmeta()}[name]
 

@@ -20,9 +20,9 @@ from __future__ import annotations
 import math
 import operator
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TypeAlias, cast
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 
@@ -32,9 +32,13 @@ from onnxsmith.artifact import Binding, Place, Program
 from onnxsmith.faults import ExecutionFault, InputMismatch, OutputMismatch, OutputSizeFault
 from onnxsmith.loader import Library
 from onnxsmith.plan import Lane, Plan
+from onnxsmith.program import outputs_of_segment
+from onnxsmith.record import Record
 from onnxsmith.tables import plan_form, probe_size, segment_tables
 from onnxsmith.threads import default_threads, process_pool
 from onnxsmith.values import numpy_dtype
+
+_new_array = np.empty
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 
@@ -42,7 +46,7 @@ PLANS_KEPT = 32  # for each lane
 IDLE_LANES_KEPT = 8
 
 
-class StepTime(NamedTuple):
+class StepTime(Record):
     """One step of a timed run: its number in the program, and time.perf_counter_ns around it."""
 
     step: int
@@ -50,18 +54,18 @@ class StepTime(NamedTuple):
     end: int
 
 
-@dataclass(slots=True)
 class TimedRun:
     """A run of `program`, step by step, on up to `threads` threads.
 
     Its outputs, the time of each step, and the values of all slots at its end.
     """
 
-    program: Program
-    threads: int
-    outputs: list[Array] = field(default_factory=list)
-    times: list[StepTime] = field(default_factory=list)
-    slots: list[int] = field(default_factory=list)
+    def __init__(self, program: Program, threads: int) -> None:
+        self.program = program
+        self.threads = threads
+        self.outputs: list[Array] = []
+        self.times: list[StepTime] = []
+        self.slots: list[int] = []
 
 
 class Executor:
@@ -92,11 +96,10 @@ class Executor:
         self._no_outputs = [None] * len(program.outputs)
         self._binders = [binder for binder in program.input_symbols if binder is not None]
         self._symbol_slots = [s for s, binder in enumerate(program.input_symbols) if binder is not None]
-        self._outputs_of_segment = _outputs_of_segment(program)
-        self._idle: list[Lane] = []
+        self._outputs_of_segment = outputs_of_segment(program)
+        self._idle: deque[Lane] = deque(maxlen=IDLE_LANES_KEPT)
         # Only a program of one segment can be run by one call.
-        one_call = len(program.segments) == 1 and native_arrays()
-        self._run_natively: Callable[[int, int, int], int] = library.run if one_call else _never
+        self._one_call = library if len(program.segments) == 1 and native_arrays() else None
         self.defaults = {name: self._default(name, at) for name, at in program.overridable.items()}
         self._names = frozenset(tensor.name for tensor in program.inputs)
         self._pick = _feed_picker([tensor.name for tensor in program.inputs], self.defaults)
@@ -109,13 +112,17 @@ class Executor:
         `inputs` may have None for an overridable initializer that is not fed.
         InputMismatch, ExecutionFault, PlanFault, SizeFault, OutputSizeFault (see `onnxsmith.faults`), MemoryError.
         """
-        lane = self._take_lane()
         try:
-            outputs = list(map(np.empty, lane.shapes, self._output_dtypes))
-            status = self._run_natively(lane.block, id(inputs), id(outputs))
-            return outputs if status == abi.DONE else self._run_other(lane, inputs, status)
+            lane = self._idle.pop()
+        except IndexError:
+            lane = self._new_lane()
+        try:
+            outputs = list(map(_new_array, lane.shapes, self._output_dtypes))
+            if status := lane.run(inputs, outputs):
+                return self._run_other(lane, inputs, status)
+            return outputs
         finally:
-            self._give_lane_back(lane)
+            self._idle.append(lane)
 
     def run_feed(self, feed: Mapping[str, Any]) -> list[Array] | None:
         """As `run` on arrays by input name; None, and nothing was run, where the feed needs a closer look:
@@ -153,12 +160,12 @@ class Executor:
                 np.empty(shape, dtype) if out is None else out
                 for out, shape, dtype in zip(apart, lane.shapes, dtypes, strict=False)
             ]
-            status = self._run_natively(lane.block, id(inputs), id(made))
+            status = lane.run(inputs, made)
             if status == abi.FAULT:
                 raise _fault(lane.block)
             results = made if status == abi.DONE else self._run_closely(lane, inputs, apart)
         finally:
-            self._give_lane_back(lane)
+            self._idle.append(lane)
         for number, (wanted, result) in enumerate(zip(outputs, results, strict=True)):
             if wanted is not None and wanted is not result:
                 _check_output(number, wanted, result.dtype, result.shape)
@@ -171,15 +178,19 @@ class Executor:
 
         False, and nothing was run, where a plan for their shapes is not at hand or an array does not fit.
         """
-        lane = self._take_lane()
-        status = self._run_natively(lane.block, id(inputs), id(outputs))
-        if status == abi.MISMATCH and lane.choose(tuple([array.shape for array in inputs])):
-            status = self._run_natively(lane.block, id(inputs), id(outputs))
-        fault = _fault(lane.block) if status == abi.FAULT else None
-        self._give_lane_back(lane)
-        if fault is not None:
-            raise fault
-        return status == abi.DONE
+        try:
+            lane = self._idle.pop()
+        except IndexError:
+            lane = self._new_lane()
+        try:
+            status = lane.run(inputs, outputs)
+            if status == abi.MISMATCH and lane.choose(tuple([array.shape for array in inputs])):
+                status = lane.run(inputs, outputs)
+            if status == abi.FAULT:
+                raise _fault(lane.block)
+            return not status
+        finally:
+            self._idle.append(lane)
 
     def shares_memory(self, output: int, inputs: Sequence[Array | None], outputs: Sequence[Array | None]) -> bool:
         """Whether outputs[output] may overlap another array, other than an input that it may be written over."""
@@ -199,12 +210,12 @@ class Executor:
         try:
             timed.outputs = self._run_closely(lane, inputs, self._no_outputs, timed)
         finally:
-            self._give_lane_back(lane)
+            self._idle.append(lane)
         return timed
 
     def idle_bytes(self) -> int:
         """Bytes of working memory that are kept for later runs, and which `trim` frees."""
-        return sum(lane.memory_bytes() for lane in tuple(self._idle))
+        return sum(lane.memory_bytes() for lane in self._idle.copy())
 
     def trim(self) -> None:
         """Free the memory that no run uses at present."""
@@ -224,11 +235,10 @@ class Executor:
         try:
             return self._idle.pop()
         except IndexError:
-            return Lane(len(self._tables), PLANS_KEPT, self._pool.address)
+            return self._new_lane()
 
-    def _give_lane_back(self, lane: Lane) -> None:
-        if len(self._idle) < IDLE_LANES_KEPT:
-            self._idle.append(lane)
+    def _new_lane(self) -> Lane:
+        return Lane(len(self._tables), PLANS_KEPT, self._pool.address, self._one_call)
 
     def _run_other(self, lane: Lane, inputs: Sequence[Array | None], status: int) -> list[Array]:
         """Run inputs that are not as the last ones: on the plan for their shapes, or with a closer look.
@@ -237,7 +247,7 @@ class Executor:
         """
         if status == abi.MISMATCH and lane.choose(tuple([getattr(array, "shape", ()) for array in inputs])):
             outputs = list(map(np.empty, lane.shapes, self._output_dtypes))
-            status = self._run_natively(lane.block, id(inputs), id(outputs))
+            status = lane.run(inputs, outputs)
             if status == abi.DONE:
                 return outputs
         if status == abi.FAULT:
@@ -399,22 +409,6 @@ def _feed_picker(names: Sequence[str], defaults: Mapping[str, Array]) -> Callabl
         (only,) = names
         return lambda feed: (feed[only],)
     return operator.itemgetter(*names) if names else lambda feed: ()
-
-
-def _never(run: int, inputs: int, outputs: int) -> int:
-    return abi.MISMATCH
-
-
-def _outputs_of_segment(program: Program) -> list[list[int]]:
-    """For each segment, the outputs whose shapes are known from its start on, and not before."""
-    known = [0] * len(program.slots)
-    for number, segment in enumerate(program.segments):
-        for slot in (*(b.slot for b in segment.bindings), *(i.dst for i in segment.instructions)):
-            known[slot] = number
-    outputs: list[list[int]] = [[] for _ in program.segments]
-    for number, tensor in enumerate(program.outputs):
-        outputs[max((known[slot] for slot in tensor.dims), default=0)].append(number)
-    return outputs
 
 
 def _input_element(arrays: Sequence[Array], binding: Binding) -> int:

@@ -10,6 +10,9 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
+from onnxsmith.built_in import built_in, definition
 from onnxsmith.native_layout import CORE_VERSION
 
 NativeFunction = Callable[..., int]
@@ -20,7 +23,6 @@ _ENTRY_POINTS = {
     "os_bind": 2,
     "os_check": 3,
     "os_steps": 3,
-    "os_run": 3,
     "os_pool_worker": 2,
     "os_pool_stop": 1,
     "os_pool_spin": 1,
@@ -34,7 +36,7 @@ class LibraryError(Exception):
 class Library:
     """A loaded shared library: the entry points of `native_layout` without `os_`, and kernels' addresses.
 
-    Every call releases the GIL. The library is unloaded when the last reference to this object goes.
+    Calls of entry points release the GIL. The library is unloaded when the last reference to this object goes.
     """
 
     def __init__(self, code: bytes) -> None:
@@ -52,10 +54,15 @@ class Library:
         self.bind = self._entry_point("os_bind")
         self.check = self._entry_point("os_check")
         self.steps = self._entry_point("os_steps")
-        self.run = self._entry_point("os_run")
+        self._call = definition("os_call", self.address_of("os_call"))
         self.pool_worker = self._entry_point("os_pool_worker")
         self.pool_stop = self._entry_point("os_pool_stop")
         self.pool_spin = self._entry_point("os_pool_spin")
+
+    def caller(self, run_array: np.ndarray[Any, np.dtype[np.int64]]) -> Callable[..., int]:
+        """The function (inputs, outputs), sequences of arrays, of `os_call` on the run block whose address is
+        the only element of `run_array`; for interpreters whose arrays are `native_arrays`."""
+        return built_in(self._call, run_array, self)
 
     def address_of(self, symbol: str) -> int:
         """The address of an exported function. LibraryError where there is none of that name."""
@@ -93,7 +100,8 @@ def _open_library(code: bytes) -> tuple[ctypes.CDLL, Callable[[], None]]:
 
     # A file in a folder that only this user may enter.
     folder = tempfile.TemporaryDirectory(prefix="onnxsmith-", ignore_cleanup_errors=True)
-    path = os.path.join(folder.name, "code" + (".dll" if sys.platform == "win32" else ".so"))
+    suffix = {"win32": ".dll", "darwin": ".dylib"}.get(sys.platform, ".so")
+    path = os.path.join(folder.name, f"code{suffix}")
     with open(path, "wb") as file:
         file.write(code)
     library = _load(path)

@@ -1,7 +1,8 @@
 """manifest.json: what a compiled model consists of, and what its code needs.
 
-    {"format": "onnxsmith program", "schema": 4,
-     "code": [{"file": "code.so", "system": "linux", "machine": "x86_64", "features": ["avx2", "fma"]}],
+    {"format": "onnxsmith program", "schema": 6,
+     "code": [{"file": "code.so", "program": "program.json",
+               "system": "linux", "machine": "x86_64", "features": ["avx2", "fma"], "level": "haswell"}],
      "files": {"code.so": {"bytes": 1234, "sha256": "..."}, ...},
      "sha256": "..."}
 
@@ -11,13 +12,13 @@ unseen. "format", "schema" and "sha256" mean the same in every schema; the other
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
-from typing import NamedTuple
 
-from onnxsmith.cpu import CodeTarget
+from onnxsmith.cpu import CodeTarget, host
+from onnxsmith.digests import sha256
 from onnxsmith.program import SCHEMA_VERSION
+from onnxsmith.record import Record
 
 _FORMAT = "onnxsmith program"
 _END = b"\n}\n"
@@ -33,35 +34,49 @@ class UnfitError(ArtifactError):
     """A compiled model that is whole, but made for another machine or another release."""
 
 
-class FileEntry(NamedTuple):
+class OtherMachineError(UnfitError):
+    """A compiled model for other machines than this one; the message says what it holds, and what is missing here."""
+
+
+class FileEntry(Record):
     """A file's size in bytes and its SHA-256 in hexadecimal."""
 
     bytes: int
     sha256: str
 
 
-class CodeFile(NamedTuple):
-    """A shared library with the program's kernels, and where it runs."""
+class CodeFile(Record):
+    """A shared library with the kernels of a program, where it runs, and the program's file."""
 
     file: str
     target: CodeTarget
+    program: str = "program.json"
 
 
-class Manifest(NamedTuple):
+class Manifest(Record):
     """`code` is one library for each kind of machine, the best first; `files` are all files but the manifest."""
 
     code: tuple[CodeFile, ...]
     files: Mapping[str, FileEntry]
 
     def code_here(self) -> CodeFile:
-        """The first library that this machine can run. UnfitError where there is none."""
-        reasons = []
+        """The first library that this machine can run. OtherMachineError where there is none."""
         for code in self.code:
-            reason = code.target.why_unfit()
-            if reason is None:
+            if code.target.fits_here():
                 return code
-            reasons.append(reason)
-        raise UnfitError("; ".join(reasons))
+        raise OtherMachineError(self._why_unfit())
+
+    def _why_unfit(self) -> str:
+        here = host()
+        levels: dict[str, list[str]] = {}
+        for code in self.code:
+            levels.setdefault(code.target.platform, []).append(code.target.level)
+        holds = ", ".join(f"{platform} ({', '.join(names)})" for platform, names in levels.items())
+        least = [code.target for code in self.code if code.target.platform == here.platform][-1:]
+        if not least:
+            return f"the code is for {holds}, and this is {here.platform}"
+        missing = ", ".join(least[0].lacking())
+        return f"the code is for {holds}, and this CPU lacks {missing}, which {least[0].level} needs"
 
 
 def encode(manifest: Manifest) -> bytes:
@@ -72,9 +87,11 @@ def encode(manifest: Manifest) -> bytes:
         "code": [
             {
                 "file": code.file,
+                "program": code.program,
                 "system": code.target.system,
                 "machine": code.target.machine,
                 "features": code.target.features,
+                "level": code.target.level,
             }
             for code in manifest.code
         ],
@@ -101,7 +118,11 @@ def decode(text: bytes) -> Manifest:
             raise UnfitError(f"written in schema {content['schema']}, and this runtime reads {SCHEMA_VERSION}")
         return Manifest(
             tuple(
-                CodeFile(code["file"], CodeTarget(code["system"], code["machine"], tuple(code["features"])))
+                CodeFile(
+                    code["file"],
+                    CodeTarget(code["system"], code["machine"], tuple(code["features"]), code["level"]),
+                    code["program"],
+                )
                 for code in content["code"]
             ),
             {name: FileEntry(entry["bytes"], entry["sha256"]) for name, entry in content["files"].items()},
@@ -112,4 +133,4 @@ def decode(text: bytes) -> Manifest:
 
 def sealed(text: bytes) -> bytes:
     """A JSON object, ending in a line of its own, with the digest of its text as last member."""
-    return text.removesuffix(_END) + _SEAL % hashlib.sha256(text).hexdigest().encode()
+    return text.removesuffix(_END) + _SEAL % sha256(text).encode()

@@ -12,7 +12,7 @@ The core's C entry points, all `int64 f(...)` of int64 words:
 | `os_bind(run, memory)` | fills argument tables, step records and patches, for memory of RUN_MEMORY_BYTES |
 | `os_check(run, inputs, outputs)` | compares tuples or lists of arrays with the plan, fills RUN_IO |
 | `os_steps(run, first, last)` | runs steps [first, last) of the segment on the addresses in RUN_IO |
-| `os_run(run, inputs, outputs)` | `os_check`, then all steps |
+| `os_call(array, arguments, 2)` | Python's call of a built-in function: `os_check` of two arguments, then all steps |
 | `os_pool_worker(pool, number)` | the life of worker `number`, returns when POOL_STOP is set |
 | `os_pool_stop(pool)` | sets POOL_STOP and wakes every worker |
 | `os_pool_spin(count)` | `count` turns of the spin loop, for calibration |
@@ -22,9 +22,9 @@ from __future__ import annotations
 
 from typing import Final
 
-CORE_VERSION: Final = 1
+CORE_VERSION: Final = 3
 
-# Status of os_check, os_steps and os_run.
+# Status of os_check, os_steps and, as an int object, of os_call.
 DONE: Final = 0
 MISMATCH: Final = 1  # an array differs from what the plan was made for: nothing was run
 NEED_THREADS: Final = 2  # the pool has fewer workers than the run may use: nothing was run
@@ -172,13 +172,18 @@ POOL_STOP: Final = 48
 POOL_WORKERS: Final = 49
 POOL_SPIN: Final = 50  # turns of the spin loop before a thread sleeps
 POOL_WAIT_KIND: Final = 51  # WAIT_*
-POOL_WAIT_FUNCTION: Final = 52  # address
-POOL_WAIT_NUMBER: Final = 53  # system call numbers of futex and sched_yield
-POOL_YIELD_NUMBER: Final = 57
+POOL_WAIT_FUNCTION: Final = 52  # address of the function that sleeps on a word
+POOL_WAKE_FUNCTION: Final = 62  # and of the one that wakes who sleeps
+POOL_WAIT_NUMBER: Final = 53  # system call number of futex
+POOL_YIELD_FUNCTION: Final = 57  # address of a function that lets another thread have the core, or 0
+POOL_ONE: Final = 63  # always 1: Windows wants the address of what a word is compared with
 POOL_SEEDS: Final = 58  # state of the sequence of seeds for random operators without one
 POOL_LIST_TYPE: Final = 54  # addresses of the types list, tuple and numpy.ndarray
 POOL_TUPLE_TYPE: Final = 55
 POOL_ARRAY_TYPE: Final = 56
+POOL_SAVE_THREAD: Final = 59  # addresses of Python's functions that release and take the lock, and make an int
+POOL_RESTORE_THREAD: Final = 60
+POOL_MAKE_INTEGER: Final = 61
 POOL_SLEEPS: Final = 64  # 8 words a worker, the first is 1 while worker `number` sleeps
 POOL_SLEEP_WORDS: Final = 8
 MAX_THREADS: Final = 512
@@ -189,7 +194,10 @@ SPINS_PER_YIELD: Final = 256  # a power of two
 TICKET_BITS: Final = 16
 TICKET_MASK: Final = (1 << TICKET_BITS) - 1
 
-WAIT_FUTEX: Final = 1  # POOL_WAIT_FUNCTION is libc's `syscall`
+# How threads sleep on a word.
+WAIT_FUTEX: Final = 1  # Linux: POOL_WAIT_FUNCTION is libc's `syscall`, for waking too
+WAIT_ON_ADDRESS: Final = 2  # Windows: WaitOnAddress and WakeByAddressSingle
+WAIT_ULOCK: Final = 3  # macOS: __ulock_wait and __ulock_wake, which its own C++ library sleeps with
 
 # Estimates that decide whether and how a step is shared, nanoseconds.
 SHARE_NS: Final = 6_000  # a step shorter than this runs on the caller

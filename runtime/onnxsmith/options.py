@@ -18,11 +18,12 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from enum import IntEnum
-from typing import Any, Generic, NamedTuple, TypeVar, overload
+from typing import Any, Generic, TypeVar, overload
 
 import numpy as np
 
 from onnxsmith.errors import InvalidArgument, NotImplemented, error
+from onnxsmith.record import Record
 
 DEFAULT_CACHE_BYTES = 4_000_000_000
 _COMPILE_PREFIX = "onnxsmith.compile."
@@ -225,7 +226,7 @@ class RunOptions(_Entries):
         return self._get_entry(key)
 
 
-class Settings(NamedTuple):
+class Settings(Record):
     """What the environment and the session's config entries say about the cache and the compile process.
 
     `cache_dir` is None where nothing may be kept on disk. `compile_seconds` None is no limit.

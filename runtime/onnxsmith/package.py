@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from onnxsmith.errors import Fail, InvalidArgument, ModelRequiresCompilation, NoSuchFile, error
+from onnxsmith.forks import UNDIVIDED
 from onnxsmith.options import SessionOptions, compile_options
+from onnxsmith.record import Record
 
 if TYPE_CHECKING:
     from onnxsmith.executor import Executor
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
 _MANIFEST = "manifest.json"
 
 
-class PackageSource(NamedTuple):
+class PackageSource(Record):
     """A compiled model: the absolute path of its folder, zip file or wheel.
 
     Without a path it is the one that this runtime is a part of, wherever that is when it is opened.
@@ -32,10 +34,11 @@ class PackageSource(NamedTuple):
         NoSuchFile where there is nothing; ModelRequiresCompilation where it is for another machine or another
         release; Fail where it is damaged or not the trusted one; InvalidArgument for options of compilation.
         """
-        from onnxsmith import artifact
-        from onnxsmith.executor import Executor
-        from onnxsmith.loader import Library, LibraryError
-        from onnxsmith.manifest import UnfitError
+        with UNDIVIDED:
+            from onnxsmith import artifact
+            from onnxsmith.executor import Executor
+            from onnxsmith.loader import Library, LibraryError
+            from onnxsmith.manifest import OtherMachineError, UnfitError
 
         if options._initializers or compile_options(options) != compile_options(None):
             raise error(
@@ -47,6 +50,8 @@ class PackageSource(NamedTuple):
         try:
             package = artifact.read(storage, verify=self.verify or self.sha256 is not None, sha256=self.sha256)
             library = Library(package.code)
+        except OtherMachineError as problem:
+            raise error(ModelRequiresCompilation, f"{problem}. {_remedy(storage, _target(storage))}") from None
         except UnfitError as problem:
             raise error(ModelRequiresCompilation, f"{problem}. {_remedy(storage)}") from None
         except (artifact.ArtifactError, LibraryError) as problem:
@@ -80,12 +85,12 @@ def _around(folder: str) -> Storage:
 
 def _folder_in(path: str) -> str:
     """The folder of a zip file in which the compiled model is. Fail where there is not one."""
-    import zipfile
+    from onnxsmith import zip_directory
 
     try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-    except (OSError, zipfile.BadZipFile) as problem:
+        with open(path, "rb") as file:
+            names = zip_directory.members(file)
+    except (OSError, ValueError) as problem:
         raise error(Fail, f"'{path}' is no package of a compiled model: {problem}.") from None
     folders = [name.removesuffix(f"/{_MANIFEST}") for name in names if name.endswith(f"/{_MANIFEST}")]
     if len(folders) != 1:
@@ -93,5 +98,17 @@ def _folder_in(path: str) -> str:
     return folders[0]
 
 
-def _remedy(storage: Storage) -> str:
-    return f"Compile the model again: onnxsmith compile MODEL.onnx -o {storage.location}"
+def _remedy(storage: Storage, target: str | None = None) -> str:
+    command = f"onnxsmith compile MODEL.onnx -o {storage.location}"
+    return f"Compile the model again: {command}{'' if target is None else f' --target {target}'}"
+
+
+def _target(storage: Storage) -> str:
+    """What a model that this machine cannot run would have to be compiled for."""
+    from onnxsmith import artifact
+    from onnxsmith.cpu import generic_target, host
+
+    here = host().platform
+    levels = [code.target for code in artifact.read_manifest(storage).code if code.target.platform == here]
+    # Where not even the least of several levels runs, only code for this very CPU may.
+    return "native" if len(levels) > 1 else generic_target()

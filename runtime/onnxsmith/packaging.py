@@ -2,7 +2,8 @@
 
     my_model/__init__.py      the same for every model; it hands out what `embedded` offers
     my_model/_runtime/        a copy of the modules that a session needs, importing each other by relative names
-    my_model/manifest.json, program.json, code.so, weights.safetensors     see `artifact`
+    my_model/**/*.pyc         in a zip file: their byte code for the Python that compiled the model
+    my_model/manifest.json, program.json, libmy_model.so, my_model.h, ...    see `artifact`
 
 The same program gives the same bytes, in whatever form.
 """
@@ -10,7 +11,9 @@ The same program gives the same bytes, in whatever form.
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import keyword
+import marshal
 import os
 import re
 import shutil
@@ -21,6 +24,7 @@ from pathlib import Path
 from typing import Literal
 
 from onnxsmith import artifact, manifest, package_archive
+from onnxsmith.cpu import CodeTarget
 from onnxsmith.manifest import FileEntry
 from onnxsmith.package_archive import Member
 from onnxsmith.program import Program
@@ -28,14 +32,16 @@ from onnxsmith.values import ML_DTYPES
 from onnxsmith.version import __version__
 
 RUNTIME_MODULES = (
-    "arrays", "artifact", "cpu", "embedded", "errors", "executor", "faults", "feeds", "io_binding", "loader",
-    "manifest", "memory", "native_layout", "options", "ort_value", "package", "plan", "profiling", "program",
-    "program_check", "program_json", "providers", "run_errors", "seeds", "session", "storage", "tables", "threads",
-    "values",
+    "arrays", "artifact", "built_in", "cpu", "digests", "embedded", "errors", "executor", "faults", "feeds", "forks",
+    "io_binding", "loader", "manifest", "memory", "native_layout", "options", "ort_value", "package", "plan",
+    "profiling", "program", "program_check", "program_json", "providers", "record", "run_errors", "seeds", "session",
+    "storage", "tables", "threads", "values", "zip_directory",
 )  # fmt: skip
 """The modules that a session of a compiled model imports, at once or when it needs them."""
 
 STUB = '''"""An ONNX model, compiled by onnxsmith: run(output_names, input_feed), session, metadata."""
+
+from ._runtime.forks import UNDIVIDED as _UNDIVIDED
 
 __all__ = ["OrtValue", "RunOptions", "SessionOptions", "load", "metadata", "run", "session"]
 
@@ -43,7 +49,8 @@ __all__ = ["OrtValue", "RunOptions", "SessionOptions", "load", "metadata", "run"
 def __getattr__(name):
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from ._runtime import embedded
+    with _UNDIVIDED:
+        from ._runtime import embedded
 
     value = globals()[name] = embedded.attribute(name)
     return value
@@ -54,8 +61,18 @@ def __dir__():
 '''
 
 _RUNTIME_INIT = f'"""The runtime of onnxsmith {__version__} (Apache License 2.0), for the package around it alone."""\n'
+_UNCHECKED_HASH = (1).to_bytes(4, "little")  # PEP 552
 _IMPORT = re.compile(r"^( *)from onnxsmith(?:\.(\w+))? import ", re.MULTILINE)
 _ABSOLUTE_IMPORT = re.compile(r"^ *(?:import|from) +onnxsmith\b.*", re.MULTILINE)
+# The oldest systems that wheels of numpy 2 are for: the code itself calls nothing but the kernel.
+_PLATFORM_TAGS = {
+    "linux_x86_64": "manylinux_2_17_x86_64",
+    "linux_aarch64": "manylinux_2_17_aarch64",
+    "win32_AMD64": "win_amd64",
+    "darwin_x86_64": "macosx_10_13_x86_64",
+    "darwin_arm64": "macosx_11_0_arm64",
+}
+_LEAST_LEVELS = ("x86-64-v2", "generic", "apple-m1")
 _VERSION = re.compile(r"\d+(\.\d+)*((a|b|rc|\.post|\.dev)\d+)*(\+[a-z0-9.]+)?")
 
 
@@ -70,6 +87,15 @@ class Form:
     output: Path
     kind: Literal["folder", "zip", "wheel"]
     version: str | None = None
+
+
+@dataclass(frozen=True)
+class Written:
+    """A package that was written: where it is, and its C header's name, or why it has none."""
+
+    path: Path
+    c_header: str | None
+    why_no_c_functions: str | None
 
 
 def form_of(output: Path, wheel: bool, version: str | None) -> Form:
@@ -95,16 +121,20 @@ def package_name(text: str) -> str:
     return f"model_{name}" if not name.isidentifier() or keyword.iskeyword(name) else name
 
 
-def write_package(program_folder: Path, form: Form) -> Path:
-    """Package the compiled model that `artifact.write` left in `program_folder`; where the package is.
+def write_package(program_folder: Path, form: Form) -> Written:
+    """Package the compiled model that `artifact.write` left in `program_folder`.
 
     A package that is there already is replaced. ArtifactError where the compiled model is damaged; ValueError
     where another thing is in the place of a folder; OSError where the disk refuses.
     """
-    compiled = artifact.read(program_folder, verify=True)
+    compiled = artifact.read_manifest(program_folder)
+    artifact.verify_files(program_folder, compiled)
+    program = artifact.read_program(program_folder, compiled.code[0], compiled)
     own = {name: text.encode() for name, text in package_sources().items()}
+    if form.kind == "zip":
+        own |= {f"{name}c": byte_code(name, source) for name, source in own.items()}
     entries = {name: FileEntry(len(content), hashlib.sha256(content).hexdigest()) for name, content in own.items()}
-    full = compiled.manifest._replace(files={**compiled.manifest.files, **entries})
+    full = compiled._replace(files={**compiled.files, **entries})
     text = manifest.encode(full)
     files = {**full.files, artifact.MANIFEST: FileEntry(len(text), hashlib.sha256(text).hexdigest())}
     members = [
@@ -112,18 +142,12 @@ def write_package(program_folder: Path, form: Form) -> Path:
         # The largest last: all else lies together at the start.
         *(
             Member(name, program_folder / name, entry)
-            for name, entry in sorted(compiled.manifest.files.items(), key=lambda item: (item[1].bytes, item[0]))
+            for name, entry in sorted(compiled.files.items(), key=lambda item: (item[1].bytes, item[0]))
         ),
     ]
-    (form.output if form.kind == "wheel" else form.output.absolute().parent).mkdir(parents=True, exist_ok=True)
-    if form.kind == "folder":
-        return _write_folder(form.output, members)
-    members = [replace(member, name=f"{form.name}/{member.name}") for member in members]
-    if form.kind == "zip":
-        return package_archive.write_zip(form.output, members)
-    platform = full.code[0].target.platform
-    version = form.version or compiled.program.metadata.get("version", "0")
-    return package_archive.write_wheel(form.output, form.name, version, platform, needs(compiled.program), members)
+    headers = [name for name in compiled.files if name.endswith(".h")]
+    path = _write_members(form, members, platform_tag(full.code[-1].target), program)
+    return Written(path, headers[0] if headers else None, program.why_no_c_functions)
 
 
 def package_sources() -> Mapping[str, str]:
@@ -136,6 +160,18 @@ def package_sources() -> Mapping[str, str]:
     return sources
 
 
+def byte_code(name: str, source: bytes) -> bytes:
+    """A .pyc file of a module, for this Python; others pass over it to the source.
+
+    Python keeps no byte code for what it imports from a zip file, and to compile a package takes it 80 ms. The
+    file is tied to its source by the manifest, not by a time or a hash that Python would compare.
+    """
+    code = compile(source, name, "exec", dont_inherit=True, optimize=0)
+    head = importlib.util.MAGIC_NUMBER + _UNCHECKED_HASH + importlib.util.source_hash(source)
+    # From version 3 on, what is written depends on which objects happen to be shared.
+    return head + marshal.dumps(code, 2)
+
+
 def relative_imports(text: str, module: str) -> str:
     """A module's source, importing its neighbours whatever their package is called."""
     text = _IMPORT.sub(r"\1from .\2 import ", text)
@@ -145,10 +181,27 @@ def relative_imports(text: str, module: str) -> str:
     return text
 
 
+def platform_tag(target: CodeTarget) -> str:
+    """The tag of wheels whose least demanding code is for `target`."""
+    # Code that was made for one CPU is not for all machines of the system.
+    return _PLATFORM_TAGS.get(target.platform, target.platform) if target.level in _LEAST_LEVELS else target.platform
+
+
 def needs(program: Program) -> Sequence[str]:
     """The distributions that running a program takes."""
     border = {tensor.dtype for tensor in (*program.inputs, *program.outputs)}
     return ("numpy>=2.0", "ml_dtypes>=0.5") if border & ML_DTYPES.keys() else ("numpy>=2.0",)
+
+
+def _write_members(form: Form, members: Sequence[Member], tag: str, program: Program) -> Path:
+    (form.output if form.kind == "wheel" else form.output.absolute().parent).mkdir(parents=True, exist_ok=True)
+    if form.kind == "folder":
+        return _write_folder(form.output, members)
+    members = [replace(member, name=f"{form.name}/{member.name}") for member in members]
+    if form.kind == "zip":
+        return package_archive.write_zip(form.output, members)
+    version = form.version or program.metadata.get("version", "0")
+    return package_archive.write_wheel(form.output, form.name, version, tag, needs(program), members)
 
 
 def _write_folder(output: Path, members: Sequence[Member]) -> Path:

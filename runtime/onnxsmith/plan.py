@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ctypes
-from typing import TypeAlias
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -100,16 +101,25 @@ class Plan:
         return self.cells[self.form.runs[segment] + word]
 
 
+def _never_run(inputs: Sequence[Any], outputs: Sequence[Any]) -> int:
+    return abi.MISMATCH
+
+
 class Lane:
     """What one run at a time works in: memory for each segment, and plans bound to that memory.
 
     `block` is the run block that a run tries first (one that matches nothing where there is none), `shapes`
     are the outputs' shapes in it. A program of one segment has such a block for each plan that is ready.
+    `run(inputs, outputs)`, of lists or tuples of arrays, is one native call with that block: DONE, FAULT,
+    or MISMATCH or NEED_THREADS, after which nothing was run. Without `library` it always is MISMATCH.
     """
 
-    __slots__ = ("_limit", "_memories", "_never", "_plans", "_ready", "_versions", "block", "shapes")
+    __slots__ = ("_block", "_limit", "_memories", "_never", "_plans", "_ready", "_versions", "run", "shapes")
 
-    def __init__(self, segments: int, limit: int, pool: int) -> None:
+    def __init__(self, segments: int, limit: int, pool: int, library: Library | None) -> None:
+        self._block = np.zeros(1, np.int64)
+        self.run: Callable[[Sequence[Any], Sequence[Any]], int]
+        self.run = _never_run if library is None else library.caller(self._block)
         self._limit = limit
         self._memories: list[Memory | None] = [None] * segments
         self._versions = [0] * segments
@@ -119,6 +129,15 @@ class Lane:
         self._never[abi.RUN_INPUT_COUNT] = -1
         self._never[abi.RUN_POOL] = pool
         self.forget_last()
+
+    @property
+    def block(self) -> int:
+        """The address of the run block."""
+        return int(self._block[0])
+
+    @block.setter
+    def block(self, address: int) -> None:
+        self._block[0] = address
 
     def forget_last(self) -> None:
         """Have no run block to try first."""

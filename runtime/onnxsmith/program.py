@@ -7,16 +7,16 @@ arguments that name slots, buffers of the arena, weights, model inputs or model 
 segments: a segment's symbols are all known when it begins, so its buffers are planned and its
 arguments filled in one go; a dimension only a run can tell is bound between two segments.
 
-The parts are named tuples: a program of a thousand steps is read at every start.
+The parts are tuples: a program of a thousand steps is read at every start.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import NamedTuple
 
-SCHEMA_VERSION = 5
+from onnxsmith.record import Record
+
+SCHEMA_VERSION = 6
 
 
 class Opcode(IntEnum):
@@ -31,7 +31,7 @@ class Opcode(IntEnum):
     MIN = 6
 
 
-class Instruction(NamedTuple):
+class Instruction(Record):
     """slots[dst] = slots[a] op slots[b]."""
 
     op: Opcode
@@ -50,7 +50,7 @@ class Place(IntEnum):
     OUTPUT = 4  # address of model output `index`
 
 
-class Argument(NamedTuple):
+class Argument(Record):
     """One int64 of a kernel's argument table.
 
     For the address kinds, slots[offset] bytes are added where `offset` is not None.
@@ -61,7 +61,7 @@ class Argument(NamedTuple):
     offset: int | None = None
 
 
-class Buffer(NamedTuple):
+class Buffer(Record):
     """A piece of one segment's arena, of slots[size] bytes, aligned to 64.
 
     Alive from step `first` to step `last` (numbered through the whole program, both included);
@@ -74,7 +74,7 @@ class Buffer(NamedTuple):
     last: int
 
 
-class Step(NamedTuple):
+class Step(Record):
     """One kernel call.
 
     `kernel` is the kernel's index in Program.kernels. The kernel runs over tiles [0, slots[tiles]),
@@ -95,7 +95,7 @@ class Step(NamedTuple):
     nodes: tuple[str, ...] = ()
 
 
-class Binding(NamedTuple):
+class Binding(Record):
     """slots[slot] = element number `element` of the tensor at `source`, of numpy dtype name `dtype`."""
 
     slot: int
@@ -112,7 +112,7 @@ class Relation(IntEnum):
     AT_MOST = 2  # the left one not larger than the right one
 
 
-class Check(NamedTuple):
+class Check(Record):
     """What the compiler took slots[left] and slots[right] to be; `origin` names the ONNX node that needs it.
 
     Kernels rely on it: a run in which it does not hold is refused before its steps are.
@@ -124,7 +124,7 @@ class Check(NamedTuple):
     origin: str = ""
 
 
-class Segment(NamedTuple):
+class Segment(Record):
     """Steps whose sizes are known once `bindings` are read: bindings, then instructions, checks, steps."""
 
     bindings: tuple[Binding, ...]
@@ -133,7 +133,7 @@ class Segment(NamedTuple):
     checks: tuple[Check, ...] = ()
 
 
-class Tensor(NamedTuple):
+class Tensor(Record):
     """A model input or output.
 
     `dtype` is the DType name ("float32", "bfloat16", ...). `shape` is the declared shape (None: unknown
@@ -147,8 +147,7 @@ class Tensor(NamedTuple):
     dims: tuple[int, ...]
 
 
-@dataclass(frozen=True)
-class Program:
+class Program(Record):
     """Everything about a compiled model but its code and its weights.
 
     `slots` are the initial values of the slot table, of which the first len(symbols) are the symbols.
@@ -166,10 +165,29 @@ class Program:
     kernels: tuple[str, ...]
     weight_bytes: int
     # Inputs from this index on are initializers that a feed may override: (name -> weight offset).
-    overridable: dict[str, int] = field(default_factory=dict)
+    overridable: dict[str, int]
     # (output, input) that may be the same memory: the output is the input with some elements changed, and no
     # other step reads the input.
-    in_place: tuple[tuple[int, int], ...] = ()
-    metadata: dict[str, str] = field(default_factory=dict)
-    custom_metadata: dict[str, str] = field(default_factory=dict)
+    in_place: tuple[tuple[int, int], ...]
+    metadata: dict[str, str]
+    custom_metadata: dict[str, str]
     schema: int = SCHEMA_VERSION
+
+    @property
+    def why_no_c_functions(self) -> str | None:
+        """Why the program is run from Python alone; None where C functions can run it too."""
+        if any(tensor.dtype == "string" for tensor in (*self.inputs, *self.outputs)):
+            return "its strings are objects of Python"
+        return None
+
+
+def outputs_of_segment(program: Program) -> list[list[int]]:
+    """For each segment, the outputs whose shapes are known from its start on, and not before."""
+    known = [0] * len(program.slots)
+    for number, segment in enumerate(program.segments):
+        for slot in (*(b.slot for b in segment.bindings), *(i.dst for i in segment.instructions)):
+            known[slot] = number
+    outputs: list[list[int]] = [[] for _ in program.segments]
+    for number, tensor in enumerate(program.outputs):
+        outputs[max((known[slot] for slot in tensor.dims), default=0)].append(number)
+    return outputs

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from typing import Any
 
@@ -24,8 +23,7 @@ from onnxsmith.program import (
 
 def encode(program: Program) -> bytes:
     """The program as UTF-8 JSON."""
-    fields = {field.name: getattr(program, field.name) for field in dataclasses.fields(program)}
-    return json.dumps(fields, separators=(",", ":"), ensure_ascii=False).encode()
+    return json.dumps(program._asdict(), separators=(",", ":"), ensure_ascii=False).encode()
 
 
 def decode(text: bytes) -> Program:

@@ -26,9 +26,8 @@ _MAX_JSON = 1 << 28
 def send(stream: IO[bytes], message: Message, data: bytes | memoryview = b"") -> None:
     """Write one message. BrokenPipeError where the other end is gone."""
     text = json.dumps(message).encode()
-    stream.write(_LENGTHS.pack(len(text), len(data)) + text)
-    if data:
-        stream.write(data)
+    _write(stream, _LENGTHS.pack(len(text), len(data)) + text)
+    _write(stream, data)
     stream.flush()
 
 
@@ -37,8 +36,7 @@ def receive(stream: IO[bytes]) -> tuple[Message, bytes] | None:
     head = stream.read(_LENGTHS.size)
     if not head:
         return None
-    if len(head) < _LENGTHS.size:
-        raise EOFError("the stream ended within a message")
+    head += _exactly(stream, _LENGTHS.size - len(head))
     text_length, data_length = _LENGTHS.unpack(head)
     if text_length > _MAX_JSON:
         raise ValueError(f"a message header of {text_length} bytes is no header")
@@ -49,7 +47,17 @@ def receive(stream: IO[bytes]) -> tuple[Message, bytes] | None:
 
 
 def _exactly(stream: IO[bytes], length: int) -> bytes:
-    data = stream.read(length)
-    if len(data) < length:
-        raise EOFError("the stream ended within a message")
-    return data
+    parts = []
+    while length:
+        part = stream.read(length)  # a raw stream gives what there is
+        if not part:
+            raise EOFError("the stream ended within a message")
+        parts.append(part)
+        length -= len(part)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _write(stream: IO[bytes], data: bytes | memoryview) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[stream.write(rest) :]  # a raw stream takes what it has room for

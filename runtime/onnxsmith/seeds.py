@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 import os
-import threading
+from _thread import allocate_lock  # threading takes long to import
 
 _MASK = (1 << 64) - 1
 
@@ -16,7 +16,7 @@ class SeedSequence:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = allocate_lock()
         self._state = int.from_bytes(os.urandom(8), "little")
 
     def restart(self, seed: int) -> None:

@@ -12,9 +12,8 @@ import numpy as np
 
 from onnxsmith.errors import ERRORS, Fail, InvalidArgument, NotImplemented, error, sentence_of
 from onnxsmith.faults import RUN_FAULTS, OutputMismatch, RunFault
-from onnxsmith.io_binding import IOBinding
+from onnxsmith.forks import UNDIVIDED
 from onnxsmith.options import RunOptions, SessionOptions
-from onnxsmith.ort_value import OrtValue
 from onnxsmith.package import PackageSource
 from onnxsmith.providers import ProviderOptions, Providers, choose_providers
 from onnxsmith.values import ModelMetadata, NodeArg, model_metadata, node_arg
@@ -23,6 +22,8 @@ if TYPE_CHECKING:
     from onnxsmith.compile_client import Progress
     from onnxsmith.executor import Executor, TimedRun
     from onnxsmith.feeds import Array, SymbolConflict
+    from onnxsmith.io_binding import IOBinding
+    from onnxsmith.ort_value import OrtValue
     from onnxsmith.profiling import Profile
     from onnxsmith.program import Program
 
@@ -74,7 +75,8 @@ class InferenceSession:
     def _open(self, distinct_symbols: tuple[str, ...], on_progress: Progress | None) -> Executor:
         if isinstance(self._source, PackageSource):
             return self._source.open(self._options)
-        from onnxsmith import opening  # here: a program that only imports onnxsmith starts sooner
+        with UNDIVIDED:
+            from onnxsmith import opening  # here: a program that only imports onnxsmith starts sooner
 
         return opening.open_executor(self._source, self._options, distinct_symbols, on_progress)
 
@@ -196,11 +198,17 @@ class InferenceSession:
         run_options: RunOptions | None = None,
     ) -> list[OrtValue]:
         """As `run`, from and to OrtValues."""
+        with UNDIVIDED:
+            from onnxsmith.ort_value import OrtValue  # here, and the next: most programs have no need of them
+
         feed = {name: value.numpy() for name, value in input_dict_ort_values.items()}
         return [OrtValue(result) for result in self.run(output_names, feed, run_options)]
 
     def io_binding(self) -> IOBinding:
         """An empty binding of inputs and outputs to memory."""
+        with UNDIVIDED:
+            from onnxsmith.io_binding import IOBinding
+
         return IOBinding(self)
 
     def run_with_iobinding(self, iobinding: IOBinding, run_options: RunOptions | None = None) -> None:
@@ -213,10 +221,10 @@ class InferenceSession:
             raise ValueError("IOBinding must be used with the session that created it.")
         if run_options is not None:
             _check_run_options(run_options)
-        direct = iobinding._direct
-        if direct is not None and self._profile is None:
+        if iobinding._direct is not None:
+            arrays, results = iobinding._direct
             try:
-                if self._executor.run_bound(*direct):
+                if self._executor.run_bound(arrays, results):
                     return
             except RUN_FAULTS:
                 pass  # as below
@@ -246,7 +254,8 @@ class InferenceSession:
 
         `error` is "" after success; otherwise it is the message, and results is empty.
         """
-        import threading
+        with UNDIVIDED:
+            import threading
 
         def work() -> None:
             try:
@@ -263,7 +272,8 @@ class InferenceSession:
 
     def _with_arrays(self, feed: Mapping[str, Any], run: Callable[[Executor, list[Array]], Result]) -> Result:
         """What `run` gives for the program that fits the feed, and the feed's arrays in the order of its inputs."""
-        from onnxsmith import feeds
+        with UNDIVIDED:
+            from onnxsmith import feeds
 
         executor = self._executor
         while True:
@@ -288,7 +298,8 @@ class InferenceSession:
         return executor.run(arrays) if given is None else executor.run_into(arrays, given)
 
     def _new_profile(self) -> Profile:
-        from onnxsmith.profiling import Profile
+        with UNDIVIDED:
+            from onnxsmith.profiling import Profile
 
         return Profile(self._options.profile_file_prefix, next(iter(self._providers)))
 
@@ -344,7 +355,8 @@ class InferenceSession:
 
 
 def _explained(program: Program, fault: RunFault) -> Exception:
-    from onnxsmith.run_errors import explain
+    with UNDIVIDED:
+        from onnxsmith.run_errors import explain
 
     return explain(program, fault)
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import mmap
 import os
-import struct
 from typing import IO, Protocol
 
-_LOCAL_HEADER = struct.Struct("<26xHH")
-_LOCAL_HEADER_BYTES = 30
+from onnxsmith import zip_directory
 
 
 class Storage(Protocol):
@@ -67,20 +65,15 @@ class ZipFolder:
 
     def _place(self, opened: IO[bytes], file: str) -> tuple[int, int]:
         """(offset in the zip file, size in bytes) of a file."""
-        import zipfile
-
         try:
-            with zipfile.ZipFile(opened) as archive:
-                found = archive.getinfo(f"{self._folder}/{file}")
-            if found.compress_type != zipfile.ZIP_STORED:
+            found = zip_directory.members(opened)[f"{self._folder}/{file}"]
+            if found.method != zip_directory.STORED:
                 raise OSError(f"it is compressed in {self.location}: store it")
-            opened.seek(found.header_offset)
-            lengths = _LOCAL_HEADER.unpack(opened.read(_LOCAL_HEADER_BYTES))
+            return zip_directory.data_start(opened, found), found.size
         except KeyError:
             raise FileNotFoundError(2, "No such file in the zip file") from None
-        except (zipfile.BadZipFile, struct.error, ValueError, NotImplementedError) as problem:
+        except ValueError as problem:
             raise OSError(f"the zip file is damaged: {problem}") from problem
-        return found.header_offset + _LOCAL_HEADER_BYTES + sum(lengths), found.file_size
 
 
 def _mapped(opened: IO[bytes], start: int, size: int) -> memoryview:

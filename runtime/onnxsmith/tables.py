@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from onnxsmith import native_layout as abi
 from onnxsmith.artifact import Argument, Binding, Place, Program, Relation
+from onnxsmith.record import Record
 from onnxsmith.values import numpy_dtype
 
 Words: TypeAlias = np.ndarray[Any, np.dtype[np.int64]]
@@ -33,7 +34,7 @@ def probe_size(dtype: str) -> int:
     return _PROBE_DTYPES[dtype]
 
 
-class SegmentTables(NamedTuple):
+class SegmentTables(Record):
     """One segment's constant tables (records of `native_layout`), and how many records there are of each."""
 
     first_step: int
@@ -72,7 +73,7 @@ def segment_tables(program: Program, number: int, kernel_addresses: Sequence[int
     )
 
 
-class PlanForm(NamedTuple):
+class PlanForm(Record):
     """Where a plan's tables lie in its block of words: offsets in words from its start.
 
     `template` is that block with everything in place that is the same for all plans, and `addresses` are the

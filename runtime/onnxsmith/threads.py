@@ -11,23 +11,26 @@ import ctypes
 import functools
 import os
 import sys
-import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from onnxsmith import native_layout as abi
+from onnxsmith.arrays import native_arrays
+from onnxsmith.built_in import interpreter_functions
+from onnxsmith.forks import UNDIVIDED
 from onnxsmith.memory import Memory
 from onnxsmith.seeds import PROCESS_SEEDS
 
 if TYPE_CHECKING:
+    import threading
+
     from onnxsmith.loader import Library
 
 _SPIN_SECONDS = 100e-6
 _CROWDED_SPIN_SECONDS = 2e-6  # with more threads than cores, a spinning thread keeps a working one waiting
-# Linux system calls by machine: futex, sched_yield.
-_SYSTEM_CALLS = {"x86_64": (202, 24), "aarch64": (98, 124)}
+_FUTEX_NUMBERS = {"x86_64": 202, "aarch64": 98}
 
 
 class ThreadPool:
@@ -38,22 +41,20 @@ class ThreadPool:
         self.address = self._memory.address
         words = (ctypes.c_int64 * abi.POOL_WORDS).from_address(self.address)
         self._words = words
-        self._lock = threading.Lock()
         self._workers: list[threading.Thread] = []
         self._library: Library | None = None
         self._turns_per_second = 0.0
         words[abi.POOL_LIST_TYPE] = id(list)
         words[abi.POOL_TUPLE_TYPE] = id(tuple)
         words[abi.POOL_ARRAY_TYPE] = id(np.ndarray)
+        words[abi.POOL_ONE] = 1
+        if native_arrays():
+            functions = interpreter_functions()
+            words[abi.POOL_SAVE_THREAD], words[abi.POOL_RESTORE_THREAD], words[abi.POOL_MAKE_INTEGER] = functions
         self.restart_seeds(PROCESS_SEEDS.draw())
         self.can_sleep = self._bind_sleep()
         if hasattr(os, "register_at_fork"):
-            # The lock is held across a fork, so that the child finds everything it guards at rest.
-            os.register_at_fork(
-                before=self._lock.acquire,
-                after_in_parent=self._lock.release,
-                after_in_child=self._restart_in_child,
-            )
+            os.register_at_fork(after_in_child=self._restart_in_child)
 
     def restart_seeds(self, state: int) -> None:
         """Begin the seeds of random operators that have none at `state`, of 64 bits."""
@@ -68,7 +69,7 @@ class ThreadPool:
 
         Where the system grants no more threads, the pool goes on with those it has.
         """
-        with self._lock:
+        with UNDIVIDED:
             if self._words[abi.POOL_STOP]:
                 return
             if self._library is None:
@@ -82,6 +83,8 @@ class ThreadPool:
             self._words[abi.POOL_WORKERS] = max(self._words[abi.POOL_WORKERS], threads - 1)
 
     def _start(self, number: int) -> bool:
+        import threading
+
         assert self._library is not None
         worker = threading.Thread(
             target=self._library.pool_worker,
@@ -106,15 +109,20 @@ class ThreadPool:
 
     def _bind_sleep(self) -> bool:
         """Give native code the system's way to sleep on a word; False where none is known."""
-        if sys.platform != "linux":
+        try:
+            kind, wait, wake, give_way = _sleep_functions()
+        except (AttributeError, OSError):
             return False
-        numbers = _SYSTEM_CALLS.get(os.uname().machine)
-        if numbers is None:
-            return False
-        system_call = ctypes.CDLL(None).syscall
-        self._words[abi.POOL_WAIT_KIND] = abi.WAIT_FUTEX
-        self._words[abi.POOL_WAIT_NUMBER], self._words[abi.POOL_YIELD_NUMBER] = numbers
-        self._words[abi.POOL_WAIT_FUNCTION] = ctypes.cast(system_call, ctypes.c_void_p).value or 0
+        if kind == abi.WAIT_FUTEX:
+            number = _FUTEX_NUMBERS.get(os.uname().machine)
+            if number is None:
+                return False
+            self._words[abi.POOL_WAIT_NUMBER] = number
+        for word, function in (
+            (abi.POOL_WAIT_FUNCTION, wait), (abi.POOL_WAKE_FUNCTION, wake), (abi.POOL_YIELD_FUNCTION, give_way),
+        ):  # fmt: skip
+            self._words[word] = ctypes.cast(function, ctypes.c_void_p).value or 0
+        self._words[abi.POOL_WAIT_KIND] = kind
         return True
 
     def _restart_in_child(self) -> None:
@@ -127,10 +135,9 @@ class ThreadPool:
         for worker in range(abi.MAX_THREADS):
             self._words[abi.POOL_SLEEPS + abi.POOL_SLEEP_WORDS * worker] = 0
         self._workers.clear()
-        self._lock.release()
 
     def _stop(self) -> None:
-        with self._lock:
+        with UNDIVIDED:
             if self._library is not None:
                 self._library.pool_stop(self.address)
             for worker in self._workers:
@@ -144,6 +151,17 @@ class ThreadPool:
 def process_pool() -> ThreadPool:
     """The pool of this process."""
     return ThreadPool()
+
+
+def _sleep_functions() -> tuple[int, Any, Any, Any]:
+    """(WAIT_*, the C functions that sleep, wake and yield). AttributeError or OSError where the system lacks them."""
+    if sys.platform == "win32":
+        kernel = ctypes.WinDLL("kernelbase")
+        return abi.WAIT_ON_ADDRESS, kernel.WaitOnAddress, kernel.WakeByAddressSingle, kernel.SwitchToThread
+    c_library = ctypes.CDLL(None)
+    if sys.platform == "darwin":
+        return abi.WAIT_ULOCK, c_library["__ulock_wait"], c_library["__ulock_wake"], c_library.sched_yield
+    return abi.WAIT_FUTEX, c_library.syscall, c_library.syscall, c_library.sched_yield
 
 
 def _measure_spin(library: Library) -> float:
@@ -193,5 +211,5 @@ def _quota() -> int:
 
 
 def _read(path: str) -> str:
-    with open(path, encoding="ascii") as file:
+    with open(path, encoding="utf-8") as file:
         return file.read()

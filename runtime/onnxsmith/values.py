@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
+
+from onnxsmith.forks import UNDIVIDED
+from onnxsmith.record import Record
 
 if TYPE_CHECKING:
     from onnxsmith.program import Program, Tensor
@@ -41,8 +44,7 @@ _PROGRAM_NAMES = {onnx: program for program, onnx in _ONNX_NAMES.items()}
 _FROM_ML_DTYPES = {ml: program for program, ml in ML_DTYPES.items()}
 
 
-@dataclass(frozen=True, slots=True)
-class NodeArg:
+class NodeArg(Record):
     """One input or output of a model.
 
     `type` is ONNX's name such as 'tensor(float)'. `shape` has an int for a fixed dimension, a str for a
@@ -54,8 +56,7 @@ class NodeArg:
     shape: list[int | str | None]
 
 
-@dataclass(frozen=True, slots=True)
-class ModelMetadata:
+class ModelMetadata(Record):
     """What a model says of itself; `version` is the model's own version number."""
 
     producer_name: str = ""
@@ -64,7 +65,7 @@ class ModelMetadata:
     description: str = ""
     graph_description: str = ""
     version: int = 0
-    custom_metadata_map: Mapping[str, str] = field(default_factory=dict)
+    custom_metadata_map: Mapping[str, str] = MappingProxyType({})
 
 
 def numpy_dtype(name: str) -> np.dtype[np.generic]:
@@ -75,7 +76,8 @@ def numpy_dtype(name: str) -> np.dtype[np.generic]:
     if name == "string":
         return np.dtype(object)
     if name in ML_DTYPES:
-        import ml_dtypes
+        with UNDIVIDED:
+            import ml_dtypes
 
         dtype: np.dtype[np.generic] = np.dtype(getattr(ml_dtypes, ML_DTYPES[name]))
         return dtype

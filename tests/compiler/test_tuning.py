@@ -300,4 +300,4 @@ def compiled_in(
     with CompilePool(target.cores, target, stores.kernels) as pool:
         compiled = compile_model(proto.SerializeToString(), options, pool, report, stores.tilings)
         code = compiled.code
-    return replace(compiled, link=lambda: code)
+    return replace(compiled, versions=(compiled.versions[0]._replace(link=lambda: code),))

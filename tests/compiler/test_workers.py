@@ -6,6 +6,7 @@ import ctypes
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -53,12 +54,27 @@ def test_objects_do_not_depend_on_the_worker(pool: CompilePool) -> None:
 class MemoryStore:
     def __init__(self) -> None:
         self.kept: dict[str, bytes] = {}
+        self.claimed: dict[str, threading.Lock] = {}
 
     def get(self, key: str) -> bytes | None:
         return self.kept.get(key)
 
     def put(self, key: str, data: bytes) -> None:
         self.kept[key] = data
+
+    def claim(self, key: str) -> MemoryClaim:
+        return MemoryClaim(self.claimed, key)
+
+
+class MemoryClaim:
+    def __init__(self, claimed: dict[str, threading.Lock], key: str) -> None:
+        self._lock = claimed.setdefault(key, threading.Lock())
+
+    def take(self, *, wait: bool) -> bool:
+        return self._lock.acquire(blocking=wait)
+
+    def release(self) -> None:
+        self._lock.release()
 
 
 def test_store_is_asked_first_and_filled() -> None:
@@ -70,6 +86,22 @@ def test_store_is_asked_first_and_filled() -> None:
     with CompilePool(1, TARGET, store) as pool:
         assert set(pool.compile([adder(4)]).values()) == {b"from the store"}
         assert not pool._started
+
+
+def test_what_another_is_compiling_comes_last_and_is_taken_from_it() -> None:
+    store = MemoryStore()
+    elsewhere, here = adder(5), adder(6)
+    claim = store.claim(kernel_key(elsewhere, TARGET))
+    assert claim.take(wait=False)
+    with CompilePool(1, TARGET, store) as pool:
+        objects = pool.submit([elsewhere, here])
+        (waiting,) = (future for future, key in objects.futures.items() if key == kernel_key(elsewhere, TARGET))
+        (own,) = (future for future, key in objects.futures.items() if key == kernel_key(here, TARGET))
+        assert own.result(60)
+        assert not waiting.done()
+        store.put(kernel_key(elsewhere, TARGET), b"from another process")
+        claim.release()
+        assert waiting.result(60) == b"from another process"
 
 
 def test_an_error_names_the_kernel_and_the_others_are_compiled() -> None:
@@ -85,7 +117,7 @@ def test_native_core_is_compiled_once_and_kept() -> None:
     store = MemoryStore()
     with CompilePool(1, TARGET, store) as pool:
         core = pool.compile_core().result()
-    assert set(store.kept) == {core_key(TARGET)} and b"os_run" in core
+    assert set(store.kept) == {core_key(TARGET)} and b"os_call" in core
     with CompilePool(1, TARGET, store) as pool:
         assert pool.compile_core().result() == core
         assert not pool._started

@@ -86,6 +86,24 @@ def kernel(ctx, data, index, out, limit, n, begin, end):
         "limit",
         "n",
     ),
+    # out = 1 once flag[0] is set by another thread, fault 3 where that takes `turns` turns of a loop; one tile.
+    "wait": _source(
+        "wait",
+        """
+def kernel(ctx, flag, out, turns, begin, end):
+    turn = 0
+    while turn < turns and load_acquire(address(flag), 0) == 0:
+        pause()
+        turn += 1
+    if turn == turns:
+        return 3
+    store(out, 0, int64(1))
+    return 0
+""",
+        "flag:int64",
+        "out!int64",
+        "turns",
+    ),
     # Compacts the positive elements into out and writes their number to count[1]; one tile.
     "positives": _source(
         "positives",
@@ -284,6 +302,9 @@ class Draft:
             kernels=tuple(self.kernels),
             weight_bytes=self.weight_bytes,
             overridable=self.overridable,
+            in_place=(),
+            metadata={},
+            custom_metadata={},
         )
 
 
@@ -307,6 +328,16 @@ def chain_program(length: int = 6) -> Program:
         target = y if number == length - 1 else draft.buffer(size, number, number + 1)
         draft.step("add", [current, current, target, slot(n)], tiles)
         current = target
+    return draft.program()
+
+
+def waiting_program() -> Program:
+    """y = 1, once another thread has set the only element of x."""
+    draft = Draft()
+    one = draft.constant(1)
+    x = draft.input("x", [one], "int64")
+    y = draft.output("y", [one], "int64")
+    draft.step("wait", [x, y, slot(draft.constant(1 << 30))], one)
     return draft.program()
 
 

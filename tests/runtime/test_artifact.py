@@ -3,7 +3,7 @@ import os
 import struct
 import subprocess
 import sys
-from dataclasses import replace
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -26,8 +26,7 @@ def full_program() -> Program:
     program = positives_program()
     (step,) = program.segments[1].steps
     step = step._replace(label="add", nodes=("/layer.0/Add", "nom étrange \u2603"))
-    return replace(
-        program,
+    return program._replace(
         inputs=(program.inputs[0]._replace(shape=("batch",)), Tensor("w", "float16", (), ())),
         outputs=(program.outputs[0]._replace(shape=(None,)),),
         segments=(program.segments[0], program.segments[1]._replace(steps=(step,))),
@@ -47,6 +46,14 @@ def weights() -> list[tuple[int, np.ndarray]]:
     ]
 
 
+def write(
+    folder: Path, program: Program, code: bytes | Callable[[], bytes], pieces: Iterable[tuple[int, np.ndarray]]
+) -> None:
+    """Write a program for this machine alone."""
+    link = code if callable(code) else lambda: code
+    artifact.write(folder, [artifact.Version(program, link, host())], pieces)
+
+
 def test_programs_survive_json() -> None:
     for program in (sum_program(), chain_program(), full_program()):
         assert decode(encode(program)) == program
@@ -61,7 +68,7 @@ def test_a_step_argument_is_typed_after_reading() -> None:
 
 def test_write_and_read(tmp_path: Path) -> None:
     program = full_program()
-    artifact.write(tmp_path, program, b"some code", weights(), host())
+    write(tmp_path, program, b"some code", weights())
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(FILES)
     package = artifact.read(tmp_path, verify=True)
     assert package.program == program and package.code == b"some code"
@@ -79,12 +86,12 @@ def test_code_is_asked_for_when_the_weights_are_written(tmp_path: Path) -> None:
         assert (tmp_path / "weights.safetensors").stat().st_size > full_program().weight_bytes
         return b"late code"
 
-    artifact.write(tmp_path, full_program(), code, weights(), host())
+    write(tmp_path, full_program(), code, weights())
     assert artifact.read(tmp_path, verify=True).code == b"late code"
 
 
 def test_weights_are_a_safetensors_file(tmp_path: Path) -> None:
-    artifact.write(tmp_path, full_program(), b"", weights(), host())
+    write(tmp_path, full_program(), b"", weights())
     content = (tmp_path / "weights.safetensors").read_bytes()
     (length,) = struct.unpack("<Q", content[:8])
     header = json.loads(content[8 : 8 + length])
@@ -93,7 +100,7 @@ def test_weights_are_a_safetensors_file(tmp_path: Path) -> None:
 
 
 def test_a_program_is_run_from_its_files(tmp_path: Path) -> None:
-    artifact.write(tmp_path, chain_program(), code(), (), host())
+    write(tmp_path, chain_program(), code(), ())
     package = artifact.read(tmp_path)
     executor = Executor(package.program, Library(package.code), package.weights, 1)
     x = np.arange(100, dtype=np.float32)
@@ -102,7 +109,7 @@ def test_a_program_is_run_from_its_files(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_missing_file_is_named(tmp_path: Path, name: str) -> None:
-    artifact.write(tmp_path, full_program(), b"code", weights(), host())
+    write(tmp_path, full_program(), b"code", weights())
     (tmp_path / name).unlink()
     with pytest.raises(ArtifactError, match=name):
         artifact.read(tmp_path)
@@ -110,7 +117,7 @@ def test_a_missing_file_is_named(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_damaged_file_is_named(tmp_path: Path, name: str) -> None:
-    artifact.write(tmp_path, full_program(), b"code", weights(), host())
+    write(tmp_path, full_program(), b"code", weights())
     path = tmp_path / name
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 0x40
@@ -121,7 +128,7 @@ def test_a_damaged_file_is_named(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("size", [0, 7, 100, 1100])
 def test_weights_of_another_size(tmp_path: Path, size: int) -> None:
-    artifact.write(tmp_path, full_program(), b"code", weights(), host())
+    write(tmp_path, full_program(), b"code", weights())
     path = tmp_path / "weights.safetensors"
     path.write_bytes(path.read_bytes().ljust(2000, b"\0")[:size])
     with pytest.raises(ArtifactError, match=r"weights\.safetensors"):
@@ -141,7 +148,7 @@ def test_weights_of_another_size(tmp_path: Path, size: int) -> None:
     ],
 )
 def test_other_manifests(tmp_path: Path, manifest: str) -> None:
-    artifact.write(tmp_path, full_program(), b"code", weights(), host())
+    write(tmp_path, full_program(), b"code", weights())
     (tmp_path / "manifest.json").write_text(manifest)
     with pytest.raises(ArtifactError, match=r"manifest\.json"):
         artifact.read(tmp_path)
@@ -152,7 +159,7 @@ def test_the_digest_tells_compiled_models_apart(tmp_path: Path) -> None:
     for number, machine_code in enumerate([b"a", b"b", b"a"]):
         folder = tmp_path / str(number)
         folder.mkdir()
-        artifact.write(folder, full_program(), machine_code, weights(), host())
+        write(folder, full_program(), machine_code, weights())
         digests.add(artifact.digest(folder))
     assert len(digests) == 2
 
@@ -160,7 +167,7 @@ def test_the_digest_tells_compiled_models_apart(tmp_path: Path) -> None:
 def test_weights_that_overlap_are_refused(tmp_path: Path) -> None:
     for pieces in ([(0, np.zeros(8)), (60, np.zeros(1))], [(990, np.zeros(2))]):
         with pytest.raises(ValueError, match="overlaps"):
-            artifact.write(tmp_path, full_program(), b"", pieces, host())
+            write(tmp_path, full_program(), b"", pieces)
 
 
 def test_code_that_is_none() -> None:
@@ -177,7 +184,7 @@ def test_systems_without_memory_files(monkeypatch) -> None:
 
 
 def test_running_imports_numpy_alone(tmp_path: Path) -> None:
-    artifact.write(tmp_path, chain_program(), code(), (), host())
+    write(tmp_path, chain_program(), code(), ())
     script = f"""
 import sys
 from pathlib import Path
@@ -205,7 +212,7 @@ def test_libraries_do_not_take_each_others_place() -> None:
 def _with_step(program: Program, **changes: object) -> Program:
     first = program.segments[0]
     step: Step = first.steps[0]._replace(**changes)
-    return replace(program, segments=(first._replace(steps=(step, *first.steps[1:])), *program.segments[1:]))
+    return program._replace(segments=(first._replace(steps=(step, *first.steps[1:])), *program.segments[1:]))
 
 
 def _with_argument(program: Program, number: int, **changes: object) -> Program:
@@ -223,37 +230,35 @@ BROKEN = {
     "offset has no value": lambda p: _with_argument(p, 1, offset=99),
     "outside the weights": lambda p: _with_argument(p, 0, place=Place.WEIGHT, index=1),
     "no output 0 whose shape is known": lambda p: _with_argument(p, 1, place=Place.OUTPUT, index=0),
-    "buffer 0 is not alive": lambda p: replace(p, buffers=(p.buffers[0]._replace(first=1, last=1), *p.buffers[1:])),
-    "dies before": lambda p: replace(p, buffers=(p.buffers[0]._replace(first=3, last=1), *p.buffers[1:])),
-    "no segment": lambda p: replace(p, segments=()),
-    "do not match in number": lambda p: replace(p, input_symbols=()),
-    "names another slot": lambda p: replace(p, inputs=(p.inputs[0]._replace(dims=(2,)),)),
-    "no such dimension": lambda p: replace(p, input_symbols=((0, 3), None)),
-    "outside 64 bits": lambda p: replace(p, slots=(1 << 63, *p.slots[1:])),
-    "is no input": lambda p: replace(p, overridable={"other": 0}),
-    "reads a slot without a value": lambda p: replace(
-        p, segments=(p.segments[0]._replace(instructions=(Instruction(Opcode.ADD, 2, 1, 0),)), p.segments[1])
+    "buffer 0 is not alive": lambda p: p._replace(buffers=(p.buffers[0]._replace(first=1, last=1), *p.buffers[1:])),
+    "dies before": lambda p: p._replace(buffers=(p.buffers[0]._replace(first=3, last=1), *p.buffers[1:])),
+    "no segment": lambda p: p._replace(segments=()),
+    "do not match in number": lambda p: p._replace(input_symbols=()),
+    "names another slot": lambda p: p._replace(inputs=(p.inputs[0]._replace(dims=(2,)),)),
+    "no such dimension": lambda p: p._replace(input_symbols=((0, 3), None)),
+    "outside 64 bits": lambda p: p._replace(slots=(1 << 63, *p.slots[1:])),
+    "is no input": lambda p: p._replace(overridable={"other": 0}),
+    "reads a slot without a value": lambda p: p._replace(
+        segments=(p.segments[0]._replace(instructions=(Instruction(Opcode.ADD, 2, 1, 0),)), p.segments[1])
     ),
-    "writes a symbol": lambda p: replace(
-        p, segments=(p.segments[0]._replace(instructions=(Instruction(Opcode.ADD, 0, 2, 2),)), p.segments[1])
+    "writes a symbol": lambda p: p._replace(
+        segments=(p.segments[0]._replace(instructions=(Instruction(Opcode.ADD, 0, 2, 2),)), p.segments[1])
     ),
-    "is never known": lambda p: replace(p, segments=(p.segments[0],)),
-    "integers, not of float32": lambda p: replace(
-        p,
+    "is never known": lambda p: p._replace(segments=(p.segments[0],)),
+    "integers, not of float32": lambda p: p._replace(
         segments=(
             p.segments[0],
             p.segments[1]._replace(bindings=(p.segments[1].bindings[0]._replace(dtype="float32"),)),
         ),
     ),
-    "no symbol of its own": lambda p: replace(
-        p,
+    "no symbol of its own": lambda p: p._replace(
         segments=(
             p.segments[0],
             p.segments[1]._replace(bindings=(p.segments[1].bindings[0]._replace(slot=0),)),
         ),
     ),
-    "from the start of an input alone": lambda p: replace(
-        p, segments=(p.segments[0]._replace(bindings=p.segments[1].bindings), p.segments[1])
+    "from the start of an input alone": lambda p: p._replace(
+        segments=(p.segments[0]._replace(bindings=p.segments[1].bindings), p.segments[1])
     ),
 }
 
@@ -262,4 +267,4 @@ BROKEN = {
 def test_inconsistent_programs_are_refused(message: str, tmp_path: Path) -> None:
     check_program(positives_program())
     with pytest.raises(ValueError, match=message):
-        artifact.write(tmp_path, BROKEN[message](positives_program()), b"", (), host())
+        write(tmp_path, BROKEN[message](positives_program()), b"", ())

@@ -1,15 +1,17 @@
 """The cache: entries are whole, private, bounded, and shared between processes."""
 
+import errno
+import fcntl
 import hashlib
 import os
 import subprocess
 import sys
-import threading
-import warnings
+import tempfile
+import time
 
 import pytest
 
-from onnxsmith import source
+from onnxsmith import locks, source
 from onnxsmith.cache import Cache, open_cache
 
 
@@ -96,8 +98,24 @@ def test_prune_removes_what_was_used_longest_ago(cache):
     assert sum(entry.size for entry in cache.entries()) <= 2100
 
 
-def test_prune_removes_remains_of_dead_processes_only_when_old(cache):
+def test_prune_removes_remains_of_dead_processes(cache):
     cache.kernels.put(key("a"), b"x")
+    (cache.directory / "tmp" / "abandoned").mkdir()
+
+    def write(folder):
+        cache.prune()
+        (folder / "code.so").write_bytes(b"code")
+
+    assert (cache.programs.put(key("p"), write) / "code.so").read_bytes() == b"code"
+    assert list((cache.directory / "tmp").iterdir()) == []
+
+
+def test_where_folders_cannot_be_locked_old_remains_are_removed(cache, monkeypatch):
+    def refuse(descriptor, operation):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    cache.programs.put(key("p"), write_files(b"code"))
     old, new = cache.directory / "tmp" / "old", cache.directory / "tmp" / "new"
     old.mkdir()
     new.mkdir()
@@ -114,46 +132,100 @@ def test_directory_is_private(cache):
 
 
 @pytest.mark.parametrize("mode", [0o777, 0o770])
-def test_directory_that_others_may_write_is_refused(tmp_path, mode):
+def test_directory_that_others_may_write_is_refused(tmp_path, mode, caplog):
     folder = tmp_path / "open"
     folder.mkdir()
     folder.chmod(mode)
-    with pytest.warns(RuntimeWarning, match="others may write"):
-        assert open_cache(folder) is None
+    assert open_cache(folder) is None
+    assert f"The cache folder '{folder}' is not used" in caplog.text and "others may write" in caplog.text
 
 
-def test_directory_of_another_user_is_refused(tmp_path, monkeypatch):
+def test_directory_of_another_user_is_refused(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(os, "geteuid", lambda: 12345)
-    with pytest.warns(RuntimeWarning, match="belongs to user"):
-        assert open_cache(tmp_path) is None
+    assert open_cache(tmp_path) is None
+    assert "it belongs to user" in caplog.text
 
 
-def test_file_in_place_of_the_directory_is_refused(tmp_path):
+def test_file_in_place_of_the_directory_is_refused(tmp_path, caplog):
     (tmp_path / "file").write_text("")
-    with pytest.warns(RuntimeWarning, match="is not used"):
-        assert open_cache(tmp_path / "file" / "cache") is None
+    assert open_cache(tmp_path / "file" / "cache") is None
+    assert "is not used" in caplog.text and f"File exists: '{tmp_path / 'file'}'" in caplog.text
 
 
-def test_no_directory_is_no_cache():
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert open_cache(None) is None
+def test_no_directory_is_no_cache(caplog):
+    assert open_cache(None) is None
+    assert caplog.text == ""
 
 
-def test_lock_keeps_another_process_waiting(cache):
+def test_claim_keeps_another_process_waiting(cache):
     script = (
         "import sys; from pathlib import Path; from onnxsmith.cache import Cache\n"
-        "with Cache(Path(sys.argv[1])).lock(sys.argv[2]): print('locked', flush=True)"
+        "claim = Cache(Path(sys.argv[1])).claim(sys.argv[2])\n"
+        "print(claim.take(wait=False), claim.take(wait=True), flush=True)"
     )
-    with cache.lock(key("a")):
-        other = subprocess.Popen(
-            [sys.executable, "-c", script, str(cache.directory), key("a")], stdout=subprocess.PIPE, text=True
-        )
-        timer = threading.Timer(0.7, lambda: None)
-        timer.start()
-        timer.join()
-        assert other.poll() is None
-    assert other.communicate(timeout=20)[0] == "locked\n"
+    claim = cache.claim(key("a"))
+    assert claim.take(wait=False) and not cache.claim(key("a")).take(wait=False)
+    other = subprocess.Popen(
+        [sys.executable, "-c", script, str(cache.directory), key("a")], stdout=subprocess.PIPE, text=True
+    )
+    time.sleep(0.7)
+    assert other.poll() is None
+    claim.release()
+    assert other.communicate(timeout=20)[0] == "False True\n"
+    assert claim.take(wait=True)
+
+
+def test_models_and_kernels_do_not_wait_for_each_other(cache):
+    assert cache.claim(key("a")).take(wait=False)
+    assert cache.kernels.claim(key("a")).take(wait=False)
+
+
+def test_entries_can_be_used_where_nothing_can_be_written(cache, monkeypatch):
+    cache.kernels.put(key("a"), b"one")
+    path = cache.programs.put(key("p"), write_files(b"code"))
+
+    def refuse(*args, **kwargs):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    for module, name in ((os, "utime"), (tempfile, "mkdtemp"), (os, "mkdir")):
+        monkeypatch.setattr(module, name, refuse)
+    assert cache.kernels.get(key("a")) == b"one"
+    assert cache.programs.find(key("p")) == path
+    assert cache.refusal is None
+    cache.kernels.put(key("b"), b"two")
+    assert cache.refusal.errno == errno.EROFS
+    with pytest.raises(OSError, match="Read-only"):
+        cache.programs.put(key("q"), write_files(b"code"))
+
+
+def test_programs_in_use_survive(cache):
+    paths = [cache.programs.put(key(name), write_files(b"x" * 1000)) for name in "pqr"]
+    lock = locks.share_folder(paths[0])
+    assert {entry.key for entry in cache.prune(0, keep=(key("q"),))} == {key("r")}
+    assert [path.exists() for path in paths] == [True, True, False]
+    os.close(lock)
+    assert {entry.key for entry in cache.prune(0)} == {key("p"), key("q")}
+    assert cache.entries() == []
+
+
+def test_clear_removes_what_is_in_use_too(cache):
+    path = cache.programs.put(key("p"), write_files(b"code"))
+    cache.kernels.put(key("a"), b"one")
+    lock = locks.share_folder(path)
+    assert len(cache.clear()) == 2
+    assert cache.entries() == []
+    os.close(lock)
+
+
+def test_entries_are_removed_from_a_full_disk(cache, monkeypatch):
+    cache.programs.put(key("p"), write_files(b"code"))
+
+    def refuse(*args, **kwargs):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(tempfile, "mkdtemp", refuse)
+    cache.clear()
+    assert cache.entries() == []
 
 
 class TestKnownDigest:

@@ -125,6 +125,13 @@ class TestCompile:
         assert done.returncode == 2
         assert "cache is off" in done.stderr
 
+    def test_a_cache_that_keeps_nothing_is_an_error(self, path, tmp_path):
+        (tmp_path / "open").mkdir()
+        (tmp_path / "open").chmod(0o777)
+        done = call("compile", path, ONNXSMITH_CACHE_DIR=str(tmp_path / "open"))
+        assert done.returncode == 2
+        assert "others may write to it" in done.stderr and "the cache keeps nothing" in done.stderr
+
     def test_tuned_program_is_found_by_a_session_that_asks_for_it(self, tmp_path, monkeypatch):
         weights = helper.make_tensor("w", TensorProto.FLOAT, (64, 96), np.ones(64 * 96, np.float32))
         product = model(
@@ -290,6 +297,8 @@ class TestCache:
         )
         assert printed("cache", "prune", **cache)[0]["entries"] == 0
         assert printed("cache", "prune", "--bytes", info["all"]["bytes"] - 1, **cache)[0]["entries"] >= 1
+        left = printed("cache", "info", **cache)[-1]
+        assert printed("cache", "prune", **cache, ONNXSMITH_CACHE_BYTES=str(left["bytes"] - 1))[0]["entries"] >= 1
         printed("cache", "clear", **cache)
         assert printed("cache", "info", **cache)[-1]["entries"] == 0
 
@@ -306,6 +315,7 @@ class TestCompileToPackage:
         ):
             (row,) = printed("compile", path, *arguments)
             assert row["program"].startswith(str(tmp_path / name)) and row["bytes"] > 10_000
+            assert row["c_functions"] == "my_model.h"
             (z,) = onnxsmith.load(row["program"], verify=True).run(None, {"x": np.ones((2, 3), np.float32)} | Y)
             assert z.tolist() == [[3, 3, 3]] * 2
 

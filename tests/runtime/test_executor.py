@@ -11,10 +11,12 @@ from hand_programs import (
     positives_program,
     slot,
     sum_program,
+    waiting_program,
     weight,
 )
 
 from onnxsmith import executor as executor_module
+from onnxsmith import native_layout as abi
 from onnxsmith.artifact import Opcode
 from onnxsmith.executor import Executor
 from onnxsmith.faults import (
@@ -347,6 +349,28 @@ def test_runs_at_once_do_not_disturb_each_other() -> None:
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+def test_other_threads_go_on_during_a_run() -> None:
+    executor = make_executor(waiting_program())
+    set_flag = np.ones(1, np.int64)
+    for _ in range(2):  # the second run is one native call
+        executor.run([set_flag])
+    flag = np.zeros(1, np.int64)
+    timer = threading.Timer(0.05, lambda: flag.fill(1))
+    timer.start()
+    np.testing.assert_array_equal(executor.run([flag])[0], [1])
+    timer.join()
+
+
+def test_what_is_no_pair_of_sequences_is_not_run() -> None:
+    executor = make_executor(sum_program())
+    x = numbers(4)
+    executor.run([x, x])
+    (lane,) = executor._idle
+    for arguments in ((), ([x, x],), ([x, x], None), (None, [x]), ([x], [x]), ([x, x], [x], [x]), ([x, 1], [x])):
+        assert lane.run(*arguments) == abi.MISMATCH
+    assert lane.run([x, x], [numbers(4)]) == abi.DONE
 
 
 def test_inputs_and_outputs_are_not_kept_alive() -> None:

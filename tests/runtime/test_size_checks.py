@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 import pytest
 from hand_programs import Draft, make_executor, positives_program, slot
@@ -35,7 +33,7 @@ def checked_sum(relation: Relation) -> Program:
 def with_checks(program: Program, segment: int, *checks: Check) -> Program:
     segments = list(program.segments)
     segments[segment] = segments[segment]._replace(checks=checks)
-    return dataclasses.replace(program, segments=tuple(segments))
+    return program._replace(segments=tuple(segments))
 
 
 @pytest.mark.parametrize(

@@ -170,7 +170,7 @@ def test_where_the_system_refuses_threads(monkeypatch) -> None:
 
 
 def test_where_no_way_to_sleep_is_known(monkeypatch) -> None:
-    monkeypatch.setattr(threads_module, "_SYSTEM_CALLS", {})
+    monkeypatch.setattr(threads_module, "_FUTEX_NUMBERS", {})
     pool = threads_module.ThreadPool()
     assert pool.threads_allowed(8) == 1
 

@@ -105,18 +105,21 @@ class _Printer:
         ]
 
     def _pack_keys(self) -> list[str]:
-        """Lines that transpose a product's keys into panels, square by square; what lies past the last key, or past
-        the depth, is of no matter."""
+        """Lines that transpose a product's keys into panels, square by square.
+
+        The last key fills what is left of the last panel: what scratch memory held before may be subnormal numbers,
+        which processors multiply a hundred times slower.
+        """
         columns, lanes = self.columns, self.tile.lanes
         transpose = transpose_name(self.tile.dtype, lanes)
         stage = [
-            f"for j in range(min({lanes}, keys - key)):",
-            *indent(self._stage("offset(k, k_start + (key + j) * k_row)", "j")),
+            f"for j in range({lanes}):",
+            *indent(self._stage("offset(k, k_start + min(key + j, keys - 1) * k_row)", "j")),
         ]
         out = f"offset(key_panel, key // {columns} * {columns} * square_depth + key % {columns} + i * {columns})"
         staged = [*stage, f"for i in range(0, depth, {lanes}):"]
         staged += [f"    {transpose}(offset(staged, i), depth_pitch, {out}, {columns})"]
-        lines = [f"for key in range(0, keys, {lanes}):"]
+        lines = [f"for key in range(0, key_panels * {columns}, {lanes}):"]
         if self.form.dtype != self.tile.dtype:
             return [*lines, *indent(staged)]
         return [

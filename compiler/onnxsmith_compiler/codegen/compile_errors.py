@@ -9,6 +9,12 @@ class KernelCompileError(CompileError):
     """A kernel or native function that does not compile; the message names it and says why."""
 
 
+class MissingLinker(CompileError):
+    """Objects that can be linked only with a program that is not installed."""
+
+    code = "NotImplemented"
+
+
 class UndefinedSymbolError(KernelCompileError):
     """Compiled code that calls a function which nothing defines."""
 

@@ -168,9 +168,9 @@ def panel_block(shape: TileShape, epilogue: Epilogue, sweep: Sweep, last_columns
     """Lines that multiply a block by `panel`, number `panel_index` of `panels`, and hand it to the epilogue."""
     arguments = f"({sweep.table}, rows, {sweep.taps}, depth, panel, sums, ahead, share)"
     whole = [f"{shape.name}{arguments}"]
-    if last_columns is None or last_columns > shape.lanes or shape.vectors == 1:
+    narrow = None if last_columns is None else narrow_tile(shape, last_columns)
+    if narrow is None:
         return [*whole, *epilogue_block(shape, epilogue, batch, last_columns)]
-    narrow = narrow_tile(shape)
     return [
         "if panel_index < panels - 1:",
         *indent([*whole, *_epilogue_loops(shape, epilogue, str(shape.columns), batch)]),

@@ -12,6 +12,8 @@ import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from onnxsmith_compiler.codegen.elf_sections import Section, section_table
+
 _HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
 _SECTION = struct.Struct("<IIQQQQIIQQ")
 _SYMBOL = struct.Struct("<IBBHQQ")
@@ -20,7 +22,8 @@ _PROGRAM = struct.Struct("<IIQQQQQQ")
 _DYNAMIC = struct.Struct("<QQ")
 
 _ET_REL, _ET_DYN = 1, 3
-_SHT_PROGBITS, _SHT_SYMTAB, _SHT_RELA, _SHT_NOBITS = 1, 2, 4, 8
+_SHT_PROGBITS, _SHT_SYMTAB, _SHT_STRTAB, _SHT_RELA, _SHT_HASH, _SHT_DYNAMIC = 1, 2, 3, 4, 5, 6
+_SHT_NOBITS, _SHT_DYNSYM = 8, 11
 _SHF_WRITE, _SHF_ALLOC, _SHF_EXECINSTR, _SHF_TLS = 1, 2, 4, 0x400
 _PT_LOAD, _PT_DYNAMIC, _PT_GNU_STACK = 1, 2, 0x6474E551
 _PF_X, _PF_W, _PF_R = 1, 2, 4
@@ -149,10 +152,11 @@ def _write(
         (_PT_GNU_STACK, _PF_R | _PF_W, 0, 0, 16),
     )
     assert len(programs) == _PROGRAM_HEADERS
+    sections = section_table(_sections(image, tables, layout, len(dynamic)), layout.dynamic + len(dynamic))
     head = _HEADER.pack(
         b"\x7fELF\x02\x01\x01" + bytes(9),
-        _ET_DYN, machine, 1, 0, _HEADER.size, 0, 0, _HEADER.size,
-        _PROGRAM.size, len(programs), _SECTION.size, 0, 0,
+        _ET_DYN, machine, 1, 0, _HEADER.size, sections.headers_at, 0, _HEADER.size,
+        _PROGRAM.size, len(programs), _SECTION.size, sections.count, sections.count - 1,
     )  # fmt: skip
     head += b"".join(_PROGRAM.pack(t, f, at, at, at, size, size, align) for t, f, at, size, align in programs)
     output = bytearray(layout.dynamic)
@@ -163,7 +167,26 @@ def _write(
         (layout.text, image.text),
     ):
         output[at : at + len(part)] = part
-    return bytes(output + dynamic)
+    return bytes(output + dynamic + sections.content)
+
+
+# Numbers of sections that others name.
+_DYNSYM_NUMBER, _DYNSTR_NUMBER, _TEXT_NUMBER = 1, 3, 5
+
+
+def _sections(image: _Image, tables: _DynamicTables, layout: _Layout, dynamic_size: int) -> list[Section]:
+    """The library's sections, numbered from 1 on."""
+    symbols, hashes, strings = (layout.tables + part for part in tables.parts)
+    text, read_only, a = len(image.text), len(image.read_only), _SHF_ALLOC
+    return [
+        Section(".dynsym", _SHT_DYNSYM, a, symbols, hashes - symbols, 8, _DYNSTR_NUMBER, 1, _SYMBOL.size),
+        Section(".hash", _SHT_HASH, a, hashes, strings - hashes, 4, _DYNSYM_NUMBER, 0, 4),
+        Section(".dynstr", _SHT_STRTAB, a, strings, layout.tables + tables.size - strings, 1),
+        Section(".rodata", _SHT_PROGBITS, a, layout.read_only, read_only, _TEXT_ALIGNMENT),
+        Section(".text", _SHT_PROGBITS, a | _SHF_EXECINSTR, layout.text, text, _TEXT_ALIGNMENT),
+        Section(".dynamic", _SHT_DYNAMIC, a | _SHF_WRITE, layout.dynamic, dynamic_size, 8, _DYNSTR_NUMBER, 0,
+                _DYNAMIC.size),
+    ]  # fmt: skip
 
 
 def _align(value: int, alignment: int) -> int:
@@ -381,6 +404,11 @@ class _DynamicTables:
         self._strings_at = self._hash_at + len(self._hash)
         self.size = self._strings_at + len(self._strings)
 
+    @property
+    def parts(self) -> tuple[int, int, int]:
+        """Offsets of symbols, hash table and strings."""
+        return self._symbols_at, self._hash_at, self._strings_at
+
     def _add_string(self, text: str) -> int:
         offset = len(self._strings)
         self._strings += text.encode() + b"\0"
@@ -401,8 +429,7 @@ class _DynamicTables:
         symbols = [bytes(_SYMBOL.size)]
         info = _STB_GLOBAL << 4 | _STT_FUNC
         for name, offset in zip(self.names, self._name_offsets, strict=True):
-            # Any section number but zero says that the symbol is defined; there are no section headers.
-            symbols.append(_SYMBOL.pack(offset, info, 0, 1, *defined[name]))
+            symbols.append(_SYMBOL.pack(offset, info, 0, _TEXT_NUMBER, *defined[name]))
         return b"".join(symbols) + self._hash + self._strings
 
     def dynamic(self, at: int) -> bytes:

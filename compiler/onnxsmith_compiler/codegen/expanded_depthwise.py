@@ -14,7 +14,7 @@ from onnxsmith_compiler.codegen.expanded_depthwise_source import ExpandedDepthwi
 from onnxsmith_compiler.codegen.kernel_text import PrintedKernel, PrintedStep
 from onnxsmith_compiler.codegen.other_tilings import TilingSpace
 from onnxsmith_compiler.codegen.target import Target
-from onnxsmith_compiler.codegen.tiles import tile_shape
+from onnxsmith_compiler.codegen.tiles import panel_tile
 from onnxsmith_compiler.ir import dim as dims
 from onnxsmith_compiler.ir.dim import Dim
 from onnxsmith_compiler.ops.packed import DepthwiseConv, PackedMatMul, Window
@@ -26,15 +26,17 @@ _MOST_TWICE = 0.3
 """The part of the product's lines that may be computed twice."""
 
 
-def expands_in_depthwise(target: Target, product: ContractGroup, group: ContractGroup) -> bool:
+def expands_in_depthwise(
+    target: Target, lesser: Sequence[Target], product: ContractGroup, group: ContractGroup
+) -> bool:
     """Whether `group`, which alone reads the result of `product`, is faster where it computes that itself.
 
-    The result must be so large that it would leave the core's own caches before it is read.
+    The result must be so large that it would leave the core's own caches before it is read. `lesser` are further
+    targets that need kernels for the same groups.
     """
-    if not can_expand(target, product, group):
-        return False
     expansion = _Expansion.of(group, product, target)
-    assert expansion is not None
+    if expansion is None or not all(can_expand(other, product, group) for other in lesser):
+        return False
     lines, channels = expansion.lines, expansion.channels
     size = lines.input[0] * lines.input[1] * channels * product.outputs[0].dtype.itemsize
     band = expansion.form.tiling(channels, lines, target).rows
@@ -69,7 +71,7 @@ class _Expansion:
         row = depthwise_row_shape(target, x.dtype.name, lines.window[1], lines.strides[1], lines.dilations[1])
         if row is None or a.dtype != x.dtype or group.operands[0] is not x or batch_axes(a.shape[:-2], b.shape[:-3]):
             return None
-        tile = tile_shape(target, x.dtype.name, kernel.columns, b.dtype)
+        tile = panel_tile(target, x.dtype.name, kernel.columns, b.dtype)
         last_columns, last_channels = (columns_of_last_panel(shape, channels) for shape in (tile, row))
         form = ExpandedDepthwiseForm(tile, row, last_columns, last_channels)
         return _Expansion(form, lines, channels, depth, convolution.window)

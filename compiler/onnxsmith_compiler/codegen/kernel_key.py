@@ -38,6 +38,11 @@ def core_key(target: Target) -> str:
     return kernel_key(KernelSource("native core", "", ()), target)
 
 
+def c_functions_key(target: Target) -> str:
+    """The SHA-256, in hexadecimal, of all that decides the object code of the C functions for `target`."""
+    return kernel_key(KernelSource("C functions", "C functions", ()), target.baseline)
+
+
 def kernel_symbol(key: str) -> str:
     """The symbol under which the kernel of `key` is exported."""
     return f"k_{key[:32]}"

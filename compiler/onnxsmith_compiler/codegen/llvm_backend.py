@@ -62,15 +62,17 @@ def optimise(module: llvm.ModuleRef, target: Target, *, vectorise: bool = True, 
     builder.getModulePassManager().run(module, builder)
 
 
-def emit_object(module: llvm.ModuleRef, target: Target, label: str) -> bytes:
+def emit_object(module: llvm.ModuleRef, target: Target, label: str, imports: Iterable[str] = ()) -> bytes:
     """The relocatable object of `module`.
 
-    Raises UndefinedSymbolError, naming `label` and the symbols, where it calls what it does not define.
+    Raises UndefinedSymbolError, naming `label` and the symbols, where it calls what neither it nor another object
+    (`imports`) defines.
     """
+    known = set(imports)
     missing = [
         value.name
         for value in (*module.functions, *module.global_variables)
-        if value.is_declaration and not value.name.startswith("llvm.")
+        if value.is_declaration and not value.name.startswith("llvm.") and value.name not in known
     ]
     if missing:
         raise UndefinedSymbolError(f"{label}: calls functions that nothing defines: {', '.join(sorted(missing))}")

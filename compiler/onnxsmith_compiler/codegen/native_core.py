@@ -26,7 +26,7 @@ ENTRY_POINTS: dict[str, Helper] = {
     "os_bind": native_plan.bind,
     "os_check": native_run.check,
     "os_steps": native_run.steps,
-    "os_run": native_run.run_segment,
+    "os_call": native_run.call,
     "os_pool_worker": native_pool.pool_worker,
     "os_pool_stop": native_pool.pool_stop,
     "os_pool_spin": native_pool.pool_spin,

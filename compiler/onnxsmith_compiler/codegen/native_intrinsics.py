@@ -7,7 +7,7 @@ on the process's own memory through ctypes, for one thread.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from llvmlite import ir
@@ -97,12 +97,16 @@ def _overflows(operation: str) -> _Emit:
     return emit
 
 
-_PAUSES = {"x86_64": "pause", "aarch64": "isb", "arm64": "isb"}
+# An intrinsic, and the values of its arguments of 32 bits: ARM's barrier waits longer than its `yield`, which most
+# CPUs pass over.
+_ISB: tuple[str, Sequence[int]] = ("llvm.aarch64.isb", [15])
+_PAUSES = {"x86_64": ("llvm.x86.sse2.pause", []), "aarch64": _ISB, "arm64": _ISB}
 
 
 def _pause(context: Any, builder: ir.IRBuilder) -> ir.Value:
-    instruction = _PAUSES.get(context.kernel_target.architecture, "")
-    builder.asm(ir.FunctionType(ir.VoidType(), []), instruction, "~{memory}", [], True)
+    name, arguments = _PAUSES[context.kernel_target.architecture]
+    kind = ir.FunctionType(ir.VoidType(), [_I32] * len(arguments))
+    builder.call(cgutils.get_or_insert_function(builder.module, kind, name), list(map(_I32, arguments)))
     return _I64(0)
 
 
@@ -115,11 +119,38 @@ def _call_kernel(
     return builder.sext(builder.call(function, arguments), _I64)
 
 
+def _call_parallel(
+    context: Any,
+    builder: ir.IRBuilder,
+    function: ir.Value,
+    state: ir.Value,
+    count: ir.Value,
+    task: ir.Value,
+    argument: ir.Value,
+) -> ir.Value:
+    pointer = ir.IntType(8).as_pointer()
+    kind = ir.FunctionType(ir.VoidType(), [pointer, _I32, pointer, pointer])
+    pointers = [builder.inttoptr(word, pointer) for word in (state, task, argument)]
+    callee = builder.inttoptr(function, kind.as_pointer())
+    builder.call(callee, [pointers[0], builder.trunc(count, _I32), *pointers[1:]])
+    return _I64(0)
+
+
 def _call_variadic(
     context: Any, builder: ir.IRBuilder, function: ir.Value, number: ir.Value, *arguments: ir.Value
 ) -> ir.Value:
     kind = ir.FunctionType(_I64, [_I64], var_arg=True)
     return builder.call(builder.inttoptr(function, kind.as_pointer()), [number, *arguments])
+
+
+def _call_words(context: Any, builder: ir.IRBuilder, function: ir.Value, *arguments: ir.Value) -> ir.Value:
+    kind = ir.FunctionType(_I64, [_I64] * len(arguments))
+    return builder.call(builder.inttoptr(function, kind.as_pointer()), arguments)
+
+
+def _call_function(context: Any, builder: ir.IRBuilder, function: ir.Value, argument: ir.Value) -> ir.Value:
+    kind = ir.FunctionType(_I64, [_I64])
+    return builder.call(builder.inttoptr(function, kind.as_pointer()), [argument])
 
 
 def _python_peek(base: int, index: int) -> int:
@@ -149,8 +180,22 @@ def _python_call_kernel(kernel: int, thread: int, args: int, begin: int, end: in
     return int(kind(kernel)(thread, args, begin, end))
 
 
+def _python_call_parallel(function: int, state: int, count: int, task: int, argument: int) -> int:
+    kind = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p)
+    kind(function)(state, count, task, argument)
+    return 0
+
+
 def _python_call_variadic(function: int, *arguments: int) -> int:
     return int(ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * 7)(function)(*arguments))
+
+
+def _python_call_words(function: int, *arguments: int) -> int:
+    return int(ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * 4)(function)(*arguments))
+
+
+def _python_call_function(function: int, argument: int) -> int:
+    return int(ctypes.PYFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(function)(argument))
 
 
 def _leaves_int64(value: int) -> bool:
@@ -186,8 +231,14 @@ pause = _intrinsic("pause", 0, _pause, lambda: 0)
 
 # call_kernel(kernel, ctx, args, begin, end), by the kernel ABI.
 call_kernel = _intrinsic("call_kernel", 5, _call_kernel, _python_call_kernel)
+# call_parallel(function, state, count, task, argument): a C function that lends threads, as `c_header` says.
+call_parallel = _intrinsic("call_parallel", 5, _call_parallel, _python_call_parallel)
+# call_function(function, word): C's `long function(long word)`; its result is of no meaning where it returns nothing.
+call_function = _intrinsic("call_function", 2, _call_function, _python_call_function)
 # call_variadic(function, number, a, b, c, d, e, f): C's `long function(long number, ...)`.
 call_variadic = _intrinsic("call_variadic", 8, _call_variadic, _python_call_variadic)
+# call_words(function, a, b, c, d): C's function of up to four words, by the system's calling convention.
+call_words = _intrinsic("call_words", 5, _call_words, _python_call_words)
 
 # What kernels use whose tiles work together.
 SHARING_INTRINSICS: dict[str, Intrinsic] = {

@@ -24,6 +24,7 @@ from onnxsmith_compiler.codegen.native_intrinsics import (
     add_ordered,
     call_kernel,
     call_variadic,
+    call_words,
     compare_swap,
     load_acquire,
     load_ordered,
@@ -37,6 +38,8 @@ from onnxsmith_compiler.codegen.scalar import minimum
 
 _FUTEX_WAIT_PRIVATE = 128
 _FUTEX_WAKE_PRIVATE = 129
+_INFINITE = 0xFFFFFFFF
+_UL_COMPARE_AND_WAIT = 1
 
 
 @helper("int64", "int64", "int64", "int64", "int64")
@@ -49,27 +52,40 @@ def _futex(pool: int, index: int, operation: int, value: int) -> int:
 @helper("int64", "int64", "int64")
 def _wait(pool: int, index: int) -> int:
     """Sleep while word `index` of the pool is 1; may return early."""
-    if peek(pool, abi.POOL_WAIT_KIND) == abi.WAIT_FUTEX:
+    kind, function = peek(pool, abi.POOL_WAIT_KIND), peek(pool, abi.POOL_WAIT_FUNCTION)
+    word = pool + index * abi.WORD
+    if kind == abi.WAIT_FUTEX:
         _futex(pool, index, _FUTEX_WAIT_PRIVATE, 1)
+    elif kind == abi.WAIT_ON_ADDRESS:
+        call_words(function, word, pool + abi.POOL_ONE * abi.WORD, abi.WORD, _INFINITE)
+    elif kind == abi.WAIT_ULOCK:
+        call_words(function, _UL_COMPARE_AND_WAIT, word, 1, 0)
     return 0
 
 
 @helper("int64", "int64", "int64")
 def _wake(pool: int, index: int) -> int:
     """Wake the thread that sleeps on word `index` of the pool, if one does."""
-    if load_ordered(pool, index) == 1:
-        store_ordered(pool, index, 0)
-        if peek(pool, abi.POOL_WAIT_KIND) == abi.WAIT_FUTEX:
-            _futex(pool, index, _FUTEX_WAKE_PRIVATE, 1)
+    if load_ordered(pool, index) != 1:
+        return 0
+    store_ordered(pool, index, 0)
+    kind, function = peek(pool, abi.POOL_WAIT_KIND), peek(pool, abi.POOL_WAKE_FUNCTION)
+    word = pool + index * abi.WORD
+    if kind == abi.WAIT_FUTEX:
+        _futex(pool, index, _FUTEX_WAKE_PRIVATE, 1)
+    elif kind == abi.WAIT_ON_ADDRESS:
+        call_words(function, word, 0, 0, 0)
+    elif kind == abi.WAIT_ULOCK:
+        call_words(function, _UL_COMPARE_AND_WAIT, word, 0, 0)
     return 0
 
 
 @helper("int64", "int64", "int64")
 def _spin(pool: int, turn: int) -> int:
     """One turn of a spin loop. Now and then another thread, maybe the one waited for, gets this core."""
-    if turn % abi.SPINS_PER_YIELD == abi.SPINS_PER_YIELD - 1:
-        system_call = peek(pool, abi.POOL_WAIT_FUNCTION)
-        return call_variadic(system_call, peek(pool, abi.POOL_YIELD_NUMBER), 0, 0, 0, 0, 0, 0)
+    function = peek(pool, abi.POOL_YIELD_FUNCTION)
+    if function != 0 and turn % abi.SPINS_PER_YIELD == abi.SPINS_PER_YIELD - 1:
+        return call_words(function, 0, 0, 0, 0)
     return pause()
 
 
@@ -148,6 +164,15 @@ def _take_tickets(pool: int, number: int) -> int:
             _wake(pool, abi.POOL_CALLER_SLEEPS)
 
 
+@helper("bool", "int64", "int64")
+def take_open_tickets(pool: int, number: int) -> bool:
+    """Run tickets as thread `number` if a region has some for it; whether one had."""
+    if not _open_to(load_acquire(pool, abi.POOL_TICKET), number):
+        return False
+    _take_tickets(pool, number)
+    return True
+
+
 @helper("int64", "int64", "int64")
 def _wait_for_region(pool: int, total: int) -> int:
     """Return when all tickets of the open region are done."""
@@ -193,8 +218,7 @@ def pool_worker(pool: int, number: int) -> int:
     sleep_word = _sleep_word(number)
     spins = 0
     while load_acquire(pool, abi.POOL_STOP) == 0:
-        if _open_to(load_acquire(pool, abi.POOL_TICKET), number):
-            _take_tickets(pool, number)
+        if take_open_tickets(pool, number):
             spins = 0
         elif load_acquire(pool, abi.POOL_ACTIVE) > 0 and spins < peek(pool, abi.POOL_SPIN):
             _spin(pool, spins)

@@ -9,6 +9,7 @@ import onnxsmith.native_layout as abi
 from onnxsmith_compiler.codegen.kernel_function import helper
 from onnxsmith_compiler.codegen.native_intrinsics import (
     add_ordered,
+    call_function,
     load_acquire,
     peek,
     peek_int8,
@@ -63,7 +64,7 @@ def _take_arrays(run: int, sequence: int, first: int, count: int) -> bool:
 
 
 @helper("int64", "int64", "int64")
-def _read_integer(address: int, size: int) -> int:
+def read_integer(address: int, size: int) -> int:
     """The integer of `size` bytes (negative: signed) at a byte address."""
     if size == -4:
         return peek_int32(address)
@@ -81,11 +82,12 @@ def _read_integer(address: int, size: int) -> int:
 
 
 @helper("bool", "int64")
-def _probes_match(run: int) -> bool:
+def probes_match(run: int) -> bool:
+    """Whether the inputs in RUN_IO hold the sizes that the plan was made for."""
     for number in range(peek(run, abi.RUN_PROBE_COUNT)):
         probe = peek(run, abi.RUN_PROBES) + number * abi.PROBE_WORDS * abi.WORD
         address = peek(peek(run, abi.RUN_IO), peek(probe, abi.PROBE_IO)) + peek(probe, abi.PROBE_BYTES)
-        if _read_integer(address, peek(probe, abi.PROBE_SIZE)) != peek(probe, abi.PROBE_VALUE):
+        if read_integer(address, peek(probe, abi.PROBE_SIZE)) != peek(probe, abi.PROBE_VALUE):
             return False
     return True
 
@@ -98,11 +100,12 @@ def check(run: int, inputs: int, outputs: int) -> int:
         return abi.MISMATCH
     if not _take_arrays(run, outputs, input_count, peek(run, abi.RUN_OUTPUT_COUNT)):
         return abi.MISMATCH
-    return abi.DONE if _probes_match(run) else abi.MISMATCH
+    return abi.DONE if probes_match(run) else abi.MISMATCH
 
 
 @helper("int64", "int64")
-def _apply_patches(run: int) -> int:
+def apply_patches(run: int) -> int:
+    """Write the addresses in RUN_IO into the steps' arguments."""
     io = peek(run, abi.RUN_IO)
     patches = peek(run, abi.RUN_PATCHES)
     for number in range(peek(run, abi.RUN_PATCH_COUNT)):
@@ -113,7 +116,8 @@ def _apply_patches(run: int) -> int:
 
 
 @helper("int64", "int64", "int64", "int64")
-def _walk_alone(run: int, first: int, last: int) -> int:
+def walk_alone(run: int, first: int, last: int) -> int:
+    """Run steps [first, last) on the caller, up to the first fault."""
     for number in range(first, last):
         run_alone(run, number)
         if peek(run, abi.RUN_FAULT_CODE) != 0:
@@ -122,7 +126,8 @@ def _walk_alone(run: int, first: int, last: int) -> int:
 
 
 @helper("int64", "int64", "int64", "int64")
-def _walk_shared(run: int, first: int, last: int) -> int:
+def walk_shared(run: int, first: int, last: int) -> int:
+    """Run steps [first, last) on the pool, up to the first fault."""
     pool = peek(run, abi.RUN_POOL)
     add_ordered(pool, abi.POOL_ACTIVE, 1)
     wake_workers(pool, peek(run, abi.RUN_PARALLEL))
@@ -145,17 +150,22 @@ def steps(run: int, first: int, last: int) -> int:
     if shared and peek(peek(run, abi.RUN_POOL), abi.POOL_WORKERS) + 1 < peek(run, abi.RUN_PARALLEL):
         return abi.NEED_THREADS
     poke(run, abi.RUN_FAULT_CODE, 0)
-    _apply_patches(run)
+    apply_patches(run)
     if shared:
-        _walk_shared(run, first, last)
+        walk_shared(run, first, last)
     else:
-        _walk_alone(run, first, last)
+        walk_alone(run, first, last)
     return abi.DONE if peek(run, abi.RUN_FAULT_CODE) == 0 else abi.FAULT
 
 
 @helper("int64", "int64", "int64", "int64")
-def run_segment(run: int, inputs: int, outputs: int) -> int:
-    """`os_run`: check the arrays, then run every step of the segment."""
-    if check(run, inputs, outputs) != abi.DONE:
-        return abi.MISMATCH
-    return steps(run, 0, peek(run, abi.RUN_STEP_COUNT))
+def call(run_array: int, arguments: int, count: int) -> int:
+    """`os_call`: check the arrays, then run every step of the segment with the interpreter's lock released."""
+    run = peek(peek(run_array, abi.ARRAY_DATA), 0)
+    pool = peek(run, abi.RUN_POOL)
+    status = abi.MISMATCH
+    if count == 2 and check(run, peek(arguments, 0), peek(arguments, 1)) == abi.DONE:
+        thread = call_function(peek(pool, abi.POOL_SAVE_THREAD), 0)
+        status = steps(run, 0, peek(run, abi.RUN_STEP_COUNT))
+        call_function(peek(pool, abi.POOL_RESTORE_THREAD), thread)
+    return call_function(peek(pool, abi.POOL_MAKE_INTEGER), status)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from onnxsmith_compiler.codegen.kernel_text import PrintedKernel, PrintedStep
 from onnxsmith_compiler.codegen.recurrent_source import RecurrentForm, recurrent_source
 from onnxsmith_compiler.codegen.recurrent_start import start_source
 from onnxsmith_compiler.codegen.target import Target
-from onnxsmith_compiler.codegen.tiles import tile_shape
+from onnxsmith_compiler.codegen.tiles import panel_tile, tile_shape
 from onnxsmith_compiler.ir import dim as dims
 from onnxsmith_compiler.ir.dim import Dim
 from onnxsmith_compiler.ir.dtype import DType
@@ -24,15 +24,21 @@ _CELL_NANOSECONDS = 2
 _MACS_PER_NANOSECOND = 24
 
 
-def recurrence_tiling(target: Target, dtype: DType, cell: Cell, hidden: Dim) -> RecurrenceTiling:
-    """Register tiles by the target; parts so that each reads its share of the weights from its own cache."""
+def recurrence_tiling(
+    target: Target, lesser: Sequence[Target], dtype: DType, cell: Cell, hidden: Dim
+) -> RecurrenceTiling:
+    """Register tiles by the target; parts so that each reads its share of the weights from its own cache.
+
+    A group of sequences has no more rows than the tiles of `lesser` targets take.
+    """
     known = hidden if isinstance(hidden, int) else None
     shape = tile_shape(target, dtype.name, known)
     parts = 1
     if known is not None:
         weights = cell.gates * known * known * dtype.itemsize
         parts = max(1, min(target.cores, weights // _PART_BYTES, known // shape.columns))
-    return RecurrenceTiling(shape.columns, shape.rows, parts)
+    rows = min([shape.rows, *(panel_tile(other, dtype.name, shape.columns).rows for other in lesser)])
+    return RecurrenceTiling(shape.columns, rows, parts)
 
 
 def print_recurrence(group: ContractGroup, op: PackedRecurrence, target: Target) -> Iterable[PrintedStep]:
@@ -57,7 +63,7 @@ def print_recurrence(group: ContractGroup, op: PackedRecurrence, target: Target)
     yield _start(group, op, steps, batch)
     for first, count, cell in _runs(op.cell, op.directions):
         form = RecurrentForm(
-            tile_shape(target, gates.dtype.name, tiling.columns), cell, lengths is not None, peepholes is not None,
+            panel_tile(target, gates.dtype.name, tiling.columns), cell, lengths is not None, peepholes is not None,
             tiling.parts > 1,
         )  # fmt: skip
         arguments: tuple[Value | Dim, ...] = (

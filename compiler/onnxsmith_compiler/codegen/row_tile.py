@@ -26,14 +26,20 @@ _I32 = ir.IntType(32)
 _I64 = ir.IntType(64)
 _ALIGNMENT = 64
 ROW_TILE_PANELS = 4
-"""Panels side by side: with two vectors each, as many sums as the multiply-adds in flight."""
+"""The most panels side by side: with two vectors each, as many sums as the multiply-adds in flight."""
+_MOST_SUMS = 12
 _AHEAD_BYTES = 1024
 """How far ahead of its use a panel is brought into the first-level cache."""
 
 
 def row_tile_name(shape: TileShape) -> str:
     """The name that printed kernels call: `row_2_f32x16`."""
-    return f"row_{shape.vectors}_{shape.types}"
+    return f"row_{_vectors(shape)}_{shape.types}"
+
+
+def _vectors(shape: TileShape) -> int:
+    """The vectors of a panel, which a row tile takes all at once."""
+    return shape.columns // shape.lanes
 
 
 def row_tile_intrinsic(shape: TileShape) -> Intrinsic:
@@ -95,7 +101,7 @@ def _row_function(module: ir.Module, shape: TileShape, target: Target) -> ir.Fun
     row = builder.inttoptr(row, element)
     done = builder.alloca(_I64)
     builder.store(_I64(0), done)
-    for together in range(ROW_TILE_PANELS, 0, -1):
+    for together in range(min(ROW_TILE_PANELS, _MOST_SUMS // _vectors(shape)), 0, -1):
         _emit_groups(builder, shape, target, together, done, (row, depth, panels, count, out, pitch))
     builder.ret_void()
     return function
@@ -140,7 +146,7 @@ def _emit_products(
     builder.position_at_end(head)
     k = builder.phi(_I64)
     k.add_incoming(_I64(0), before)
-    sums = [[builder.phi(vector) for _ in range(shape.vectors)] for _ in starts]
+    sums = [[builder.phi(vector) for _ in range(_vectors(shape))] for _ in starts]
     for phi in (phi for phis in sums for phi in phis):
         phi.add_incoming(zero, before)
     builder.cbranch(builder.icmp_signed("<", k, depth), body, after)
@@ -153,7 +159,7 @@ def _emit_products(
         near = builder.bitcast(line, _I8.as_pointer())
         for distance in range(0, shape.panel_row_bytes, _ALIGNMENT):
             emit_prefetch(builder, builder.gep(near, [_I64(_AHEAD_BYTES + distance)]), L1)
-        for weight, phi in zip(load_weights(builder, shape, line), phis, strict=True):
+        for weight, phi in zip(load_weights(builder, shape, line, _vectors(shape)), phis, strict=True):
             phi.add_incoming(multiply_add(builder, target, element, weight, phi), body)
     k.add_incoming(builder.add(k, _I64(1)), body)
     builder.branch(head)

@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import llvmlite.binding as llvm
 
+_X86_LINUX = "x86_64-unknown-linux-gnu"
+_ARM_LINUX = "aarch64-unknown-linux-gnu"
+_TRIPLES = {
+    "x86_64-linux": _X86_LINUX,
+    "aarch64-linux": _ARM_LINUX,
+    "x86_64-windows": "x86_64-pc-windows-gnu",
+    "x86_64-macos": "x86_64-apple-macosx10.13.0",
+    "aarch64-macos": "arm64-apple-macosx11.0.0",
+}
+# Work is cut for so many cores where it is not known how many there will be.
+_GENERIC_CORES = 4
 _DEFAULT_L1 = 32 << 10
 _DEFAULT_L2 = 512 << 10
 _DEFAULT_L3 = 8 << 20
@@ -41,14 +52,42 @@ class Target:
         return self.triple.split("-", 1)[0]
 
     @property
+    def system(self) -> str:
+        """The operating system, by Python's name (sys.platform)."""
+        for word, system in (("linux", "linux"), ("windows", "win32"), ("apple", "darwin")):
+            if word in self.triple:
+                return system
+        raise ValueError(f"the triple {self.triple} names no system that code is made for")
+
+    @property
+    def machine(self) -> str:
+        """The architecture as the system spells it (platform.machine())."""
+        if self.system == "win32":
+            return {"x86_64": "AMD64", "aarch64": "ARM64"}[self.architecture]
+        return self.architecture
+
+    @property
     def native_half(self) -> bool:
         """Whether the CPU converts between float16 and float32."""
-        return self.architecture == "aarch64" or self.has("f16c")
+        return _is_arm(self.triple) or self.has("f16c")
 
     @property
     def needed_features(self) -> tuple[str, ...]:
         """What code for this target may need of a CPU, by the names that /proc/cpuinfo has for it, sorted."""
         return tuple(sorted(name for feature, name in _CPUINFO_NAMES.items() if self.has(feature)))
+
+    @property
+    def baseline(self) -> Target:
+        """A target whose code runs on every CPU of this architecture and system."""
+        x86 = self.architecture == "x86_64"
+        return replace(
+            self,
+            cpu="x86-64" if x86 else "generic",
+            features="" if x86 else "+neon",
+            vector_bits=128,
+            vector_registers=16 if x86 else 32,
+            fma=not x86,
+        )
 
     def has(self, feature: str) -> bool:
         """Whether `feature`, by LLVM's name, is switched on."""
@@ -75,12 +114,12 @@ class Target:
         )
 
     @staticmethod
-    def generic_x86_64(level: Literal["v2", "v3", "v4"], cores: int = 1) -> Target:
-        """Linux on any x86-64 CPU of the given microarchitecture level, with modest caches."""
+    def generic_x86_64(level: Literal["v2", "v3", "v4"], cores: int = 1, triple: str = _X86_LINUX) -> Target:
+        """Any x86-64 CPU of the given microarchitecture level, with modest caches."""
         names = _X86_LEVELS[level]
-        vector_bits, registers = _vectors("x86_64-unknown-linux-gnu", names)
+        vector_bits, registers = _vectors(triple, names)
         return Target(
-            triple="x86_64-unknown-linux-gnu",
+            triple=triple,
             cpu=f"x86-64-{level}",
             features=",".join(f"+{name}" for name in sorted(names)),
             vector_bits=vector_bits,
@@ -90,9 +129,21 @@ class Target:
         )
 
     @staticmethod
-    def generic_aarch64(cores: int = 1) -> Target:
-        """Linux on any 64-bit ARM CPU (NEON)."""
-        return Target("aarch64-unknown-linux-gnu", "generic", "+neon", 128, 32, fma=True, cores=cores)
+    def generic_aarch64(cores: int = 1, triple: str = _ARM_LINUX, cpu: str = "generic") -> Target:
+        """Any 64-bit ARM CPU (NEON)."""
+        return Target(triple, cpu, "+neon", 128, 32, fma=True, cores=cores)
+
+    @staticmethod
+    def named(name: str) -> tuple[Target, ...]:
+        """The targets that a package for `name`, one of `options.TARGETS`, has code for, the best first."""
+        if name == "native":
+            return (Target.host(),)
+        architecture, system = name.split("-")
+        if architecture == "x86_64":
+            triple = _TRIPLES[name]
+            return tuple(Target.generic_x86_64(level, _GENERIC_CORES, triple) for level in ("v4", "v3", "v2"))
+        cpu = "apple-m1" if system == "macos" else "generic"
+        return (Target.generic_aarch64(_GENERIC_CORES, _TRIPLES[name], cpu),)
 
 
 _X86_V2 = frozenset({"cx16", "popcnt", "sahf", "sse3", "ssse3", "sse4.1", "sse4.2"})
@@ -102,7 +153,8 @@ _X86_LEVELS = {"v2": _X86_V2, "v3": _X86_V3, "v4": _X86_V4}
 
 
 # LLVM's names of what it makes instructions of by itself, and Linux's names in /proc/cpuinfo. Other features, such
-# as those for cryptography or for the operating system, do not change code that has no intrinsics of theirs.
+# as those for cryptography or for the operating system, do not change code that has no intrinsics of theirs. NEON
+# belongs to every 64-bit ARM CPU that an operating system for many purposes runs on.
 _CPUINFO_NAMES = {
     "sse3": "pni", "ssse3": "ssse3", "sse4.1": "sse4_1", "sse4.2": "sse4_2", "popcnt": "popcnt", "cx16": "cx16",
     "sahf": "lahf_lm", "avx": "avx", "avx2": "avx2", "bmi": "bmi1", "bmi2": "bmi2", "f16c": "f16c", "fma": "fma",
@@ -115,7 +167,7 @@ _CPUINFO_NAMES = {
     "avx512bf16": "avx512_bf16", "avx512fp16": "avx512_fp16",
     "avxvnni": "avx_vnni", "avxvnniint8": "avx_vnni_int8", "avxifma": "avx_ifma",
     "amx-tile": "amx_tile", "amx-int8": "amx_int8", "amx-bf16": "amx_bf16",
-    "neon": "asimd", "dotprod": "asimddp", "fullfp16": "asimdhp", "lse": "atomics", "sve": "sve", "sve2": "sve2",
+    "dotprod": "asimddp", "fullfp16": "asimdhp", "lse": "atomics", "sve": "sve", "sve2": "sve2",
     "i8mm": "i8mm", "bf16": "bf16",
 }  # fmt: skip
 

@@ -41,6 +41,8 @@ class TileShape:
     """The largest tile of a kind: `rows` by `vectors` vectors of `lanes` elements of type `dtype`, a name.
 
     `stored` is the name of the type of the panels' elements: "bfloat16" for a tile of float32, or None for `dtype`.
+    A tile of several `passes` reads panels that are as wide as another CPU's vectors want them: it runs over k once
+    for each pass, with `vectors` further vectors of the panel.
     """
 
     rows: int
@@ -48,10 +50,11 @@ class TileShape:
     lanes: int
     dtype: str
     stored: str | None = field(default=None, kw_only=True)
+    passes: int = field(default=1, kw_only=True)
 
     @property
     def columns(self) -> int:
-        return self.vectors * self.lanes
+        return self.passes * self.vectors * self.lanes
 
     @property
     def panel_columns(self) -> int:
@@ -60,8 +63,13 @@ class TileShape:
 
     @property
     def name(self) -> str:
-        """The name that printed kernels call: `tile_14x2_f32x16`."""
-        return f"tile_{self.rows}x{self.vectors}_{self.types}"
+        """The name that printed kernels call: `tile_14x2_f32x16`, `tile_6x2x2_f32x8` for one of two passes."""
+        return f"tile_{self.rows}x{self.wide}_{self.types}"
+
+    @property
+    def wide(self) -> str:
+        """What names say of the width: vectors, and passes where there are several."""
+        return f"{self.vectors}" if self.passes == 1 else f"{self.vectors}x{self.passes}"
 
     @property
     def types(self) -> str:
@@ -97,7 +105,7 @@ class TileShape:
 
 @dataclass(frozen=True)
 class NarrowTileShape(TileShape):
-    """A tile of the first `vectors` of the `panel_vectors` vectors of a panel: for a last panel that is not full."""
+    """A tile of the first of the `panel_vectors` vectors of a panel: for a last panel that is not full."""
 
     panel_vectors: int
 
@@ -107,7 +115,7 @@ class NarrowTileShape(TileShape):
 
     @property
     def name(self) -> str:
-        return f"tile_{self.rows}x{self.vectors}of{self.panel_vectors}_{self.types}"
+        return f"tile_{self.rows}x{self.wide}of{self.panel_vectors}_{self.types}"
 
     @property
     def heights(self) -> tuple[int, ...]:
@@ -115,42 +123,66 @@ class NarrowTileShape(TileShape):
         return (self.rows,)
 
 
-def narrow_tile(shape: TileShape) -> NarrowTileShape:
-    """The tile for the first vector of the panels of `shape`."""
-    return NarrowTileShape(shape.rows, 1, shape.lanes, shape.dtype, shape.vectors, stored=shape.stored)
+def narrow_tile(shape: TileShape, columns: int) -> NarrowTileShape | None:
+    """The tile for the first `columns` columns of the panels of `shape`; None where it takes as long as `shape`."""
+    panel_vectors = shape.columns // shape.lanes
+    vectors = 1 if columns <= shape.lanes else shape.vectors
+    passes = -(-columns // (vectors * shape.lanes))
+    if passes * vectors >= panel_vectors:
+        return None
+    return NarrowTileShape(
+        shape.rows, vectors, shape.lanes, shape.dtype, panel_vectors, stored=shape.stored, passes=passes
+    )
 
 
 def _tile_shapes() -> tuple[TileShape, ...]:
     shapes = []
-    # (lanes of float32, rows, vectors): AVX-512, AVX2, and NEON or SSE.
-    for lanes, rows, vectors in (
-        (16, 14, 2),
-        (16, 14, 1),
-        (8, 6, 2),
-        (8, 12, 1),
-        (4, 8, 3),
-        (4, 6, 2),
-        (4, 12, 1),
+    # (lanes of float32, rows, vectors, passes): AVX-512, AVX2, and NEON or SSE; those of several passes read what is
+    # packed for AVX-512.
+    for lanes, rows, vectors, passes in (
+        (16, 14, 2, 1),
+        (16, 14, 1, 1),
+        (8, 6, 2, 1),
+        (8, 6, 2, 2),
+        (8, 12, 1, 1),
+        (4, 8, 3, 1),
+        (4, 6, 2, 1),
+        (4, 6, 2, 2),
+        (4, 6, 2, 4),
+        (4, 12, 1, 1),
     ):
-        shapes.append(TileShape(rows, vectors, lanes, "float32"))
-        shapes.append(TileShape(rows, vectors, lanes, "float32", stored="bfloat16"))
-        shapes.append(TileShape(rows, vectors, lanes // 2, "float64"))
+        shapes.append(TileShape(rows, vectors, lanes, "float32", passes=passes))
+        shapes.append(TileShape(rows, vectors, lanes, "float32", stored="bfloat16", passes=passes))
+        shapes.append(TileShape(rows, vectors, lanes // 2, "float64", passes=passes))
     return tuple(shapes)
 
 
-def tile_shape(target: Target, dtype: str, columns: int | None = None, stored: DType | None = None) -> TileShape:
-    """The tile for a B of `columns` columns (None: many) of `dtype`, "float32" or "float64".
-
-    `stored` is the type of its panels (None: `dtype`); their width does not depend on it.
-    """
-    lanes = target.vector_bits // BY_NAME[dtype].bits
-    kind = (lanes, BY_NAME[dtype], stored or BY_NAME[dtype])
-    candidates = [shape for shape in TILE_SHAPES if (shape.lanes, shape.element, shape.panel_element) == kind]
+def tile_shape(target: Target, dtype: str, columns: int | None = None) -> TileShape:
+    """The tile that a B of `columns` columns (None: many) of `dtype`, "float32" or "float64", is packed for."""
+    candidates = [shape for shape in _shapes_of(target, dtype, None) if shape.passes == 1]
     few = [shape for shape in candidates if columns is not None and columns <= shape.columns]
     if few:
         return min(few, key=lambda shape: shape.columns)
     fitting = [shape for shape in candidates if _registers(shape) <= target.vector_registers]
     return max(fitting, key=lambda shape: shape.rows * shape.vectors)
+
+
+def panel_tile(target: Target, dtype: str, columns: int, stored: DType | None = None) -> TileShape:
+    """The tile for panels of `columns` columns, as `tile_shape` of this target or of one of wider vectors has them.
+
+    `stored` is the type of their elements (None: `dtype`). ValueError where there is none.
+    """
+    fitting = [shape for shape in _shapes_of(target, dtype, stored) if shape.columns == columns]
+    if not fitting:
+        raise ValueError(f"{target.cpu} has no tile for panels of {columns} columns of {dtype}")
+    return min(fitting, key=lambda shape: shape.passes)
+
+
+def _shapes_of(target: Target, dtype: str, stored: DType | None) -> list[TileShape]:
+    """The tiles of the target's vectors for a type, and a type of panels."""
+    lanes = target.vector_bits // BY_NAME[dtype].bits
+    kind = (lanes, BY_NAME[dtype], stored or BY_NAME[dtype])
+    return [shape for shape in TILE_SHAPES if (shape.lanes, shape.element, shape.panel_element) == kind]
 
 
 def _registers(shape: TileShape) -> int:
@@ -247,6 +279,22 @@ def _variant(
     for argument in (function.args[4], function.args[5]):
         argument.add_attribute("noalias")
     _TileEmitter(function, shape, height, target).emit()
+    return function if shape.passes == 1 else _all_passes(module, f"{name}.passes", function, shape)
+
+
+def _all_passes(module: ir.Module, name: str, one_pass: ir.Function, shape: TileShape) -> ir.Function:
+    """Calls `one_pass` for each pass; each prefetches a share of what is needed later."""
+    function = ir.Function(module, one_pass.function_type, name)
+    builder = ir.IRBuilder(function.append_basic_block("entry"))
+    *given, panel, out, ahead, step = function.args
+    _, _, taps, depth = given
+    share = builder.udiv(step, _I64(shape.passes))
+    distance = builder.mul(builder.mul(taps, depth), share)
+    for number in range(shape.passes):
+        column = _I64(number * shape.vectors * shape.lanes)
+        place = builder.add(ahead, builder.mul(distance, _I64(number)))
+        builder.call(one_pass, [*given, builder.gep(panel, [column]), builder.gep(out, [column]), place, share])
+    builder.ret_void()
     return function
 
 
@@ -289,7 +337,7 @@ class _TileEmitter:
         sums = [[self._phi(self.vector, start, each_tap) for start in row] for row in tap_sums]
         emit_prefetch(builder, at_ahead, L2)
         near = builder.bitcast(at_panel, _I8.as_pointer())
-        for line in range(0, self.shape.panel_row_bytes, _ALIGNMENT):
+        for line in range(0, self.shape.panel_row_bytes // self.shape.passes, _ALIGNMENT):
             emit_prefetch(builder, builder.gep(near, [_I64(_NEAR_BYTES + line)]), L1)
         new = self._multiply(addresses, k, at_panel, sums)
         next_panel = builder.gep(at_panel, [_I64(self.shape.panel_columns)])
@@ -313,7 +361,8 @@ class _TileEmitter:
         for i, row in enumerate(totals):
             for j, value in enumerate(row):
                 place = builder.gep(out, [_I64(i * self.shape.columns + j * self.shape.lanes)])
-                builder.store(value, builder.bitcast(place, self.vector.as_pointer()), align=_ALIGNMENT)
+                align = self.shape.lanes * self.shape.element.itemsize
+                builder.store(value, builder.bitcast(place, self.vector.as_pointer()), align=align)
         builder.ret_void()
 
     @property
@@ -338,7 +387,7 @@ class _TileEmitter:
 
     def _multiply(self, addresses: list[ir.Value], k: ir.Value, panel: ir.Value, sums: Accumulators) -> Accumulators:
         builder = self.builder
-        weights = load_weights(builder, self.shape, panel)
+        weights = load_weights(builder, self.shape, panel, self.shape.vectors)
         new = []
         for address, row in zip(addresses, sums, strict=True):
             element = self._broadcast(builder.load(builder.gep(address, [k])))
@@ -357,11 +406,11 @@ class _TileEmitter:
         return self.builder.shuffle_vector(first, nothing, lanes)
 
 
-def load_weights(builder: ir.IRBuilder, shape: TileShape, place: ir.Value) -> list[ir.Value]:
-    """The vectors of a panel's row from `place` on, as the shape's dtype."""
+def load_weights(builder: ir.IRBuilder, shape: TileShape, place: ir.Value, vectors: int) -> list[ir.Value]:
+    """`vectors` vectors of a panel's row from `place` on, as the shape's dtype."""
     stored = ir.VectorType(storage_type(shape.panel_element), shape.lanes)
     weights = []
-    for j in range(shape.vectors):
+    for j in range(vectors):
         at = builder.bitcast(builder.gep(place, [_I64(j * shape.lanes)]), stored.as_pointer())
         weights.append(builder.load(at, align=shape.panel_element.itemsize))
     if shape.stored is None:
@@ -385,7 +434,12 @@ def multiply_add(builder: ir.IRBuilder, target: Target, a: ir.Value, b: ir.Value
 
 TILE_SHAPES: tuple[TileShape, ...] = _tile_shapes()
 NARROW_TILE_SHAPES: tuple[NarrowTileShape, ...] = tuple(
-    narrow_tile(shape) for shape in TILE_SHAPES if shape.vectors > 1
+    narrow
+    for shape in TILE_SHAPES
+    for columns in sorted(
+        {shape.lanes, *range(shape.vectors * shape.lanes, shape.columns, shape.vectors * shape.lanes)}
+    )
+    if (narrow := narrow_tile(shape, columns)) is not None
 )
 TILES: Mapping[str, Intrinsic] = MappingProxyType(
     {shape.name: tile_intrinsic(shape) for shape in (*TILE_SHAPES, *NARROW_TILE_SHAPES)}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from onnxsmith_compiler.codegen.kernel_text import KernelText, PrintedKernel
@@ -15,15 +16,35 @@ from onnxsmith_compiler.ir.dim import Dim, LoopIndex
 
 FEWEST = 8
 """An axis of fewer elements is not worth blocks."""
+_MOST_INTERLEAVED = 4
 
 
 @dataclass(frozen=True)
 class _Crossing:
-    """`loads` are contiguous along `across`, which is not the axis `along` that the map writes contiguously."""
+    """`loads` are contiguous along `across`, which is not the axis `along` that the map writes contiguously.
+
+    `inner` is a short axis that alternates fastest in what is written: each step along `along` writes all of it.
+    """
 
     along: LoopIndex
     across: LoopIndex
+    inner: LoopIndex
     loads: tuple[loop.Load, ...]
+
+    @contextmanager
+    def positions(self, text: KernelText) -> Iterator[None]:
+        """Lines within are printed for each position of the inner axis."""
+        if self.inner.extent == 1:
+            text.name_index(self.inner, "0")
+            yield
+            return
+        with text.block(f"for k in range({self.inner.extent}):"):
+            text.name_index(self.inner, "k")
+            yield
+
+    def square(self, name: str) -> str:
+        """The transposed block, of those that begin at `name`, of the present position of the inner axis."""
+        return name if self.inner.extent == 1 else f"offset({name}, k * {self.block**2})"
 
     @property
     def block(self) -> int:
@@ -34,8 +55,8 @@ class _Crossing:
 def print_transposing_map(stage: FlatStage, axes: tuple[LoopIndex, ...], element_cost: int) -> PrintedKernel | None:
     """The kernel of a map over `axes`, None where plain loops serve it as well.
 
-    A tile is `block` positions of the axis that the loads are contiguous along, and all of the innermost axis. The
-    last block of either axis begins early enough to be whole: some elements are computed twice, to the same value.
+    A tile is `block` positions of the axis that the loads are contiguous along, and all that is written contiguously.
+    The last block of either axis begins early enough to be whole: some elements are computed twice, to the same value.
     """
     crossing = _crossing(stage, axes)
     if crossing is None:
@@ -43,8 +64,10 @@ def print_transposing_map(stage: FlatStage, axes: tuple[LoopIndex, ...], element
     text, size = KernelText(), crossing.block
     along, across = crossing.along, crossing.across
     blocks = LoopIndex("block", dims.ceildiv(across.extent, size))
-    outer = tuple(blocks if axis == across else axis for axis in axes[:-1])
-    moves = any(stage.body == load and load.value.dtype is stage.output.dtype for load in crossing.loads)
+    outer = tuple(blocks if axis == across else axis for axis in axes if axis not in (along, crossing.inner))
+    moves = crossing.inner.extent == 1 and any(
+        stage.body == load and load.value.dtype is stage.output.dtype for load in crossing.loads
+    )
     squares = [] if moves else _squares(text, crossing)
     rows, columns = text.size(across.extent), text.size(along.extent)
     with CpuStyle().rows(text, outer):
@@ -54,35 +77,46 @@ def print_transposing_map(stage: FlatStage, axes: tuple[LoopIndex, ...], element
             with text.block(f"if {rows} >= {size} and {columns} >= {size}:"):
                 text.name_index(across, "row")
                 text.name_index(along, "column")
-                if moves:
-                    _transpose(text, crossing, stage.body, text.written(stage.output), stage.store)
-                else:
-                    for load, square in zip(crossing.loads, squares, strict=True):
+                with crossing.positions(text):
+                    if moves:
+                        _transpose(text, crossing, stage.body, text.written(stage.output), stage.store)
+                    for load, square in zip(crossing.loads, squares, strict=False):
                         _transpose(text, crossing, load, square, None)
+                if not moves:
                     _print_block(text, stage, crossing, (str(size), str(size)), squares)
             with text.block("else:"):
                 _print_block(text, stage, crossing, (f"minimum({size}, {rows})", f"minimum({size}, {columns})"), ())
     tiles = dims.product([axis.extent for axis in outer])
-    nanoseconds = along.extent * size * (element_cost + 4) // 16 + 2
+    nanoseconds = along.extent * crossing.inner.extent * size * (element_cost + 4) // 16 + 2
     return PrintedKernel(
         text.finish("transpose" if moves else "transposing_map"), tuple(text.arguments), tiles, nanoseconds
     )
 
 
 def _crossing(stage: FlatStage, axes: Sequence[LoopIndex]) -> _Crossing | None:
-    if len(axes) < 2 or dims.coefficient_of(stage.store, axes[-1]) != 1:
+    if len(axes) < 2:
+        return None
+    *axes, along, inner = _with_inner(stage.store, axes)
+    if not axes or dims.coefficient_of(stage.store, along) != inner.extent:
         return None
     if any(isinstance(node, loop.Guarded | loop.Checked) for node in loop.walk(stage.body)):
         return None
-    along = axes[-1]
     strided = [load for load in loop.loads(stage.body) if dims.coefficient_of(load.index[0], along) not in (0, 1, None)]
-    contiguous = {_contiguous_axis(load, axes[:-1]) for load in strided}
+    contiguous = {_contiguous_axis(load, axes) for load in strided}
     across = next(iter(contiguous), None)
     if len(contiguous) != 1 or across is None or _is_short(along) or _is_short(across):
         return None
     if dims.coefficient_of(stage.store, across) is None:
         return None
-    return _Crossing(along, across, tuple(strided))
+    return _Crossing(along, across, inner, tuple(strided))
+
+
+def _with_inner(store: Dim, axes: Sequence[LoopIndex]) -> Sequence[LoopIndex]:
+    """`axes`, the last one short: one of a single element is added where the last axis is long."""
+    last = axes[-1]
+    if isinstance(last.extent, int) and last.extent <= _MOST_INTERLEAVED and dims.coefficient_of(store, last) == 1:
+        return axes
+    return (*axes, LoopIndex("inner", 1))
 
 
 def _contiguous_axis(load: loop.Load, axes: Sequence[LoopIndex]) -> LoopIndex | None:
@@ -94,11 +128,12 @@ def _is_short(axis: LoopIndex) -> bool:
 
 
 def _squares(text: KernelText, crossing: _Crossing) -> list[str]:
-    """Room on the stack for a transposed block of each load."""
+    """Room on the stack for transposed blocks of each load, one for each position of the inner axis."""
     names = []
     for load in crossing.loads:
         names.append(text.fresh("square"))
-        text.line(f"{names[-1]} = stack({load.value.dtype}, {crossing.block**2})")
+        count = dims.product([crossing.block**2, crossing.inner.extent])
+        text.line(f"{names[-1]} = stack({load.value.dtype}, {count})")
     return names
 
 
@@ -109,7 +144,7 @@ def _transpose(text: KernelText, crossing: _Crossing, load: loop.Expr, out: str,
     assert stride is not None
     row: Dim | None = crossing.block if store is None else dims.coefficient_of(store, crossing.across)
     assert row is not None
-    target = out if store is None else f"offset({out}, {text.dim(store)})"
+    target = crossing.square(out) if store is None else f"offset({out}, {text.dim(store)})"
     source = f"offset({text.read(load.value)}, {text.dim(load.index[0])})"
     name = transpose_name(load.value.dtype.name, crossing.block)
     text.line(f"{name}({source}, {text.dim(stride)}, {target}, {text.dim(row)})")
@@ -125,8 +160,9 @@ def _print_block(
         with text.block(f"for b in range({extents[1]}):"):
             text.line("j = column + b")
             text.name_index(crossing.along, "j")
-            for number, square in enumerate(squares):
-                text.line(f"s{number} = load({square}, a * {crossing.block} + b)")
-                text.remember(crossing.loads[number], f"s{number}")
-            result = text.expr(stage.body)
-            text.line(f"store({text.written(stage.output)}, {text.dim(stage.store)}, {result})")
+            with crossing.positions(text):
+                for number, square in enumerate(squares):
+                    text.line(f"s{number} = load({crossing.square(square)}, a * {crossing.block} + b)")
+                    text.remember(crossing.loads[number], f"s{number}")
+                result = text.expr(stage.body)
+                text.line(f"store({text.written(stage.output)}, {text.dim(stage.store)}, {result})")

@@ -163,17 +163,44 @@ class _Slots:
         return target
 
 
+class WeightLayout:
+    """Where constants lie in the weights: one layout may serve several programs of the same graph."""
+
+    def __init__(self) -> None:
+        self._offsets: dict[Value, int] = {}
+        self._known: dict[object, int] = {}
+        self._pieces: list[tuple[int, Value]] = []
+        self.size = 0
+
+    @property
+    def weights(self) -> Weights:
+        """All that was asked for so far."""
+        return Weights(tuple(self._pieces), self.size)
+
+    def offset(self, value: Value) -> int:
+        """Where the constant lies; a new one comes last, unless it is small and equal to another."""
+        if value not in self._offsets:
+            assert isinstance(value.type.size, int)
+            size = value.type.size * value.dtype.itemsize
+            key: object = id(value.constant)
+            if size <= _COMPARED_BYTES and value.data is not None:
+                key = (value.data.dtype.str, value.data.shape, value.data.tobytes())
+            if key not in self._known:
+                self._known[key] = self.size
+                self._pieces.append((self.size, value))
+                self.size += -(-size // _ALIGNMENT) * _ALIGNMENT
+            self._offsets[value] = self._known[key]
+        return self._offsets[value]
+
+
 class _Places:
     """Where each tensor lives: an input, an output, the weights or a buffer."""
 
-    def __init__(self, graph: Graph, resolve: Callable[[Value], Value]) -> None:
+    def __init__(self, graph: Graph, resolve: Callable[[Value], Value], layout: WeightLayout) -> None:
         self.resolve = resolve
         self._inputs = {value: number for number, value in enumerate(graph.inputs)}
         self._outputs = {value: number for number, (_, value) in enumerate(graph.outputs)}
-        self._weights: dict[Value, int] = {}
-        self._known: dict[object, int] = {}
-        self.pieces: list[tuple[int, Value]] = []
-        self.weight_bytes = 0
+        self._layout = layout
         self.buffers: dict[Value, int] = {}
 
     def argument(self, value: Value) -> Argument:
@@ -183,31 +210,21 @@ class _Places:
         if value in self._inputs:
             return Argument(Place.INPUT, self._inputs[value])
         if value.is_constant:
-            return Argument(Place.WEIGHT, self._weight(value))
+            return Argument(Place.WEIGHT, self._layout.offset(value))
         return Argument(Place.BUFFER, self.buffers[value])
 
     def needs_buffer(self, value: Value) -> bool:
         return value not in self._outputs and value not in self._inputs and not value.is_constant
 
-    def _weight(self, value: Value) -> int:
-        if value not in self._weights:
-            assert isinstance(value.type.size, int)
-            size = value.type.size * value.dtype.itemsize
-            key: object = id(value.constant)
-            if size <= _COMPARED_BYTES and value.data is not None:
-                key = (value.data.dtype.str, value.data.shape, value.data.tobytes())
-            if key not in self._known:
-                self._known[key] = self.weight_bytes
-                self.pieces.append((self.weight_bytes, value))
-                self.weight_bytes += -(-size // _ALIGNMENT) * _ALIGNMENT
-            self._weights[value] = self._known[key]
-        return self._weights[value]
-
 
 def build_program(
-    graph: Graph, calls: Sequence[KernelCall], resolve: Callable[[Value], Value], border: Border
-) -> tuple[Program, Weights]:
-    """The program that runs `calls` in order, and the weights its arguments point into."""
+    graph: Graph,
+    calls: Sequence[KernelCall],
+    resolve: Callable[[Value], Value],
+    border: Border,
+    layout: WeightLayout,
+) -> Program:
+    """The program that runs `calls` in order. `layout` says where its weights are, and gets those it lacks."""
     symbols, sources = _input_symbols(graph)
     late = {symbol.name: symbol for symbol in graph.late_symbols}
     slots = _Slots([0] * (len(symbols) + len(late)))
@@ -215,14 +232,14 @@ def build_program(
     sizes = [*map(dims.symbol, symbols), *(symbol.size for symbol in late.values())]
     for number, size in enumerate(sizes):
         slots.bind(size, number)
-    builder = _Builder(graph, calls, slots, _Places(graph, resolve), late, {n: i for i, n in enumerate(names)})
+    builder = _Builder(graph, calls, slots, _Places(graph, resolve, layout), late, {n: i for i, n in enumerate(names)})
     segments = builder.segments()
     overridable = {
         name: offset.index
         for name, value in border.overridable.items()
         if (offset := builder.places.argument(value)).place is Place.WEIGHT
     }
-    program = Program(
+    return Program(
         inputs=tuple(
             Tensor(value.name, str(value.dtype), shape, tuple(map(slots.slot, value.shape)))
             for value, shape in zip(graph.inputs, border.input_shapes, strict=True)
@@ -237,13 +254,12 @@ def build_program(
         segments=segments,
         buffers=builder.buffers(),
         kernels=tuple(builder.kernels),
-        weight_bytes=builder.places.weight_bytes,
+        weight_bytes=layout.size,
         overridable=overridable,
         in_place=tuple(_in_place(graph)),
         metadata=dict(border.metadata),
         custom_metadata=dict(border.custom_metadata),
     )
-    return program, Weights(tuple(builder.places.pieces), builder.places.weight_bytes)
 
 
 def _in_place(graph: Graph) -> Iterable[tuple[int, int]]:

@@ -35,7 +35,7 @@ def prune(
 @app.command()
 def clear(format: common.FormatOption = common.Format.table) -> None:
     """Remove every entry."""
-    common.show(format, "removed", [_row("all", _opened().prune(0))])
+    common.show(format, "removed", [_row("all", _opened().clear())])
 
 
 def _opened() -> Cache:

@@ -43,9 +43,12 @@ class CompiledKernel:
         self._function = ctypes.CFUNCTYPE(ctypes.c_int32, *words)(entry)
 
     def __call__(self, arguments: Sequence[Any], tiles: int, scratch: int, *, cuts: Sequence[int] = ()) -> int:
-        """Run all tiles, in one call or in several that meet at `cuts`; the first status that is not 0."""
+        """Run all tiles, in one call or in several that meet at `cuts`; the first status that is not 0.
+
+        Scratch memory, which stays in `scratch`, is NaNs before.
+        """
         assert len(arguments) == len(self.source.parameters)
-        memory = aligned([scratch], np.uint8)
+        self.scratch = memory = aligned([scratch], np.uint8)
         memory[:] = 0xFF
         context = np.zeros(16, np.int64)
         context[:2] = memory.ctypes.data, scratch

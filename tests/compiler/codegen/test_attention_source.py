@@ -133,6 +133,18 @@ def test_text_runs_uncompiled(index: int) -> None:
     np.testing.assert_allclose(y, expected, rtol=1e-4, atol=2e-5)
 
 
+def test_panels_of_keys_are_filled_to_their_end() -> None:
+    case = Case(1, 1, 20, 37, 16, 16)
+    form, source, arguments, tiles, scratch, _, _ = _problem(case)
+    kernel = CompiledKernel(source)
+    assert kernel(arguments, tiles, scratch) == 0
+    tile = form.tile
+    depth_pitch, key_pitch = eval(form.pitch("16")), eval(form.pitch("37"))
+    first = form.header_bytes // 4 + form.staged_rows * depth_pitch + tile.rows * key_pitch
+    panels = -(-case.keys // tile.columns)
+    assert not np.isnan(kernel.scratch.view(np.float32)[first:][: panels * tile.columns * case.depth]).any()
+
+
 def test_a_query_without_keys_gives_zeros() -> None:
     case = Case(1, 1, 4, 4, 8, 8, causal=True, past=-2)
     _, source, arguments, tiles, scratch, y, _ = _problem(case)

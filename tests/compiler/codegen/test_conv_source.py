@@ -12,7 +12,7 @@ from tests.compiler.codegen.packing import pack_conv
 from onnxsmith_compiler.codegen.contraction_source import Tiling
 from onnxsmith_compiler.codegen.conv_source import ConvForm, conv_source, conv_tiling, merges_taps
 from onnxsmith_compiler.codegen.epilogue import store_epilogue
-from onnxsmith_compiler.codegen.tiles import tile_shape
+from onnxsmith_compiler.codegen.tiles import panel_tile, tile_shape
 from onnxsmith_compiler.ir.dtype import BFLOAT16, FLOAT32, FLOAT64, DType
 
 RNG = np.random.default_rng(11)
@@ -113,7 +113,7 @@ def _operands(case: Case, dtype: str) -> tuple[Any, Any, Any]:
 
 
 def _form(case: Case, dtype: str = "float32", stored: DType | None = None) -> ConvForm:
-    tile = tile_shape(HOST, dtype, case.outputs // case.groups, stored)
+    tile = panel_tile(HOST, dtype, tile_shape(HOST, dtype, case.outputs // case.groups).columns, stored)
     return ConvForm(tile, case.window, merges_taps(case.channels, case.groups, case.dilations), None)
 
 

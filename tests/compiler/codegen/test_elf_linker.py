@@ -90,6 +90,26 @@ def test_code_is_not_writable_and_data_is_not_executable() -> None:
     assert [flags for kind, flags, *_ in headers if kind == 0x6474E551] == [6]
 
 
+def test_sections_tell_linkers_and_debuggers_what_is_where() -> None:
+    image = link_shared_library({"t": table_of("f")}, ["f"], "t.so")
+    (at,) = struct.unpack_from("<Q", image, 40)
+    count, names = struct.unpack_from("<HH", image, 60)
+    headers = [struct.unpack_from("<IIQQQQIIQQ", image, at + 64 * index) for index in range(count)]
+    assert len(image) == at + 64 * count
+    strings = image[headers[names][4] :]
+    found = {strings[header[0] :].split(b"\0")[0].decode(): header for header in headers[1:]}
+    assert list(found) == [".dynsym", ".hash", ".dynstr", ".rodata", ".text", ".dynamic", ".shstrtab"]
+    assert struct.pack("<4q", 10, 20, 30, 40) in _content(image, found[".rodata"])
+    assert _content(image, found[".dynstr"]) == b"\0t.so\0f\0"
+    symbol = struct.unpack("<IBBHQQ", _content(image, found[".dynsym"])[24:])
+    assert headers[symbol[3]] == found[".text"] and symbol[4] == found[".text"][3]
+
+
+def _content(image: bytes, header: tuple[int, ...]) -> bytes:
+    assert header[3] in (0, header[4])  # addresses are places in the file
+    return image[header[4] : header[4] + header[5]]
+
+
 @pytest.mark.parametrize(
     ("text", "why"),
     [

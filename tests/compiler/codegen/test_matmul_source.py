@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from onnxsmith_compiler.codegen.epilogue import Epilogue, Prologue, store_epilog
 from onnxsmith_compiler.codegen.matmul_source import MatmulForm, matmul_source, matmul_tiling
 from onnxsmith_compiler.codegen.source import Parameter
 from onnxsmith_compiler.codegen.target import Target
-from onnxsmith_compiler.codegen.tiles import tile_shape
+from onnxsmith_compiler.codegen.tiles import panel_tile, tile_shape
 from onnxsmith_compiler.ir import dim as dims
 from onnxsmith_compiler.ir.dtype import BFLOAT16, BY_NAME, FLOAT32
 
@@ -87,6 +88,21 @@ def test_a_single_row_has_the_bits_that_it_has_among_others(n: int, k: int, dtyp
         np.testing.assert_array_equal(result, results[0])
 
 
+@pytest.mark.parametrize(
+    ("m", "n", "k", "expected"),
+    [
+        (49, 160, 960, Tiling(28, 1)),  # few rows: panels are shared out, and each is read for two blocks of rows
+        (196, 576, 96, Tiling(28, 9)),
+        (196, 64, 384, Tiling(14, 2)),  # few panels: rows are shared out
+        (3136, 144, 24, Tiling(28, 5)),
+    ],
+)
+def test_tiles_are_enough_for_two_cores(m: int, n: int, k: int, expected: Tiling) -> None:
+    target = dataclasses.replace(Target.generic_x86_64("v4", cores=2), l2=2 << 20)
+    form = MatmulForm(tile_shape(target, "float32"), None)
+    assert matmul_tiling(form, m, n, k, target) == expected
+
+
 @pytest.mark.parametrize(("n", "panels"), [(1, 4), (1000, 4), (70000, 276)])
 def test_tiles_of_a_single_row_are_several_panels_and_few(n: int, panels: int) -> None:
     form = MatmulForm(tile_shape(Target.generic_x86_64("v4", cores=2), "float32"), False, single_row=True)
@@ -147,7 +163,11 @@ def test_panels_of_bfloat16_give_the_bits_of_the_same_in_float32(m: int, n: int,
     a, b = _random((m, k), "float32"), _random((k, n), "float32").astype(BFLOAT16.storage)
     results = []
     for stored in (FLOAT32, BFLOAT16):
-        form = MatmulForm(tile_shape(HOST, "float32", stored=stored), last_columns=None, single_row=m == 1)
+        form = MatmulForm(
+            panel_tile(HOST, "float32", tile_shape(HOST, "float32").columns, stored),
+            last_columns=None,
+            single_row=m == 1,
+        )
         source = matmul_source(form, store_epilogue(FLOAT32))
         kernel = _kernel(form, source)
         packed = pack_matmul(b.astype(stored.storage), form.tile.columns)

@@ -17,5 +17,6 @@ def test_only_what_is_switched_on_is_needed() -> None:
         "sse4_2", "ssse3",
     )  # fmt: skip
     assert "avx512f" in Target.generic_x86_64("v4").needed_features
+    assert Target.generic_aarch64().needed_features == ()
     off = replace(Target.generic_x86_64("v2"), features="-avx2,+sse4.2,+unknown")
     assert off.needed_features == ("sse4_2",)

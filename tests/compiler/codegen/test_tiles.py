@@ -12,7 +12,7 @@ from onnxsmith_compiler.codegen import llvm_backend, tiles
 from onnxsmith_compiler.codegen.numba_adapter import Compiler
 from onnxsmith_compiler.codegen.source import KernelSource, Parameter
 from onnxsmith_compiler.codegen.target import Target
-from onnxsmith_compiler.codegen.tiles import TILES, TileShape, tile_shape
+from onnxsmith_compiler.codegen.tiles import TILES, TileShape, narrow_tile, panel_tile, tile_shape
 from onnxsmith_compiler.ir.dtype import BFLOAT16, FLOAT32, FLOAT64, DType
 
 NATIVE = [
@@ -20,6 +20,11 @@ NATIVE = [
     for shape in (*tiles.TILE_SHAPES, *tiles.NARROW_TILE_SHAPES)
     if shape.lanes * shape.element.bits <= HOST.vector_bits
 ]
+
+
+def _tile(target: Target, dtype: str, stored: DType) -> TileShape:
+    """The tile for many columns, of panels of `stored`."""
+    return panel_tile(target, dtype, tile_shape(target, dtype).columns, stored)
 
 
 def _source(shape: TileShape) -> KernelSource:
@@ -75,7 +80,7 @@ def test_nothing_to_add_gives_zeros() -> None:
 
 @pytest.mark.parametrize("stored", [FLOAT32, BFLOAT16], ids=str)
 def test_special_values_go_through(stored: DType) -> None:
-    shape = tile_shape(HOST, "float32", stored=stored)
+    shape = _tile(HOST, "float32", stored)
     a = np.array([[[np.inf, 1]], [[0, np.nan]], [[-0.0, -0.0]]], np.float32)
     panel = np.ones((2, shape.columns), stored.storage)
     out = aligned((shape.rows, shape.columns))
@@ -86,7 +91,7 @@ def test_special_values_go_through(stored: DType) -> None:
 
 
 def test_every_bfloat16_is_widened_exactly() -> None:
-    shape = tile_shape(HOST, "float32", stored=BFLOAT16)
+    shape = _tile(HOST, "float32", BFLOAT16)
     kernel = CompiledKernel(_source(shape))
     one = np.ones((1, 1, 1), np.float32)
     every = np.arange(1 << 16, dtype=np.uint16).view(BFLOAT16.storage)
@@ -123,7 +128,7 @@ TARGETS = [
     ("dtype", "stored"), [("float32", FLOAT32), ("float32", BFLOAT16), ("float64", FLOAT64)], ids=str
 )
 def test_accumulators_of_the_default_tile_stay_in_registers(target: Target, dtype: str, stored: DType) -> None:
-    shape = tile_shape(target, dtype, stored=stored)
+    shape = _tile(target, dtype, stored)
     assert shape.rows * shape.vectors + shape.vectors < target.vector_registers
     module = Compiler(target).kernel_module(_source(shape), "kernel")
     assembly = llvm_backend.emit_assembly(module, target)
@@ -137,10 +142,43 @@ def test_few_columns_get_a_narrow_tile() -> None:
     assert tile_shape(HOST, "float32", columns=10 * wide.columns) == wide
 
 
+@pytest.mark.parametrize("target", TARGETS[:3], ids=lambda target: target.cpu)
+@pytest.mark.parametrize(("dtype", "columns"), [("float32", 16), ("float32", 32), ("float64", 8), ("float64", 16)])
+def test_every_level_reads_what_is_packed_for_the_widest_vectors(target: Target, dtype: str, columns: int) -> None:
+    assert tile_shape(Target.generic_x86_64("v4"), dtype, columns).columns == columns
+    shape = panel_tile(target, dtype, columns)
+    assert (shape.columns, shape.lanes) == (columns, target.vector_bits // shape.element.bits)
+    module = Compiler(target).kernel_module(_source(shape), "kernel")
+    assert VECTOR_ON_STACK.findall(llvm_backend.emit_assembly(module, target)) == []
+
+
+def test_panels_of_another_width_are_refused() -> None:
+    with pytest.raises(ValueError, match="x86-64-v2 has no tile for panels of 20 columns of float32"):
+        panel_tile(Target.generic_x86_64("v2"), "float32", 20)
+
+
+@pytest.mark.parametrize(
+    ("columns", "name"),
+    [
+        (4, "tile_6x1of8_f32x4"),
+        (8, "tile_6x2of8_f32x4"),
+        (12, "tile_6x2x2of8_f32x4"),
+        (24, "tile_6x2x3of8_f32x4"),
+        (25, None),
+        (32, None),
+    ],
+)
+def test_a_last_panel_takes_the_passes_that_it_fills(columns: int, name: str | None) -> None:
+    narrow = narrow_tile(panel_tile(Target.generic_x86_64("v2"), "float32", 32), columns)
+    assert (narrow and narrow.name) == name
+    assert name is None or name in TILES
+
+
 @pytest.mark.parametrize("columns", [None, 1, 16, 17, 100])
 def test_the_type_of_panels_does_not_change_their_width(columns: int | None) -> None:
-    narrow = tile_shape(HOST, "float32", columns, BFLOAT16)
-    assert narrow == replace(tile_shape(HOST, "float32", columns), stored="bfloat16")
+    wide = tile_shape(HOST, "float32", columns)
+    narrow = panel_tile(HOST, "float32", wide.columns, BFLOAT16)
+    assert narrow == replace(wide, stored="bfloat16")
     assert (narrow.element, narrow.panel_element, narrow.panel_row_bytes) == (FLOAT32, BFLOAT16, 2 * narrow.columns)
 
 

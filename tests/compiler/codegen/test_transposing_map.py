@@ -96,3 +96,28 @@ def test_short_axes_stay_plain_loops(compiler: Compiler) -> None:
     nodes = [helper.make_node("Transpose", ["x"], ["y"], perm=(0, 2, 1))]
     assert labels(compiler, model(nodes, {"x": (1, [2, 500, 3])}, {"y": 1})) == ["map"]
     assert labels(compiler, model(nodes, {"x": (1, [2, 500, 8])}, {"y": 1})) == ["transpose"]
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4, 5])
+def test_a_short_innermost_axis(compiler: Compiler, scale: int) -> None:
+    """Pixels that are made of channels, as DepthToSpace does."""
+    inputs: dict[str, tuple[int, list[int | str]]] = {"x": (1, ["h", "w", scale, scale, "c"]), "b": (1, ["c", 1, 1])}
+    nodes = [
+        helper.make_node("Transpose", ["x"], ["t"], perm=(4, 0, 2, 1, 3)),
+        helper.make_node("Shape", ["x"], ["s"]),
+        helper.make_node("Split", ["s"], ["h", "w", "k", "k2", "c"], num_outputs=5),
+        helper.make_node("Mul", ["h", "k"], ["hk"]),
+        helper.make_node("Mul", ["w", "k"], ["wk"]),
+        helper.make_node("Concat", ["c", "hk", "wk"], ["shape"], axis=0),
+        helper.make_node("Reshape", ["t", "shape"], ["r"]),
+        helper.make_node("Add", ["r", "b"], ["y"]),
+    ]
+    proto = model(nodes, inputs, {"y": 1})
+    assert labels(compiler, proto) == (["transposing_map"] if scale < 5 else ["map"])
+    executor = executor_of(compiler.compile(proto))
+    for height, width, channels in ((3, 16, 32), (2, 21, 17), (1, 5, 40), (3, 40, 5), (1, 1, 1), (2, 0, 20)):
+        x = np.random.default_rng(0).standard_normal((height, width, scale, scale, channels), np.float32)
+        b = np.arange(channels, dtype=np.float32)[:, None, None]
+        expected = x.transpose(4, 0, 2, 1, 3).reshape(channels, height * scale, width * scale) + b
+        (got,) = run_named(executor, {"x": x, "b": b})
+        np.testing.assert_array_equal(got, expected)

@@ -1,0 +1,5 @@
+"""`python -m onnxsmith` is the command `onnxsmith`."""
+
+from onnxsmith.cli import main
+
+main()
