@@ -7,6 +7,7 @@ Then, one after another:
 | "kind"        | members                          | answer                                             |
 |---------------|----------------------------------|----------------------------------------------------|
 | "kernel"      | "target", "source", "symbol"     | "object", whose block is the object file           |
+| "routine"     | "target", "name"                 | the same, of one of `namespace.ROUTINES`           |
 | "native_core" | "target"                         | the same, of `codegen.native_core`                 |
 | "c_functions" | "target"                         | the same, of `codegen.c_library`'s common part     |
 
@@ -91,9 +92,15 @@ def _warm_up(target: Target) -> None:
 
 
 def _compile_kernel(target: Target, message: Message) -> bytes:
-    from onnxsmith_compiler.codegen.numba_adapter import compile_kernel
+    from onnxsmith_compiler.codegen.numba_adapter import compiler_for
 
-    return compile_kernel(_source(message["source"]), message["symbol"], target)
+    return compiler_for(target).compile_kernel(_source(message["source"]), message["symbol"], routines=False)
+
+
+def _compile_routine(target: Target, message: Message) -> bytes:
+    from onnxsmith_compiler.codegen.numba_adapter import compiler_for
+
+    return compiler_for(target).compile_routine(message["name"])
 
 
 def _compile_native_core(target: Target, message: Message) -> bytes:
@@ -110,6 +117,7 @@ def _compile_c_functions(target: Target, message: Message) -> bytes:
 
 _VERBS: dict[str, Callable[[Target, Message], bytes]] = {
     "kernel": _compile_kernel,
+    "routine": _compile_routine,
     "native_core": _compile_native_core,
     "c_functions": _compile_c_functions,
 }

@@ -17,9 +17,10 @@ from onnxsmith_compiler.codegen.contractions import tile_columns
 from onnxsmith_compiler.codegen.cpu import print_group
 from onnxsmith_compiler.codegen.elf_linker import link_shared_library
 from onnxsmith_compiler.codegen.expanded_depthwise import expands_in_depthwise
-from onnxsmith_compiler.codegen.kernel_key import kernel_key, kernel_symbol
+from onnxsmith_compiler.codegen.kernel_key import kernel_key, kernel_symbol, routine_key
 from onnxsmith_compiler.codegen.kernel_text import PrintedStep
 from onnxsmith_compiler.codegen.recurrent import recurrence_tiling
+from onnxsmith_compiler.codegen.routine_names import called_routines
 from onnxsmith_compiler.codegen.source import KernelSource
 from onnxsmith_compiler.codegen.target import Target
 from onnxsmith_compiler.codegen.winograd_source import winograd_block
@@ -211,7 +212,7 @@ def _version(lowered: Lowered, objects: Objects, program: artifact.Program, inte
 
     def link() -> bytes:
         given = objects()
-        needed = {label: given[label] for label in (CORE, *dict.fromkeys(_kernel_keys(lowered).values()))}
+        needed = {label: given[label] for label in (CORE, *_object_keys(lowered))}
         if interface:
             needed[C_FUNCTIONS] = given[C_FUNCTIONS]
             needed["the model's C functions"] = compile_own(program, interface, lowered.target)
@@ -319,6 +320,13 @@ def print_steps(graph: Graph, scheduled: Schedule, target: Target) -> Sequence[P
 
 def _kernel_keys(lowered: Lowered) -> dict[KernelSource, str]:
     return {step.kernel.source: kernel_key(step.kernel.source, lowered.target) for step in lowered.steps}
+
+
+def _object_keys(lowered: Lowered) -> list[str]:
+    """The keys of the kernels' objects and of those of the routines that they call."""
+    keys = _kernel_keys(lowered)
+    routines = sorted({name for source in keys for name in called_routines(source.text)})
+    return [*dict.fromkeys(keys.values()), *(routine_key(name, lowered.target) for name in routines)]
 
 
 def _program(lowered: Lowered, keys: Mapping[KernelSource, str], layout: WeightLayout) -> artifact.Program:

@@ -2,10 +2,10 @@
 
 Messages are those of `onnxsmith.protocol`. Requests:
 
-- "compile": members "path" (None: the block is the model), "options", and "cache" ({"directory", "bytes"}) or
-  None. The answer has "directory", "kernels" (how many were compiled), and "key", or None for that where the
-  program is in no cache but in a temporary folder, which the session removes; then "warning" says why, if there
-  is a cache.
+- "compile": members "path" (None: the block is the model), "options", "cache" ({"directory", "bytes"}) or None, and
+  perhaps "own", what the session read of the file: the fields of its stamp, and its digest. The answer has
+  "directory", "kernels" (how many were compiled), and "key", or None for that where the program is in no cache but
+  in a temporary folder, which the session removes; then "warning" says why, if there is a cache.
 - "dump": members "path", "options" and "what". The answer's block is text in UTF-8.
 - "measure": members "threads" and "buffers", bytes each. The answer has "cpu" (LLVM's name), "vector_bits",
   "multiply_adds" of float32 a second, and "bandwidths", bytes a second read of each of the buffers.
@@ -35,6 +35,7 @@ import numpy as np
 from onnxsmith import protocol, source
 from onnxsmith.cache import Cache
 from onnxsmith.protocol import Message
+from onnxsmith.source import FileStamp
 from onnxsmith.values import numpy_dtype_from_code
 from onnxsmith_compiler.aside import Asides
 from onnxsmith_compiler.errors import CompileError, InvalidOption
@@ -80,6 +81,11 @@ class Request:
             arrays[entry["name"]] = array.reshape(entry["shape"])
             start += array.nbytes
         return replace_initializers(self.model, arrays)
+
+    def own_digest(self, file: FileStamp) -> str:
+        """The digest of the model's file: what the session read of it, if that was this very file."""
+        *read, sha256 = self.message.get("own") or [None]
+        return str(sha256) if read == list(astuple(file)) else source.file_digest(file.path)
 
     def key(self, digest: str) -> str:
         """The program's key, where `digest` is the model's."""
@@ -197,7 +203,7 @@ def _compile_into(cache: Cache, request: Request, pool: CompilePool) -> Message:
     if isinstance(model, bytes):
         own = source.bytes_digest(model)
     else:
-        own = source.file_digest(before.path) if before is not None else ""
+        own = request.own_digest(before) if before is not None else ""
     since = time.time_ns()
     with _locked(cache, own, request):
         # With initializers replaced, the model file stands alone: no external data is read.

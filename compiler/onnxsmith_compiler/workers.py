@@ -24,12 +24,14 @@ from onnxsmith.protocol import Message
 from onnxsmith_compiler import kernel_worker
 from onnxsmith_compiler.codegen import compile_errors
 from onnxsmith_compiler.codegen.compile_errors import KernelCompileError, WorkerCrash
-from onnxsmith_compiler.codegen.kernel_key import c_functions_key, core_key, kernel_key, kernel_symbol
+from onnxsmith_compiler.codegen.kernel_key import c_functions_key, core_key, kernel_key, kernel_symbol, routine_key
+from onnxsmith_compiler.codegen.routine_names import called_routines
 from onnxsmith_compiler.codegen.source import KernelSource
 from onnxsmith_compiler.codegen.target import Target
 
 _LAST_WORDS = 2000
 _SECONDS_TO_DIE = 10.0
+_ROUTINE_LENGTH = 3000
 Progress = Callable[[int, int], None]
 
 
@@ -141,16 +143,17 @@ class Worker:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Objects:
-    """Kernels that are being compiled: those `wanted` by key, those `stored` and those to come."""
+    """Kernels and routines that are being compiled: those `wanted` by key, those `stored` and those to come."""
 
     wanted: tuple[str, ...]
     stored: dict[str, bytes]
     futures: dict[Future[bytes], str]
 
     def result(self, on_progress: Progress | None = None) -> dict[str, bytes]:
-        """The objects by `kernel_key`, each of which exports `kernel_symbol(key)`.
+        """The objects of kernels by `kernel_key`, each of which exports `kernel_symbol(key)`, and of the routines that
+        they call by `routine_key`.
 
-        `on_progress(done, total)` counts kernels. Where some do not compile, the others still are (and kept
+        `on_progress(done, total)` counts both. Where some do not compile, the others still are (and kept
         in the store) before the first one's KernelCompileError is raised.
         """
         objects = dict(self.stored)
@@ -201,18 +204,18 @@ class CompilePool:
         return self.submit(sources).result(on_progress)
 
     def submit(self, sources: Iterable[KernelSource], target: Target | None = None) -> Objects:
-        """Begin to compile `sources`."""
+        """Begin to compile `sources`, and the routines that they call."""
         target = target or self.target
-        wanted = {kernel_key(source, target): source for source in sources}
-        objects = {key: found for key in wanted if (found := self._stored(key)) is not None}
-        missing = {key: source for key, source in wanted.items() if key not in objects}
+        sources = list(sources)
+        jobs = {kernel_key(source, target): _kernel_job(source, target) for source in sources}
+        for name in sorted({name for source in sources for name in called_routines(source.text)}):
+            jobs[routine_key(name, target)] = _routine_job(name, target)
+        objects = {key: found for key in jobs if (found := self._stored(key)) is not None}
+        missing = {key: job for key, job in jobs.items() if key not in objects}
         # The longest first, so that none is left to one worker at the end.
-        order = sorted(missing, key=lambda key: len(missing[key].text), reverse=True)
-        futures = {
-            self._submit(key, _kernel_request(key, missing[key], target), f"kernel {missing[key].label}"): key
-            for key in order
-        }
-        return Objects(tuple(wanted), objects, futures)
+        order = sorted(missing, key=lambda key: missing[key].length, reverse=True)
+        futures = {self._submit(key, missing[key].request, missing[key].label): key for key in order}
+        return Objects(tuple(jobs), objects, futures)
 
     def compile_core(self, target: Target | None = None) -> Future[bytes]:
         """The object of the native core, to come; begun at once, since it takes longer than any kernel."""
@@ -295,13 +298,28 @@ class CompilePool:
         return data
 
 
-def _kernel_request(key: str, source: KernelSource, target: Target) -> Message:
-    return {
+@dataclasses.dataclass(frozen=True)
+class _Job:
+    """What a worker is asked for, what it is called, and about how long it takes, in characters of a kernel's text."""
+
+    request: Message
+    label: str
+    length: int
+
+
+def _kernel_job(source: KernelSource, target: Target) -> _Job:
+    request = {
         "kind": "kernel",
         "target": _message(target),
         "source": kernel_worker.source_message(source),
-        "symbol": kernel_symbol(key),
+        "symbol": kernel_symbol(kernel_key(source, target)),
     }
+    return _Job(request, f"kernel {source.label}", len(source.text))
+
+
+def _routine_job(name: str, target: Target) -> _Job:
+    request = {"kind": "routine", "target": _message(target), "name": name}
+    return _Job(request, f"routine {name}", _ROUTINE_LENGTH)
 
 
 def _message(target: Target) -> Message:

@@ -63,9 +63,10 @@ def compile(
     model for which there are none.
 
     `target` names the machines to compile for: "native" is this one, with its CPU, which is what a session gets. A
-    package is for any machine of this system and architecture unless another is named, such as "x86_64-linux" (code for
-    the levels x86-64-v2, v3 and v4, of which the best that the CPU has is loaded) or "aarch64-linux". `on_progress` is
-    called with (stage, done, total). Other arguments are options of the compiler by name:
+    package is for any machine of this system and architecture unless another is named: "x86_64-linux" (code for the
+    levels x86-64-v2, v3 and v4, of which the best that the CPU has is loaded), "aarch64-linux", or with Zig installed
+    (the extra "cross") "x86_64-windows", "aarch64-macos" or "x86_64-macos". `on_progress` is called with (stage,
+    done, total). Other arguments are options of the compiler by name:
 
     - `optimization_level`: 0, 1, 2, 3 or 99, as SessionOptions.graph_optimization_level;
     - `dimensions`: {"N": 1} fixes symbols by name, `denotations` dimensions by what the model says they mean;
@@ -73,8 +74,9 @@ def compile(
     - `winograd`: False for convolutions without Winograd's algorithm;
     - `workers`: the number of compile processes, 0 for one a core.
 
-    Raises as InferenceSession does; InvalidArgument for an unknown option or target; ValueError for a path that gives
-    the package no name that Python can import, or where something else is.
+    Raises as InferenceSession does; InvalidArgument for an unknown option or target, and where a session is wanted of
+    code for another machine; NotImplemented for a target that takes Zig where there is none; ValueError for a path
+    that gives the package no name that Python can import, or where something else is.
     """
     source = model if isinstance(model, bytes | str | os.PathLike) else model.SerializeToString()
     chosen = options_of(options)

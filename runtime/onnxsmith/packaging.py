@@ -5,7 +5,7 @@
     my_model/**/*.pyc         in a zip file: their byte code for the Python that compiled the model
     my_model/manifest.json, program.json, libmy_model.so, my_model.h, ...    see `artifact`
 
-The same program gives the same bytes, in whatever form.
+The same program and the same Python give the same bytes, in whatever form.
 """
 
 from __future__ import annotations

@@ -13,8 +13,8 @@ import pytest
 
 from onnxsmith_compiler import workers
 from onnxsmith_compiler.codegen.compile_errors import KernelCompileError, WorkerCrash
-from onnxsmith_compiler.codegen.elf_linker import link_shared_library
-from onnxsmith_compiler.codegen.kernel_key import core_key, kernel_key, kernel_symbol
+from onnxsmith_compiler.codegen.elf_linker import LinkError, link_shared_library
+from onnxsmith_compiler.codegen.kernel_key import core_key, kernel_key, kernel_symbol, routine_key
 from onnxsmith_compiler.codegen.source import KernelSource, Parameter
 from onnxsmith_compiler.codegen.target import Target
 from onnxsmith_compiler.workers import CompilePool, Limits
@@ -44,6 +44,19 @@ def test_compiles_each_kernel_once_and_tells_how_far_it_is(pool: CompilePool) ->
     symbols = [kernel_symbol(key) for key in objects]
     library = link_shared_library({key: objects[key] for key in objects}, symbols, "t.so")
     assert library.startswith(b"\x7fELF")
+
+
+def test_routines_that_kernels_call_are_compiled_once_beside_them(pool: CompilePool) -> None:
+    text = "def kernel(ctx, y, begin, end):\n    row_1_f64x2(address(y), end, y, 1, y, 2)\n    return {}\n"
+    sources = [KernelSource("row", text.format(code), (Parameter("y", "float64*"),)) for code in (0, 1)]
+    objects = pool.compile(sources)
+    routine = routine_key("row_1_f64x2", TARGET)
+    kernels = [kernel_key(source, TARGET) for source in sources]
+    assert set(objects) == {routine, *kernels}
+    link_shared_library(objects, list(map(kernel_symbol, kernels)), "t.so")
+    del objects[routine]
+    with pytest.raises(LinkError, match="row_1_f64x2, which no object defines"):
+        link_shared_library(objects, list(map(kernel_symbol, kernels)), "t.so")
 
 
 def test_objects_do_not_depend_on_the_worker(pool: CompilePool) -> None:

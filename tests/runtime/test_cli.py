@@ -319,6 +319,12 @@ class TestCompileToPackage:
             (z,) = onnxsmith.load(row["program"], verify=True).run(None, {"x": np.ones((2, 3), np.float32)} | Y)
             assert z.tolist() == [[3, 3, 3]] * 2
 
+    def test_targets_that_are_refused(self, path, tmp_path):
+        done = call("compile", path, "--target", "aarch64-linux")
+        assert (done.returncode, done.stdout) == (2, "") and "name one with --output" in done.stderr
+        done = call("compile", path, "-o", tmp_path / "add", "--target", "aarch64-beos")
+        assert done.returncode == 1 and "There is no target 'aarch64-beos'" in done.stderr
+
     def test_a_name_that_cannot_be_imported_is_one_line(self, path, tmp_path):
         done = call("compile", path, "-o", tmp_path / "my-model")
         assert done.returncode == 1 and "my_model" in done.stderr and "Traceback" not in done.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import signal
@@ -10,6 +11,7 @@ import sys
 import threading
 import time
 import warnings
+from dataclasses import astuple
 
 import numpy as np
 import pytest
@@ -17,11 +19,12 @@ from onnx import helper
 from small_models import model, tensor
 
 import onnxsmith
-from onnxsmith import compile_process, protocol
+from onnxsmith import compile_process, protocol, source
 from onnxsmith.cache import open_cache
 from onnxsmith.compile_client import Model, find_program
 from onnxsmith.errors import EngineError, Fail, InvalidArgument, InvalidProtobuf
 from onnxsmith.options import Settings, settings
+from onnxsmith_compiler.worker import Request
 
 
 @pytest.fixture
@@ -185,6 +188,17 @@ class TestCache:
         copy.write_bytes(relu_model)
         assert find_program(Model(str(copy), None), {}, fresh) == first
 
+    def test_a_program_larger_than_the_cache_stays_while_it_is_open(self, relu_model, tmp_path, monkeypatch):
+        monkeypatch.setenv("ONNXSMITH_CACHE_DIR", str(tmp_path / "cache"))
+        monkeypatch.setenv("ONNXSMITH_CACHE_BYTES", "1000")
+        session = onnxsmith.InferenceSession(relu_model)
+        cache = open_cache(tmp_path / "cache", 1000)
+        cache.prune()
+        assert [entry.store for entry in cache.entries()] == ["programs"]
+        del session
+        cache.prune()
+        assert cache.entries() == []
+
     def test_options_make_another_program(self, relu_model, fresh):
         keys = {
             find_program(Model(None, relu_model), options, fresh).key
@@ -258,6 +272,40 @@ class TestCache:
         data = model([helper.make_node("Neg", ["x"], ["y"], name="relu")], [tensor("x", ["N"])], [tensor("y", ["N"])])
         path.write_bytes(data)
         assert onnxsmith.InferenceSession(path).run(None, {"x": [-1.0]})[0] == [1]
+
+
+class TestReadOnce:
+    """The compile process takes the session's word for what is in a file that has not changed since."""
+
+    def test_the_session_says_what_it_read(self, fresh, tmp_path, monkeypatch):
+        path = tmp_path / "m.onnx"
+        path.write_bytes(b"no model")
+        os.utime(path, (1000, 1000))
+        requests = []
+
+        def call(request, *others):
+            requests.append(request)
+            raise InvalidProtobuf("no model")
+
+        monkeypatch.setattr(compile_process, "call", call)
+        for _ in range(2):
+            with pytest.raises(InvalidProtobuf):
+                find_program(Model(str(path), None), {}, fresh)
+            os.utime(path)  # written so recently that a further write may not show
+        digest = hashlib.sha256(b"no model").hexdigest()
+        assert [request["own"] for request in requests] == [[*requests[0]["own"][:-1], digest], None]
+        assert requests[0]["own"][3:] == [len(b"no model"), 1000 * 10**9, digest]
+
+    def test_and_is_believed_of_that_file_alone(self, tmp_path):
+        path = tmp_path / "m.onnx"
+        path.write_bytes(b"model")
+        before = source.stamp(str(path))
+        request = Request({"own": [*astuple(before), "what it read"]}, b"", io.BytesIO())
+        assert request.own_digest(before) == "what it read"
+        path.write_bytes(b"another model")
+        digest = hashlib.sha256(b"another model").hexdigest()
+        assert request.own_digest(source.stamp(str(path))) == digest
+        assert Request({}, b"", io.BytesIO()).own_digest(before) == digest
 
 
 class TestExternalData:

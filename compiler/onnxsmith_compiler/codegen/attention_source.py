@@ -24,7 +24,7 @@ def attention_source(form: AttentionForm, score: Score, label: str = "attention"
     element and the strides over the outer axes and the rows in elements (the last axis has stride 1), `past` where
     causal, rows_per_tile. A query that sees no key gives zeros.
     """
-    return kernel_source(label, _parameters(form, score), _Printer(form, score).body(), unroll=False)
+    return kernel_source(label, _parameters(form, score), _Printer(form, score).body())
 
 
 def _axis_names(count: int) -> list[str]:
@@ -253,11 +253,11 @@ class _Printer:
             f"    {self.tile.name}(table, rows, 1, seen, panel, sums, address(panel), 0)",
             f"    used = min({columns}, width - first)",
             "    for i in range(rows):",
-            "        out = offset(y, y_start + (row + i) * y_row + first)",
+            "        result = offset(y, y_start + (row + i) * y_row + first)",
             "        scale = load(scales, i)",
             f"        for j in range({columns}):",
             "            if j < used:",
-            f"                store(out, j, load(sums, i * {columns} + j) * scale)",
+            f"                store(result, j, load(sums, i * {columns} + j) * scale)",
         ]
 
 

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from llvmlite import ir
-from numba.core import types
 
-from onnxsmith_compiler.codegen.storage import StoragePointer
 from onnxsmith_compiler.codegen.tiles import FLOATS, TileShape
-from onnxsmith_compiler.ir.dtype import INT64
 
 _I32 = ir.IntType(32)
 _I64 = ir.IntType(64)
@@ -71,30 +67,17 @@ class ChannelVectors:
 Emit = Callable[[ir.Function, ChannelVectors], None]
 
 
-def depthwise_signature(shape: TileShape, kinds: Sequence[Any]) -> Any:
-    """numba's types of (addresses, taps, first, width, weights, weight_row, out), or None where `kinds` differ."""
-    element, size = StoragePointer(shape.element), types.int64
-    expected = (StoragePointer(INT64), size, size, size, element, size, element)
-    if len(kinds) != len(expected):
-        return None
-    for given, wanted in zip(kinds, expected, strict=True):
-        if given != wanted and not (wanted is size and isinstance(given, types.Integer)):
-            return None
-    return types.void(*expected)
+def depthwise_arguments(shape: TileShape) -> tuple[str, ...]:
+    """The types of (addresses, taps, first, width, weights, weight_row, out)."""
+    element = f"{shape.dtype}*"
+    return ("int64*", "int64", "int64", "int64", element, "int64", element)
 
 
-def width_switch(module: ir.Module, shape: TileShape, emit: Emit) -> ir.Function:
-    """The module's own function that calls the variant for a width, 1 to shape.columns; made on first use.
+def width_switch(function: ir.Function, shape: TileShape, emit: Emit) -> None:
+    """Write the function that calls the variant for a width, 1 to shape.columns.
 
     `emit` writes the body of one variant, from the builder's place at its entry on.
     """
-    name = f"onnxsmith.{shape.name}"
-    if name in module.globals:
-        return module.globals[name]
-    element = FLOATS[shape.dtype].as_pointer()
-    kind = ir.FunctionType(ir.VoidType(), [_I64.as_pointer(), _I64, _I64, _I64, element, _I64, element])
-    function = ir.Function(module, kind, name)
-    function.attributes.add("noinline")
     builder = ir.IRBuilder(function.append_basic_block("entry"))
     width = function.args[3]
     whole_vectors = builder.udiv(width, _I64(shape.lanes))
@@ -106,7 +89,9 @@ def width_switch(module: ir.Module, shape: TileShape, emit: Emit) -> ir.Function
     builder.unreachable()
     for count in range(1, shape.vectors + 1):
         for partial in (False, True):
-            variant = ir.Function(module, kind, f"{name}.{count}{'.partial' if partial else ''}")
+            name = f"{function.name}.{count}{'.partial' if partial else ''}"
+            variant = ir.Function(function.module, function.function_type, name)
+            variant.linkage = "internal"
             variant.attributes.add("noinline")
             for argument in (variant.args[4], variant.args[6]):
                 argument.add_attribute("noalias")
@@ -116,4 +101,3 @@ def width_switch(module: ir.Module, shape: TileShape, emit: Emit) -> ir.Function
             builder.position_at_end(block)
             builder.call(variant, function.args)
             builder.ret_void()
-    return function

@@ -111,11 +111,10 @@ def kernel_text(parameters: Iterable[Parameter], body: Iterable[str]) -> str:
     return "\n".join([f"def kernel({', '.join(names)}):", *indent([*body, "return 0"]), ""])
 
 
-def kernel_source(
-    label: str, parameters: Iterable[Parameter], body: Iterable[str], *, unroll: bool = True
-) -> KernelSource:
+def kernel_source(label: str, parameters: Iterable[Parameter], body: Iterable[str]) -> KernelSource:
+    """The kernel that runs `body`. Its time goes into tiles, so that unrolling the loops around them gains nothing."""
     parameters = tuple(parameters)
-    return KernelSource(label, kernel_text(parameters, body), parameters, unroll)
+    return KernelSource(label, kernel_text(parameters, body), parameters, unroll=False)
 
 
 def sizes(*names: str) -> tuple[Parameter, ...]:

@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 
-from onnxsmith_compiler.codegen.channel_vectors import ChannelVectors, depthwise_signature, width_switch
+from onnxsmith_compiler.codegen.channel_vectors import ChannelVectors, depthwise_arguments, width_switch
 from onnxsmith_compiler.codegen.depthwise_tile import DepthwiseShape
 from onnxsmith_compiler.codegen.kernel_function import Intrinsic
+from onnxsmith_compiler.codegen.routines import routine
 from onnxsmith_compiler.codegen.storage import array_pointer
 from onnxsmith_compiler.codegen.target import Target
 from onnxsmith_compiler.codegen.tiles import FLOATS, elements_at, multiply_add
@@ -85,17 +86,10 @@ def depthwise_row_intrinsic(shape: DepthwiseRowShape) -> Intrinsic:
     bytes.
     """
 
-    def definition(context: Any, *kinds: Any) -> Any:
-        def emit(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
-            target = context.kernel_target
-            function = width_switch(builder.module, shape, functools.partial(_emit, shape, target))
-            builder.call(function, arguments)
-            return context.get_dummy_value()
+    def build(function: ir.Function, target: Target) -> None:
+        width_switch(function, shape, functools.partial(_emit, shape, target))
 
-        signature = depthwise_signature(shape, kinds)
-        return None if signature is None else (signature, emit)
-
-    return Intrinsic(shape.name, definition, _reference(shape))
+    return routine(shape.name, depthwise_arguments(shape), build, _reference(shape))
 
 
 def _reference(shape: DepthwiseRowShape) -> Callable[..., None]:

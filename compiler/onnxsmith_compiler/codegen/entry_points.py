@@ -1,4 +1,4 @@
-"""The exported functions around numba's own.
+"""The exported functions around numba's own, and the attributes of all functions.
 
 numba's take two more parameters, first: where to write the result, and an exception. They return a status,
 which is 0 if no exception was raised.
@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from llvmlite import ir
+
+from onnxsmith_compiler.codegen.target import Target
 
 _I32 = ir.IntType(32)
 _I64 = ir.IntType(64)
@@ -56,3 +58,14 @@ def wrap_native(
         builder.ret(builder.load(returned))
     else:
         builder.ret_void()
+
+
+def set_attributes(module: ir.Module, target: Target) -> None:
+    """Say of every function in `module` what holds for all code of kernels."""
+    for function in module.functions:
+        if function.is_declaration:
+            continue
+        function.attributes.add("nounwind")
+        # llvmlite checks names against a list that lacks these, so go around its `add`.
+        for attribute in ('"no-builtins"', f'"prefer-vector-width"="{target.vector_bits}"'):
+            set.add(function.attributes, attribute)

@@ -117,7 +117,7 @@ class ExpandedDepthwiseForm:
             *sizes("n_size", "k_size", *sizes_of("yx"), "rows_per_tile", "panels_per_tile"),
         )
         body = [*self._setup(), "for tile in range(begin, end):", *indent(self._tile(inner, epilogue))]
-        return kernel_source("expanded_depthwise", parameters, body, unroll=False)
+        return kernel_source("expanded_depthwise", parameters, body)
 
     @property
     def _pixel_bytes(self) -> int:

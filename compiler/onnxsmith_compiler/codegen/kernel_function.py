@@ -1,4 +1,4 @@
-"""The two kinds of function that printed kernels call, each of which also runs as plain Python."""
+"""The kinds of function that printed kernels call, each of which also runs as plain Python."""
 
 from __future__ import annotations
 
@@ -18,12 +18,14 @@ class Intrinsic:
     `context.kernel_target` is the Target that `emit` works for.
 
     `reference` does the same in plain Python, on numpy scalars and on flat numpy arrays in place of pointers.
+    `routine` is what the instructions call, for one that only calls a routine.
     """
 
     name: str
     definition: Callable[..., Any]
     reference: Callable[..., Any]
     literals: bool = False
+    routine: Routine | None = None
 
     def __call__(self, *arguments: Any) -> Any:
         return self.reference(*arguments)
@@ -44,6 +46,23 @@ class Helper:
 
     def __call__(self, *arguments: Any) -> Any:
         return self.function(*arguments)
+
+
+@dataclass(frozen=True, eq=False)
+class Routine:
+    """A function that returns nothing and is compiled by itself; kernels call it by `symbol`.
+
+    `arguments` are type names as in `source.Parameter`. `build(function, target)` writes the body of an empty LLVM
+    function; it may add others to its module, which begin with the function's name.
+    """
+
+    name: str
+    arguments: tuple[str, ...]
+    build: Callable[..., None]
+
+    @property
+    def symbol(self) -> str:
+        return f"onnxsmith.{self.name}"
 
 
 def intrinsic(reference: Callable[..., Any], *, literals: bool = False) -> Callable[[Callable[..., Any]], Intrinsic]:

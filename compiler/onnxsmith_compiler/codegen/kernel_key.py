@@ -38,6 +38,11 @@ def core_key(target: Target) -> str:
     return kernel_key(KernelSource("native core", "", ()), target)
 
 
+def routine_key(name: str, target: Target) -> str:
+    """The SHA-256, in hexadecimal, of all that decides the object code of the routine `name` for `target`."""
+    return kernel_key(KernelSource("routine", name, ()), target)
+
+
 def c_functions_key(target: Target) -> str:
     """The SHA-256, in hexadecimal, of all that decides the object code of the C functions for `target`."""
     return kernel_key(KernelSource("C functions", "C functions", ()), target.baseline)

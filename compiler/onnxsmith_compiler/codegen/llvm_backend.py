@@ -11,6 +11,7 @@ from onnxsmith_compiler.codegen.compile_errors import UndefinedSymbolError
 from onnxsmith_compiler.codegen.target import Target
 
 _OPTIMISATION_LEVEL = 3
+_PIPELINE_LEVEL = 2
 
 
 @functools.cache
@@ -53,7 +54,7 @@ def keep_only(module: llvm.ModuleRef, exported: Iterable[str]) -> None:
 
 def optimise(module: llvm.ModuleRef, target: Target, *, vectorise: bool = True, unroll: bool = True) -> None:
     """Run LLVM's default pipeline over `module`, in place."""
-    tuning = llvm.create_pipeline_tuning_options(speed_level=_OPTIMISATION_LEVEL)
+    tuning = llvm.create_pipeline_tuning_options(speed_level=_PIPELINE_LEVEL)
     tuning.loop_vectorization = vectorise
     tuning.slp_vectorization = vectorise
     tuning.loop_interleaving = vectorise

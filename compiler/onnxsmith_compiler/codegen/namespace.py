@@ -12,6 +12,7 @@ from onnxsmith_compiler.codegen.conversions import CONVERSIONS
 from onnxsmith_compiler.codegen.depthwise_row_tile import DEPTHWISE_ROW_TILES
 from onnxsmith_compiler.codegen.depthwise_tile import DEPTHWISE_TILES
 from onnxsmith_compiler.codegen.intrinsics import INDEX_INTRINSICS, MEMORY_INTRINSICS
+from onnxsmith_compiler.codegen.kernel_function import Intrinsic, Routine
 from onnxsmith_compiler.codegen.native_intrinsics import SHARING_INTRINSICS
 from onnxsmith_compiler.codegen.order_keys import ORDER_KEYS
 from onnxsmith_compiler.codegen.prefetch import prefetch
@@ -69,6 +70,14 @@ KERNEL_NAMESPACE: Mapping[str, Any] = MappingProxyType(
         prefetch.name: prefetch,
     }
 )
+ROUTINES: Mapping[str, Routine] = MappingProxyType(
+    {
+        name: function.routine
+        for name, function in KERNEL_NAMESPACE.items()
+        if isinstance(function, Intrinsic) and function.routine is not None
+    }
+)
+"""The routines that printed kernels may call, by name."""
 REFERENCE_NAMESPACE: Mapping[str, Any] = KERNEL_NAMESPACE
 
 

@@ -12,9 +12,11 @@ import llvmlite.binding as llvm
 
 from onnxsmith_compiler.codegen import entry_points, llvm_backend
 from onnxsmith_compiler.codegen.compile_errors import KernelCompileError
-from onnxsmith_compiler.codegen.kernel_function import Helper
-from onnxsmith_compiler.codegen.namespace import define_kernel
+from onnxsmith_compiler.codegen.kernel_function import Helper, Routine
+from onnxsmith_compiler.codegen.namespace import ROUTINES, define_kernel
 from onnxsmith_compiler.codegen.numba_frontend import FrontEnd, Lowered, helper_symbol
+from onnxsmith_compiler.codegen.routine_names import called_routines
+from onnxsmith_compiler.codegen.routines import routine_module
 from onnxsmith_compiler.codegen.source import KernelSource
 from onnxsmith_compiler.codegen.target import Target
 
@@ -42,18 +44,29 @@ class Compiler:
         self._front_end = FrontEnd(target)
         self._helpers: dict[Helper, tuple[bytes, tuple[Helper, ...]]] = {}
 
-    def compile_kernel(self, source: KernelSource, symbol: str) -> bytes:
+    def compile_kernel(self, source: KernelSource, symbol: str, *, routines: bool = True) -> bytes:
         """A relocatable object that exports `symbol`, with the kernel ABI.
+
+        `routines`: it holds those that the kernel calls; otherwise it needs their objects beside it.
 
         Raises KernelCompileError where numba refuses the text, UndefinedSymbolError where code calls what
         nothing defines.
         """
-        module = self.kernel_module(source, symbol)
+        module = self.kernel_module(source, symbol, routines=routines)
+        given = () if routines else [ROUTINES[name].symbol for name in called_routines(source.text)]
         with _naming(f"kernel {source.label}"):
-            return llvm_backend.emit_object(module, self.target, f"kernel {source.label}")
+            return llvm_backend.emit_object(module, self.target, f"kernel {source.label}", given)
 
-    def kernel_module(self, source: KernelSource, symbol: str) -> llvm.ModuleRef:
-        """The optimised LLVM module of `source`."""
+    def compile_routine(self, name: str) -> bytes:
+        """A relocatable object that exports the routine `name`, one of ROUTINES. Raises KernelCompileError."""
+        with _naming(f"routine {name}"):
+            module = self._routine(ROUTINES[name])
+            module.verify()
+            llvm_backend.optimise(module, self.target)
+            return llvm_backend.emit_object(module, self.target, f"routine {name}")
+
+    def kernel_module(self, source: KernelSource, symbol: str, *, routines: bool = True) -> llvm.ModuleRef:
+        """The optimised LLVM module of `source`; see compile_kernel."""
         kinds = [parameter.type for parameter in source.parameters]
         noalias = [index for index, parameter in enumerate(source.parameters, 1) if parameter.noalias]
         arguments = ("int64*", *kinds, "int64", "int64")
@@ -65,7 +78,7 @@ class Compiler:
                 noalias,
                 functools.partial(entry_points.wrap_kernel, symbol, arguments),
             )
-            return self._link([lowered], [symbol], unroll=source.unroll)
+            return self._link([lowered], [symbol], unroll=source.unroll, routines=routines)
 
     def compile_functions(self, functions: Iterable[NativeFunction]) -> bytes:
         """A relocatable object that exports every one of `functions` with its C signature."""
@@ -81,18 +94,28 @@ class Compiler:
             module = self._link(lowered, [native.symbol for native in functions])
             return llvm_backend.emit_object(module, self.target, "native functions")
 
-    def _link(self, lowered: Sequence[Lowered], exported: Sequence[str], unroll: bool = True) -> llvm.ModuleRef:
-        """One optimised module of `lowered` and all the helpers that they reach."""
+    def _link(
+        self, lowered: Sequence[Lowered], exported: Sequence[str], *, unroll: bool = True, routines: bool = True
+    ) -> llvm.ModuleRef:
+        """One optimised module of `lowered`, all the helpers that they reach, and the `routines` if they are wanted."""
         texts = [text for one in lowered for text in one.modules]
         module = llvm_backend.parse(texts[0], self.target)
         for text in texts[1:]:
             module.link_in(llvm_backend.parse(text, self.target))
         for bitcode in self._reachable_helpers([helper for one in lowered for helper in one.helpers]):
             module.link_in(llvm.parse_bitcode(bitcode))
+        for routine in dict.fromkeys(routine for one in lowered for routine in one.routines if routines):
+            module.link_in(self._routine(routine))
         llvm_backend.keep_only(module, exported)
         module.verify()
         llvm_backend.optimise(module, self.target, unroll=unroll)
         return module
+
+    def _routine(self, routine: Routine) -> llvm.ModuleRef:
+        """The routine as it was written."""
+        module = routine_module(routine, self.target)
+        entry_points.set_attributes(module, self.target)
+        return llvm_backend.parse(str(module), self.target)
 
     def _reachable_helpers(self, roots: Sequence[Helper]) -> list[bytes]:
         found: dict[Helper, bytes] = {}

@@ -1,6 +1,6 @@
 """numba as a front end: typed Python functions to LLVM IR, without its JIT, its runtime or Python's C API.
 
-The only file that uses numba's internals, all of them imported here; numba is pinned to a minor version.
+This file and `numba_lowering.py` alone use numba's internals; numba is pinned to a minor version.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ from numba.cpython import builtins, numbers, rangeobj, tupleobj  # noqa: F401 (t
 from numba.extending import models, register_model, typeof_impl
 
 from onnxsmith_compiler.codegen import llvm_backend
-from onnxsmith_compiler.codegen.kernel_function import Helper, Intrinsic
+from onnxsmith_compiler.codegen.entry_points import set_attributes
+from onnxsmith_compiler.codegen.kernel_function import Helper, Intrinsic, Routine
+from onnxsmith_compiler.codegen.numba_lowering import RANGE, KernelLowering
 from onnxsmith_compiler.codegen.storage import named_type
 from onnxsmith_compiler.codegen.target import Target
 
@@ -37,11 +39,8 @@ FAST_MATH = ("contract", "nsz")
 _PASSES = (
     compiler.TranslateByteCode,
     compiler.FixupArgs,
-    compiler.IRProcessing,
-    compiler.ReconstructSSA,
     compiler.NopythonTypeInference,
-    compiler.PreLowerStripPhis,
-    compiler.NativeLowering,
+    KernelLowering,
     compiler.NoPythonBackend,
 )
 
@@ -230,6 +229,8 @@ class _KernelTyping(typing.BaseContext):  # type: ignore[misc]
         """The type of a global or constant; remembered for functions and scalar types."""
         if not callable(val):
             return super().resolve_value_type(val)
+        if val is range:
+            val = RANGE
         if val not in self._callables:
             self._callables[val] = super().resolve_value_type(val)
         return self._callables[val]
@@ -250,6 +251,7 @@ class _KernelContext(cpu.CPUContext):  # type: ignore[misc]
     def __init__(self, target: Target) -> None:
         self.kernel_target = target
         self.helpers_called: dict[str, Helper] = {}
+        self.routines_called: dict[str, Routine] = {}
         super().__init__(_KernelTyping(), "cpu")
 
     def init(self) -> None:
@@ -294,10 +296,11 @@ def _flags() -> compiler.Flags:
 
 @dataclass(frozen=True)
 class Lowered:
-    """One function in LLVM IR: numba's modules, with the exported function, and the helpers it calls."""
+    """One function in LLVM IR: numba's modules, with the exported function, and what else it calls."""
 
     modules: tuple[str, ...]
     helpers: tuple[Helper, ...]
+    routines: tuple[Routine, ...]
 
 
 class FrontEnd:
@@ -322,6 +325,7 @@ class FrontEnd:
         """
         context = self._context
         context.helpers_called = {}
+        context.routines_called = {}
         library = context.codegen().create_library(function.__name__)
         with global_compiler_lock:
             compiled = compiler.compile_extra(
@@ -342,15 +346,6 @@ class FrontEnd:
         wrap(module, inner)
         modules = library.all_modules()
         for part in modules:
-            self._set_attributes(part)
-        return Lowered(tuple(map(str, modules)), tuple(context.helpers_called.values()))
-
-    def _set_attributes(self, module: ir.Module) -> None:
-        width = self.target.vector_bits
-        for function in module.functions:
-            if function.is_declaration:
-                continue
-            function.attributes.add("nounwind")
-            # llvmlite checks names against a list that lacks these, so go around its `add`.
-            for attribute in ('"no-builtins"', f'"prefer-vector-width"="{width}"'):
-                set.add(function.attributes, attribute)
+            set_attributes(part, self.target)
+        called = tuple(context.helpers_called.values()), tuple(context.routines_called.values())
+        return Lowered(tuple(map(str, modules)), *called)

@@ -7,17 +7,18 @@ the very bits that a register tile gives it.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba.core import types
 
 from onnxsmith_compiler.codegen.kernel_function import Intrinsic
 from onnxsmith_compiler.codegen.prefetch import L1, emit_prefetch
-from onnxsmith_compiler.codegen.storage import StoragePointer, array_pointer, storage_type
+from onnxsmith_compiler.codegen.routines import routine
+from onnxsmith_compiler.codegen.storage import array_pointer
 from onnxsmith_compiler.codegen.target import Target
 from onnxsmith_compiler.codegen.tiles import FLOATS, TILE_SHAPES, TileShape, elements_at, load_weights, multiply_add
 
@@ -50,22 +51,8 @@ def row_tile_intrinsic(shape: TileShape) -> Intrinsic:
     panel_element. `out` is aligned to whole vectors, and `pitch` is a multiple of one.
     """
 
-    def definition(context: Any, *kinds: Any) -> Any:
-        panels, out, size = StoragePointer(shape.panel_element), StoragePointer(shape.element), types.int64
-        expected = (size, size, panels, size, out, size)
-        if len(kinds) != len(expected):
-            return None
-        for given, wanted in zip(kinds, expected, strict=True):
-            if given != wanted and not (wanted is size and isinstance(given, types.Integer)):
-                return None
-
-        def emit(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
-            builder.call(_row_function(builder.module, shape, context.kernel_target), arguments)
-            return context.get_dummy_value()
-
-        return types.void(*expected), emit
-
-    return Intrinsic(row_tile_name(shape), definition, _reference(shape))
+    arguments = ("int64", "int64", f"{shape.panel_element.name}*", "int64", f"{shape.dtype}*", "int64")
+    return routine(row_tile_name(shape), arguments, functools.partial(_build_row, shape), _reference(shape))
 
 
 def _reference(shape: TileShape) -> Any:
@@ -84,27 +71,18 @@ def _reference(shape: TileShape) -> Any:
     return reference
 
 
-def _row_function(module: ir.Module, shape: TileShape, target: Target) -> ir.Function:
-    """The module's own function that takes the panels a few at a time; made on first use."""
-    name = f"onnxsmith.{row_tile_name(shape)}"
-    if name in module.globals:
-        return module.globals[name]
-    element = FLOATS[shape.dtype].as_pointer()
-    stored = storage_type(shape.panel_element).as_pointer()
-    kind = ir.FunctionType(ir.VoidType(), [_I64, _I64, stored, _I64, element, _I64])
-    function = ir.Function(module, kind, name)
-    function.attributes.add("noinline")
+def _build_row(shape: TileShape, function: ir.Function, target: Target) -> None:
+    """Write the function that takes the panels a few at a time."""
     for argument in (function.args[2], function.args[4]):
         argument.add_attribute("noalias")
     builder = ir.IRBuilder(function.append_basic_block("entry"))
     row, depth, panels, count, out, pitch = function.args
-    row = builder.inttoptr(row, element)
+    row = builder.inttoptr(row, FLOATS[shape.dtype].as_pointer())
     done = builder.alloca(_I64)
     builder.store(_I64(0), done)
     for together in range(min(ROW_TILE_PANELS, _MOST_SUMS // _vectors(shape)), 0, -1):
         _emit_groups(builder, shape, target, together, done, (row, depth, panels, count, out, pitch))
     builder.ret_void()
-    return function
 
 
 def _emit_groups(

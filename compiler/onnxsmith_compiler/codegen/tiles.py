@@ -11,6 +11,7 @@ of rows: results do not depend on how rows are grouped into tiles. Panels of bfl
 from __future__ import annotations
 
 import ctypes
+import functools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,13 +20,13 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba.core import types
 
 from onnxsmith_compiler.codegen.kernel_function import Intrinsic
 from onnxsmith_compiler.codegen.prefetch import L1, L2, emit_prefetch
-from onnxsmith_compiler.codegen.storage import StoragePointer, array_pointer, storage_type
+from onnxsmith_compiler.codegen.routines import routine
+from onnxsmith_compiler.codegen.storage import array_pointer, storage_type
 from onnxsmith_compiler.codegen.target import Target
-from onnxsmith_compiler.ir.dtype import BY_NAME, INT64, DType
+from onnxsmith_compiler.ir.dtype import BY_NAME, DType
 
 _I8 = ir.IntType(8)
 _I32 = ir.IntType(32)
@@ -202,23 +203,9 @@ def tile_intrinsic(shape: TileShape) -> Intrinsic:
     Meanwhile it prefetches memory that is needed later: from address `ahead` on, `step` bytes for each k.
     """
 
-    def definition(context: Any, *kinds: Any) -> Any:
-        if len(kinds) != 8:
-            return None
-        panel, out, size = StoragePointer(shape.panel_element), StoragePointer(shape.element), types.int64
-        expected = (StoragePointer(INT64), size, size, size, panel, out, size, size)
-        for given, wanted in zip(kinds, expected, strict=True):
-            if given != wanted and not (wanted is size and isinstance(given, types.Integer)):
-                return None
-
-        def emit(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
-            function = _tile_function(builder.module, shape, context.kernel_target)
-            builder.call(function, arguments)
-            return context.get_dummy_value()
-
-        return types.void(*expected), emit
-
-    return Intrinsic(shape.name, definition, _tile_reference(shape))
+    panel, out = f"{shape.panel_element.name}*", f"{shape.dtype}*"
+    arguments = ("int64*", "int64", "int64", "int64", panel, out, "int64", "int64")
+    return routine(shape.name, arguments, functools.partial(_build_tile, shape), _tile_reference(shape))
 
 
 def _tile_reference(shape: TileShape) -> Any:
@@ -244,16 +231,9 @@ def elements_at(address: int, count: int, dtype: str) -> np.ndarray[Any, Any]:
     return np.ctypeslib.as_array((kind * count).from_address(int(address)))
 
 
-def _tile_function(module: ir.Module, shape: TileShape, target: Target) -> ir.Function:
-    """The module's own function that picks the height; made on first use."""
-    name = f"onnxsmith.{shape.name}"
-    if name in module.globals:
-        return module.globals[name]
-    panel, out = storage_type(shape.panel_element).as_pointer(), FLOATS[shape.dtype].as_pointer()
-    kind = ir.FunctionType(ir.VoidType(), [_I64.as_pointer(), _I64, _I64, _I64, panel, out, _I64, _I64])
-    variants = [_variant(module, f"{name}.{height}", kind, shape, height, target) for height in shape.heights]
-    function = ir.Function(module, kind, name)
-    function.attributes.add("noinline")
+def _build_tile(shape: TileShape, function: ir.Function, target: Target) -> None:
+    """Write the function that picks the height, and those for each height."""
+    variants = [_variant(function, shape, height, target) for height in shape.heights]
     builder = ir.IRBuilder(function.append_basic_block("entry"))
     count = function.args[1]
     largest = function.append_basic_block(f"rows.{shape.rows}")
@@ -268,23 +248,22 @@ def _tile_function(module: ir.Module, shape: TileShape, target: Target) -> ir.Fu
         builder.position_at_end(block)
         builder.call(variant, function.args)
         builder.ret_void()
-    return function
 
 
-def _variant(
-    module: ir.Module, name: str, kind: ir.FunctionType, shape: TileShape, height: int, target: Target
-) -> ir.Function:
-    function = ir.Function(module, kind, name)
+def _variant(whole: ir.Function, shape: TileShape, height: int, target: Target) -> ir.Function:
+    function = ir.Function(whole.module, whole.function_type, f"{whole.name}.{height}")
+    function.linkage = "internal"
     function.attributes.add("noinline")
     for argument in (function.args[4], function.args[5]):
         argument.add_attribute("noalias")
     _TileEmitter(function, shape, height, target).emit()
-    return function if shape.passes == 1 else _all_passes(module, f"{name}.passes", function, shape)
+    return function if shape.passes == 1 else _all_passes(function, shape)
 
 
-def _all_passes(module: ir.Module, name: str, one_pass: ir.Function, shape: TileShape) -> ir.Function:
+def _all_passes(one_pass: ir.Function, shape: TileShape) -> ir.Function:
     """Calls `one_pass` for each pass; each prefetches a share of what is needed later."""
-    function = ir.Function(module, one_pass.function_type, name)
+    function = ir.Function(one_pass.module, one_pass.function_type, f"{one_pass.name}.passes")
+    function.linkage = "internal"
     builder = ir.IRBuilder(function.append_basic_block("entry"))
     *given, panel, out, ahead, step = function.args
     _, _, taps, depth = given

@@ -14,13 +14,12 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba.core import types
 
 from onnxsmith_compiler.codegen.kernel_function import Intrinsic
-from onnxsmith_compiler.codegen.storage import StoragePointer, array_pointer
+from onnxsmith_compiler.codegen.routines import routine
+from onnxsmith_compiler.codegen.storage import array_pointer
 from onnxsmith_compiler.codegen.target import Target
 from onnxsmith_compiler.codegen.tiles import elements_at, multiply_add
-from onnxsmith_compiler.ir.dtype import FLOAT32, INT64
 
 WINDOW = 3
 BLOCKS = (2, 4)
@@ -129,9 +128,9 @@ def _input_intrinsic(block: int, lanes: int) -> Intrinsic:
         for e, value in enumerate(_two_dimensional(_INPUT[block], size, pixels, _reference_fma)):
             result.array[result.start + e * step :][:channels] = value
 
-    pointers = (StoragePointer(INT64), types.int64, types.int64, StoragePointer(FLOAT32), types.int64)
-    transform = _Transform(input_name(block, lanes), _INPUT[block], size, lanes, load, place, channels=2)
-    return transform.intrinsic(pointers, reference)
+    transform = _Transform(_INPUT[block], size, lanes, load, place, channels=2)
+    arguments = ("int64*", "int64", "int64", "float32*", "int64")
+    return routine(input_name(block, lanes), arguments, transform.build, reference)
 
 
 def _output_intrinsic(block: int, lanes: int) -> Intrinsic:
@@ -154,9 +153,9 @@ def _output_intrinsic(block: int, lanes: int) -> Intrinsic:
         for p, value in enumerate(_two_dimensional(_OUTPUT[block], size, patch, _reference_fma)):
             result.array[result.start + p * channels :][:channels] = value
 
-    pointers = (StoragePointer(FLOAT32), types.int64, types.int64, StoragePointer(FLOAT32))
-    transform = _Transform(output_name(block, lanes), _OUTPUT[block], size, lanes, load, place, channels=2)
-    return transform.intrinsic(pointers, reference)
+    transform = _Transform(_OUTPUT[block], size, lanes, load, place, channels=2)
+    arguments = ("float32*", "int64", "int64", "float32*")
+    return routine(output_name(block, lanes), arguments, transform.build, reference)
 
 
 def _reference_fma(factor: float, x: Vector, y: Vector) -> Vector:
@@ -165,12 +164,11 @@ def _reference_fma(factor: float, x: Vector, y: Vector) -> Vector:
 
 @dataclass(frozen=True)
 class _Transform:
-    """A two-dimensional transform of patches as a function of its own in the kernel's module.
+    """A two-dimensional transform of patches.
 
     `load` and `place` say where elements are read and written; argument number `channels` counts the channels.
     """
 
-    name: str
     transform: Transform
     size: int
     lanes: int
@@ -178,36 +176,13 @@ class _Transform:
     place: Callable[[_ChannelLoop, Sequence[ir.Value], int], ir.Value]
     channels: int
 
-    def intrinsic(self, expected: Sequence[Any], reference: Callable[..., None]) -> Intrinsic:
-        def definition(context: Any, *kinds: Any) -> Any:
-            if len(kinds) != len(expected):
-                return None
-            for given, wanted in zip(kinds, expected, strict=True):
-                if given != wanted and not (wanted is types.int64 and isinstance(given, types.Integer)):
-                    return None
-
-            def emit(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
-                builder.call(self._function(builder.module, arguments, context.kernel_target), arguments)
-                return context.get_dummy_value()
-
-            return types.void(*expected), emit
-
-        return Intrinsic(self.name, definition, reference)
-
-    def _function(self, module: ir.Module, arguments: Sequence[ir.Value], target: Target) -> ir.Function:
-        name = f"onnxsmith.{self.name}"
-        if name in module.globals:
-            return module.globals[name]
-        kind = ir.FunctionType(ir.VoidType(), [argument.type for argument in arguments])
-        function = ir.Function(module, kind, name)
-        function.attributes.add("noinline")
+    def build(self, function: ir.Function, target: Target) -> None:
         loop = _ChannelLoop(function, self.lanes, function.args[self.channels], target)
         patch = [_Lanes(loop, self.load(loop, function.args, t)) for t in range(self.size**2)]
         results = _two_dimensional(self.transform, self.size, patch, loop.multiply_add)
         for number, result in enumerate(results):
             loop.store(result.value, self.place(loop, function.args, number))
         loop.finish()
-        return function
 
 
 class _ChannelLoop:

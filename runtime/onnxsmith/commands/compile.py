@@ -30,8 +30,9 @@ TargetOption = Annotated[
         "--target",
         metavar="NAME",
         help="Machines to compile for: native (this one and its CPU; without --output the default), x86_64-linux (any "
-        "CPU from x86-64-v2 on, with code for v2, v3 and v4), aarch64-linux. A package is for any machine of this "
-        "system and architecture by default.",
+        "CPU from x86-64-v2 on, with code for v2, v3 and v4), aarch64-linux; with Zig (pip install "
+        "'onnxsmith[cross]') also x86_64-windows, aarch64-macos and x86_64-macos. A package is for any machine of "
+        "this system and architecture by default.",
     ),
 ]
 

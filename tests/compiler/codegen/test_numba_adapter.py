@@ -8,7 +8,7 @@ import re
 import numba
 import numpy as np
 import pytest
-from kernel_harness import Loaded, assembly, host, kernel, load
+from kernel_harness import Loaded, assembly, host, kernel, load, run_reference
 
 from onnxsmith_compiler.codegen.compile_errors import KernelCompileError, UndefinedSymbolError
 from onnxsmith_compiler.codegen.elf_linker import link_shared_library
@@ -163,11 +163,47 @@ def test_text_sees_no_builtins() -> None:
         ("def kernel(ctx, begin, end):\n    return maximum(begin)\n", "maximum"),
         ("def kernel(ctx, begin, end):\n    return select(True, begin, end, 3)\n", "select"),
         ("def kernel(ctx, begin, end):\n    return load(ctx, 'a')\n", "load"),
+        ("def kernel(ctx, begin, end):\n    for i in range(0, 9, begin):\n        return i\n    return 0\n", "range"),
+        ("def kernel(ctx, begin, end):\n    v = begin\n    if v > 2:\n        v = float32(v)\n    return 0\n", "v is"),
     ],
 )
 def test_errors_name_the_kernel_and_the_cause(text: str, why: str) -> None:
     with pytest.raises(KernelCompileError, match=f"kernel my kernel: (?s:.*){why}"):
         compile_kernel(KernelSource("my kernel", text, ()), "k", host())
+
+
+def test_loops_and_variables_are_those_of_python() -> None:
+    source = kernel(
+        """
+at = 0
+last = -1
+for i in range(begin, end):
+    if i == 2:
+        continue
+    for j in range(i):
+        store(y, at, j)
+        at += 1
+    for j in range(i, 2 * i, 2):
+        store(y, at, 100 + j)
+        at = at + 1
+        if j > 5:
+            break
+    for j in range(i, 0, -1):
+        later = at + 1
+        store(y, at, 200 + j)
+        at = later
+    last = i
+for j in range(5, 3):
+    last = 1000
+store(y, at, last)
+""",
+        "int64* y!",
+    )
+    expected, got = np.zeros((2, 100), np.int64)
+    run_reference(source, expected, begin=1, end=6)
+    assert Loaded(source, host())(got, begin=1, end=6) == 0
+    np.testing.assert_array_equal(got, expected)
+    assert np.count_nonzero(expected) > 20
 
 
 def _call_outside(context: object, builder: object, signature: object, arguments: object) -> object:

@@ -1,0 +1,12 @@
+"""Which routines the text of a kernel calls. Imports neither numba nor LLVM."""
+
+from __future__ import annotations
+
+import re
+
+_CALL = re.compile(r"\b((?:tile|row|depthwise|winograd)_\w+)\(")
+
+
+def called_routines(text: str) -> tuple[str, ...]:
+    """The names of the routines that a kernel's text calls, sorted; no other function is named like one."""
+    return tuple(sorted(set(_CALL.findall(text))))
