@@ -268,23 +268,25 @@ def _locked(cache: Cache, key: str, request: Request) -> Iterator[None]:
 def _pool(request: Request, cache: Cache | None) -> Iterator[CompilePool]:
     """Processes that compile kernels; they load numba while this one reads the model and loads the compiler."""
     from onnxsmith_compiler.codegen.target import Target
+    from onnxsmith_compiler.options import NATIVE
     from onnxsmith_compiler.workers import CompilePool
 
-    options = _options(request)
-    target = Target.named(options.target)[0]
+    options, host = _options(request), Target.host()
+    target = host if options.target == NATIVE else Target.named(options.target)[0]
     store = None if cache is None else cache.kernels
-    with CompilePool(options.workers or Target.host().cores, target, store) as pool:
+    with CompilePool(options.workers or host.cores, target, store) as pool:
         pool.start()
         yield pool
 
 
 def _compile(request: Request, pool: CompilePool, cache: Cache | None) -> CompiledModel:
     from onnxsmith_compiler.codegen.target import Target
+    from onnxsmith_compiler.options import NATIVE
     from onnxsmith_compiler.pipeline import compile_model  # numba loads only where there is work for it
 
     options = _options(request)
     tilings = None if cache is None else cache.tilings
-    lesser = Target.named(options.target)[1:]
+    lesser = () if options.target == NATIVE else Target.named(options.target)[1:]
     return compile_model(request.source(), options, pool, request.progress, tilings, lesser)
 
 

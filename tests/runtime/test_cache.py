@@ -171,7 +171,7 @@ def test_claim_keeps_another_process_waiting(cache):
     time.sleep(0.7)
     assert other.poll() is None
     claim.release()
-    assert other.communicate(timeout=20)[0] == "False True\n"
+    assert other.communicate(timeout=600)[0] == "False True\n"
     assert claim.take(wait=True)
 
 

@@ -25,7 +25,7 @@ ROLES = ("client", "onnxsmith_compiler.worker", "onnxsmith_compiler.kernel_worke
 SESSION = "import sys, onnxsmith; onnxsmith.InferenceSession(sys.argv[1])"
 # Compiling takes so long, in seconds: the moments to kill at lie within.
 SPAN = 3.0
-SECONDS_TO_END = 20.0
+SECONDS_TO_END = 120.0
 
 
 def row_model() -> bytes:

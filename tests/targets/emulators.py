@@ -28,6 +28,8 @@ options.intra_op_num_threads = 1
 first = package.load(options).run(None, feed)
 options.intra_op_num_threads = 3
 shared = package.load(options).run(None, feed)
+from package._runtime.threads import process_pool
+assert len(process_pool()._workers) == 2, "nothing was shared out"
 np.savez(sys.argv[3], *first, *shared)
 """
 

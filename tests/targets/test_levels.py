@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from emulators import qemu_x86, run_package
-from mixed_model import BATCH, assert_close, mixed_feed
+from mixed_model import BATCH, assert_close, mixed_feed, mixed_model
 
 import onnxsmith
-from onnxsmith import artifact, cpu
+from onnxsmith import artifact, cpu, manifest
 from onnxsmith.cpu import cpu_features, host
 from onnxsmith.errors import Fail, ModelRequiresCompilation
 
@@ -45,14 +45,14 @@ def only(monkeypatch: pytest.MonkeyPatch, package: Path) -> Callable[[str], None
 
 
 def test_it_holds_every_level(package: Path) -> None:
-    manifest = artifact.read_manifest(package)
-    assert tuple(code.target.level for code in manifest.code) == LEVELS
+    held = artifact.read_manifest(package)
+    assert tuple(code.target.level for code in held.code) == LEVELS
     # Where glibc's dynamic linker looks for the best version of a library.
     better = [f"glibc-hwcaps/{level}/libpackage.so" for level in LEVELS[:2]]
-    assert [code.file for code in manifest.code] == [*better, "libpackage.so"]
-    assert [set(code.target.features) > {"pni"} for code in manifest.code] == [True] * 3
-    artifact.verify_files(package, manifest)
-    others = sum(entry.bytes for name, entry in manifest.files.items() if name != artifact.WEIGHTS)
+    assert [code.file for code in held.code] == [*better, "libpackage.so"]
+    assert [set(code.target.features) > {"pni"} for code in held.code] == [True] * 3
+    artifact.verify_files(package, held)
+    others = sum(entry.bytes for name, entry in held.files.items() if name != artifact.WEIGHTS)
     assert others < MOST_BYTES
 
 
@@ -60,15 +60,9 @@ def test_levels_share_packed_weights(package: Path) -> None:
     """The programs point into one file of weights, which is no larger than that for this CPU alone."""
     texts = [json.loads((package / f"program-{level}.json").read_text()) for level in LEVELS]
     assert len({text["weight_bytes"] for text in texts}) == 1
-    alone = artifact.read_manifest(onnxsmith.compile(*_mixed_beside(package), target="native"))
+    alone = artifact.read_manifest(onnxsmith.compile(mixed_model(), package.parent / "native", target="native"))
     ours = artifact.read_manifest(package)
     assert ours.files[artifact.WEIGHTS].bytes <= 1.2 * alone.files[artifact.WEIGHTS].bytes
-
-
-def _mixed_beside(package: Path) -> tuple[bytes, Path]:
-    from mixed_model import mixed_model
-
-    return mixed_model(), package.parent / "native"
 
 
 @pytest.mark.parametrize("level", LEVELS)
@@ -130,8 +124,6 @@ def test_the_files_of_the_chosen_level_are_checked_and_others_on_demand(
 
 
 def test_wheels_are_for_any_linux_of_the_architecture(tmp_path: Path) -> None:
-    from mixed_model import mixed_model
-
     wheel = onnxsmith.compile(mixed_model(), tmp_path / "mixed", wheel=True)
     assert wheel.name == "mixed-0-py3-none-manylinux_2_17_x86_64.whl"
     with zipfile.ZipFile(wheel) as archive:
@@ -140,8 +132,6 @@ def test_wheels_are_for_any_linux_of_the_architecture(tmp_path: Path) -> None:
 
 def keep_level(package: Path, level: str) -> None:
     """Rewrite the package's manifest to list the code of one level alone."""
-    from onnxsmith import manifest
-
     before = artifact.read_manifest(package)
     code = tuple(code for code in before.code if code.target.level == level)
     (package / artifact.MANIFEST).write_bytes(manifest.encode(before._replace(code=code)))

@@ -83,8 +83,8 @@ def _zig_target(target: Target) -> str:
 
 
 def _run_zig(arguments: Sequence[str], folder: str) -> None:
-    # Nothing of the user's own settings decides what is linked; what Zig keeps for the next time is its user's.
-    environment = {name: value for name, value in os.environ.items() if name not in ("CFLAGS", "LDFLAGS")}
+    # Linking alone leaves nothing that would be of use the next time.
+    environment = {**os.environ, "ZIG_GLOBAL_CACHE_DIR": folder, "ZIG_LOCAL_CACHE_DIR": folder}
     command = [sys.executable, "-m", "ziglang", *arguments]
     try:
         done = subprocess.run(
