@@ -66,6 +66,8 @@ def groups_text(lowered: Lowered) -> str:
 
 def _why(group: Group) -> str:
     match group:
+        case ContractGroup(product=ContractGroup() as product):
+            return f"{group.contract.kernel.name} that computes what it needs of {product.contract.kernel.name}"
         case ContractGroup(epilogue=None):
             return f"{group.contract.kernel.name}"
         case ContractGroup():

@@ -16,6 +16,7 @@ from onnxsmith_compiler.codegen.c_library import compile_own
 from onnxsmith_compiler.codegen.contractions import tile_columns
 from onnxsmith_compiler.codegen.cpu import print_group
 from onnxsmith_compiler.codegen.elf_linker import link_shared_library
+from onnxsmith_compiler.codegen.expanded_depthwise import expands_in_depthwise
 from onnxsmith_compiler.codegen.kernel_key import kernel_key, kernel_symbol, routine_key
 from onnxsmith_compiler.codegen.kernel_text import PrintedStep
 from onnxsmith_compiler.codegen.recurrent import recurrence_tiling
@@ -280,7 +281,7 @@ def lower_model(
     verify(imported.graph, "import")
     seen("import", imported.graph)
     graph = run_passes(imported.graph, options, target, seen, lesser)
-    scheduled = schedule(graph, options.fuse)
+    scheduled = schedule(graph, options.fuse, partial(expands_in_depthwise, target, tuple(lesser)))
     return Lowered(model, imported, graph, scheduled, target, tuple(print_steps(graph, scheduled, target)))
 
 

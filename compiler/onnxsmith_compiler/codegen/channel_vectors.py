@@ -68,7 +68,7 @@ Emit = Callable[[ir.Function, ChannelVectors], None]
 
 
 def depthwise_arguments(shape: TileShape) -> tuple[str, ...]:
-    """The types of (addresses, taps, channel, width, weights, weight_row, out)."""
+    """The types of (addresses, taps, first, width, weights, weight_row, out)."""
     element = f"{shape.dtype}*"
     return ("int64*", "int64", "int64", "int64", element, "int64", element)
 

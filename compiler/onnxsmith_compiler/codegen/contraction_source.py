@@ -19,14 +19,16 @@ from onnxsmith_compiler.codegen.tiles import TileShape, narrow_tile
 from onnxsmith_compiler.ir import dim as dims
 from onnxsmith_compiler.ir.dim import Dim
 
+TILES_PER_CORE = 4
+"""Fewer would leave cores idle at the end of a step."""
 ADDRESS_BYTES = 8
 CACHE_LINE = 64
 _TYPICAL_DEPTH = 512
 _SHORT_SUM = 32
 _GRANULE = 8
 _FEW_BLOCKS = 2
+_FEW_PANELS = 3
 _MANY_BLOCKS = 16
-_TILES_PER_CORE = 4
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,8 @@ def choose_tiling(
     most_panels = max(2, target.l2 // 2 // (depth * tile.panel_row_bytes))
     if n is not None and _parts(n, tile.columns) <= most_panels:
         rows = _FEW_BLOCKS * height
-        if m is not None and _parts(m, rows) < _TILES_PER_CORE * target.cores:
+        few_tiles = m is not None and _parts(m, rows) < TILES_PER_CORE * target.cores
+        if few_tiles and _parts(n, tile.columns) <= _FEW_PANELS:
             rows = height
         return Tiling(rows, _even_panels(tile, m, n, rows, most_panels, target))
     room = target.l2 // 2 // (max(1, row or depth) * element)
@@ -67,7 +70,7 @@ def single_row_tiling(tile: TileShape, n: int | None, target: Target) -> Tiling:
     if n is None:
         return Tiling(tile.rows, ROW_TILE_PANELS)
     groups = _parts(max(1, n), tile.columns * ROW_TILE_PANELS)
-    return Tiling(tile.rows, ROW_TILE_PANELS * _parts(groups, _TILES_PER_CORE * target.cores))
+    return Tiling(tile.rows, ROW_TILE_PANELS * _parts(groups, TILES_PER_CORE * target.cores))
 
 
 def _even_panels(tile: TileShape, m: int | None, n: int | None, rows: int, most: int, target: Target) -> int:
@@ -76,8 +79,13 @@ def _even_panels(tile: TileShape, m: int | None, n: int | None, rows: int, most:
         return most
     panels = _parts(max(1, n), tile.columns)
     groups = 1 if m is None else _parts(max(1, m), rows)
-    fewest = _parts(_TILES_PER_CORE * target.cores, groups)
-    return _parts(panels, min(panels, max(_parts(panels, most), fewest)))
+    fewest = _parts(TILES_PER_CORE * target.cores, groups)
+    return min(_even(panels, most), _even(panels, max(1, panels // fewest)))
+
+
+def _even(whole: int, most: int) -> int:
+    """What each of as few equal parts as possible has of `whole`, at most `most`."""
+    return _parts(whole, _parts(whole, most))
 
 
 def _parts(whole: int, part: int) -> int:
@@ -151,12 +159,12 @@ def panel_sweep(
         f"        row = block * {height}",
         f"        rows = min({height}, row_count - row)",
         *indent(choice, 2),
-        *indent(_block(shape, epilogue, sweep, last_columns, batch), 2),
+        *indent(panel_block(shape, epilogue, sweep, last_columns, batch), 2),
     ]
 
 
-def _block(shape: TileShape, epilogue: Epilogue, sweep: Sweep, last_columns: int | None, batch: str) -> list[str]:
-    """Lines that multiply a block, and hand it to the epilogue."""
+def panel_block(shape: TileShape, epilogue: Epilogue, sweep: Sweep, last_columns: int | None, batch: str) -> list[str]:
+    """Lines that multiply a block by `panel`, number `panel_index` of `panels`, and hand it to the epilogue."""
     arguments = f"({sweep.table}, rows, {sweep.taps}, depth, panel, sums, ahead, share)"
     whole = [f"{shape.name}{arguments}"]
     narrow = None if last_columns is None else narrow_tile(shape, last_columns)

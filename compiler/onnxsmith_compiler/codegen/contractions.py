@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 
 from onnxsmith_compiler.codegen.attention_form import AttentionForm, attention_rows_per_tile
 from onnxsmith_compiler.codegen.attention_source import attention_source
 from onnxsmith_compiler.codegen.batch_axes import batch_axes
+from onnxsmith_compiler.codegen.bound_epilogue import bind_epilogue
 from onnxsmith_compiler.codegen.contraction_source import Tiling, columns_of_last_panel
+from onnxsmith_compiler.codegen.contraction_step import contraction_step, window_sizes
 from onnxsmith_compiler.codegen.conv_source import ConvForm, conv_source, conv_tiling, merges_taps
 from onnxsmith_compiler.codegen.depthwise_source import depthwise_form
-from onnxsmith_compiler.codegen.epilogue import Epilogue, Mask, masked_score
-from onnxsmith_compiler.codegen.kernel_text import KernelText, PrintedKernel, PrintedStep
-from onnxsmith_compiler.codegen.loop_shape import flatten, join_axes
+from onnxsmith_compiler.codegen.epilogue import Mask, masked_score
+from onnxsmith_compiler.codegen.expanded_depthwise import print_expanded_depthwise
+from onnxsmith_compiler.codegen.kernel_text import PrintedKernel, PrintedStep
 from onnxsmith_compiler.codegen.matmul_source import MatmulForm, matmul_source, matmul_tiling
 from onnxsmith_compiler.codegen.other_tilings import TilingSpace
 from onnxsmith_compiler.codegen.row_tile import ROW_TILE_PANELS
@@ -21,17 +22,13 @@ from onnxsmith_compiler.codegen.target import Target
 from onnxsmith_compiler.codegen.tiles import panel_tile, tile_shape
 from onnxsmith_compiler.codegen.winograd_source import MOST_BLOCK_GROUPS, WinogradForm, winograd_source, winograd_tiling
 from onnxsmith_compiler.ir import dim as dims
-from onnxsmith_compiler.ir import loop
-from onnxsmith_compiler.ir.dim import Dim, LoopIndex
+from onnxsmith_compiler.ir.dim import Dim
 from onnxsmith_compiler.ir.dtype import DType
 from onnxsmith_compiler.ir.graph import Value
-from onnxsmith_compiler.ir.loop import Computation
 from onnxsmith_compiler.ops.attention import FusedAttention
 from onnxsmith_compiler.ops.packed import DepthwiseConv, PackedConv, PackedMatMul, Window
-from onnxsmith_compiler.ops.view import delinearize
 from onnxsmith_compiler.ops.winograd import WinogradConv
 from onnxsmith_compiler.schedule.groups import ContractGroup
-from onnxsmith_compiler.schedule.work import contraction_work
 
 
 def print_contraction(group: ContractGroup, target: Target) -> Iterable[PrintedStep]:
@@ -42,6 +39,8 @@ def print_contraction(group: ContractGroup, target: Target) -> Iterable[PrintedS
             yield _conv(group, kernel, target)
         case WinogradConv() as kernel:
             yield _winograd(group, kernel, target)
+        case DepthwiseConv() if group.product is not None:
+            yield print_expanded_depthwise(group, group.product, target)
         case DepthwiseConv() as kernel:
             yield _depthwise(group, kernel, target)
         case FusedAttention() as kernel:
@@ -55,74 +54,8 @@ def tile_columns(target: Target, dtype: DType, n: Dim) -> int:
     return tile_shape(target, dtype.name, n if isinstance(n, int) else None).columns
 
 
-@dataclass(frozen=True)
-class BoundEpilogue:
-    """An epilogue with the arguments of its parameters."""
-
-    epilogue: Epilogue
-    arguments: tuple[Value | Dim, ...]
-
-
-def bind_epilogue(group: ContractGroup, rows: Dim, columns: Dim, batched: bool) -> BoundEpilogue:
-    """What becomes of the result element in row m, column n of product `batch`: stored, or first mapped.
-
-    Element (batch, m, n) is number (batch * rows + m) * columns + n of the result.
-    """
-    stage = group.epilogue
-    if stage is None:
-        axes = loop.axes_for(group.node.output.shape)
-        computation = Computation(axes, loop.Accumulated(group.node.output.dtype.compute))
-        output = group.node.output
-    else:
-        computation, output = stage.computation, stage.output
-    flat = flatten(output, computation)
-    (flat,), axes = join_axes([flat], flat.axes)
-    m, n, batch = LoopIndex("m", rows), LoopIndex("n", columns), LoopIndex("batch", output.type.size)
-    # A product of one row reads what is added to it by the column alone, whatever shape that has.
-    number = dims.from_atom(n) if rows == 1 else dims.from_atom(m) * columns + dims.from_atom(n)
-    if batched:
-        number = number + dims.from_atom(batch) * (rows * columns)
-    index = delinearize(number, tuple(axis.extent for axis in axes))
-    flat = flat.substitute(dict(zip(axes, index, strict=True)))
-    probe = _print_epilogue(flat, m, n, batch, ("acc", "m_index", "n_index", "batch"))
-
-    def lines(acc: str, row: str, column: str, product: str) -> Sequence[str]:
-        text = _print_epilogue(flat, m, n, batch, (acc, row, column, product))
-        return [line[4:] for line in text.lines]
-
-    def destination(row: str, column: str, product: str) -> str:
-        text = _print_epilogue(flat, m, n, batch, ("acc", row, column, product))
-        return f"address({text.written(flat.output)}) + ({text.dim(flat.store)}) * {flat.output.dtype.itemsize}"
-
-    is_dense = dims.coefficient_of(flat.store, n) == 1 and dims.coefficient_of(flat.store, m) == columns
-    epilogue = Epilogue(tuple(probe.parameters), lines, destination if is_dense else None)
-    return BoundEpilogue(epilogue, tuple(probe.arguments))
-
-
-def _print_epilogue(
-    flat: object, m: LoopIndex, n: LoopIndex, batch: LoopIndex, names: tuple[str, str, str, str]
-) -> KernelText:
-    text = KernelText(accumulated=names[0])
-    for axis, name in zip((m, n, batch), names[1:], strict=True):
-        text.name_index(axis, name)
-    result = text.expr(flat.body)  # type: ignore[attr-defined]
-    text.line(f"store({text.written(flat.output)}, {text.dim(flat.store)}, {result})")  # type: ignore[attr-defined]
-    return text
-
-
 def _known(size: Dim) -> int | None:
     return size if isinstance(size, int) else None
-
-
-def _step(
-    group: ContractGroup, label: str, cut: Callable[[Tiling], PrintedKernel], tiling: Tiling, space: TilingSpace
-) -> PrintedStep:
-    """The step whose work is `cut` by `tiling`, and may as well be cut by the other tilings of `space`."""
-
-    def alternatives() -> tuple[PrintedKernel, ...]:
-        return tuple(map(cut, space.others(tiling)))
-
-    return PrintedStep(cut(tiling), group.outputs, label, group.origins, contraction_work(group), alternatives)
 
 
 def _matmul(group: ContractGroup, kernel: PackedMatMul, target: Target) -> PrintedStep:
@@ -133,7 +66,7 @@ def _matmul(group: ContractGroup, kernel: PackedMatMul, target: Target) -> Print
     shape = panel_tile(target, a.dtype.name, kernel.columns, b.dtype)
     form = MatmulForm(shape, columns_of_last_panel(shape, kernel.n), len(batch), single_row=m == 1)
     tiling = matmul_tiling(form, _known(m), _known(kernel.n), _known(k), target)
-    bound = bind_epilogue(group, m, kernel.n, bool(batch))
+    bound = bind_epilogue(group, m, kernel.n, batched=bool(batch))
     source = matmul_source(form, bound.epilogue)
     panel_elements = dims.ceildiv(kernel.n, kernel.columns) * k * kernel.columns
     strides: list[Dim] = []
@@ -152,7 +85,7 @@ def _matmul(group: ContractGroup, kernel: PackedMatMul, target: Target) -> Print
 
     panels = dims.ceildiv(kernel.n, shape.columns)
     space = TilingSpace(m, panels, shape.rows, panel_unit=ROW_TILE_PANELS if form.single_row else 1)
-    return _step(group, "matmul", cut, tiling, space)
+    return contraction_step(group, "matmul", cut, tiling, space)
 
 
 def _conv(group: ContractGroup, kernel: PackedConv, target: Target) -> PrintedStep:
@@ -166,8 +99,8 @@ def _conv(group: ContractGroup, kernel: PackedConv, target: Target) -> PrintedSt
     merged = merges_taps(_known(channels), groups, window.dilations)
     form = ConvForm(shape, window.size, merged, columns_of_last_panel(shape, outputs))
     tiling = conv_tiling(form, _known(pixels), _known(outputs), _known(group_channels), target)
-    bound = bind_epilogue(group, pixels, kernel.outputs, batched=False)
-    geometry = _geometry(window, x.shape[1:-1], positions)
+    bound = bind_epilogue(group, pixels, kernel.outputs)
+    geometry = window_sizes(window, x.shape[1:-1], positions)
     source = conv_source(form, bound.epilogue)
     sizes = (pixels, outputs, channels, group_channels, *geometry)
 
@@ -180,7 +113,9 @@ def _conv(group: ContractGroup, kernel: PackedConv, target: Target) -> PrintedSt
             form.scratch(group_channels, tiling),
         )
 
-    return _step(group, "conv", cut, tiling, TilingSpace(pixels, dims.ceildiv(outputs, shape.columns), shape.rows))
+    return contraction_step(
+        group, "conv", cut, tiling, TilingSpace(pixels, dims.ceildiv(outputs, shape.columns), shape.rows)
+    )
 
 
 def _winograd(group: ContractGroup, kernel: WinogradConv, target: Target) -> PrintedStep:
@@ -194,9 +129,9 @@ def _winograd(group: ContractGroup, kernel: WinogradConv, target: Target) -> Pri
     blocks = tuple(dims.ceildiv(size, kernel.block) for size in (height, width))
     all_blocks = dims.product((images, *blocks))
     tiling = winograd_tiling(form, _known(all_blocks), kernel.outputs, channels, target)
-    bound = bind_epilogue(group, dims.product((images, height, width)), kernel.outputs, batched=False)
+    bound = bind_epilogue(group, dims.product((images, height, width)), kernel.outputs)
     patches = Window((form.patch,) * 2, (kernel.block,) * 2, (1, 1), kernel.window.before, kernel.window.after)
-    geometry = _geometry(patches, x.shape[1:-1], blocks)
+    geometry = window_sizes(patches, x.shape[1:-1], blocks)
     source = winograd_source(form, bound.epilogue)
     sizes = (all_blocks, kernel.outputs, channels, *geometry, height, width)
 
@@ -211,7 +146,7 @@ def _winograd(group: ContractGroup, kernel: WinogradConv, target: Target) -> Pri
 
     panels = dims.ceildiv(kernel.outputs, form.tile.columns)
     space = TilingSpace(all_blocks, panels, form.tile.rows, most_units=MOST_BLOCK_GROUPS)
-    return _step(group, "winograd", cut, tiling, space)
+    return contraction_step(group, "winograd", cut, tiling, space)
 
 
 def _depthwise(group: ContractGroup, kernel: DepthwiseConv, target: Target) -> PrintedStep:
@@ -223,8 +158,8 @@ def _depthwise(group: ContractGroup, kernel: DepthwiseConv, target: Target) -> P
     form = depthwise_form(target, x.dtype.name, channels, window.size, window.strides, window.dilations)
     places = (x.shape[0], *positions)
     tiling = form.tiling(places, channels, target)
-    bound = bind_epilogue(group, pixels, channels, batched=False)
-    geometry = _geometry(window, x.shape[1:-1], positions)
+    bound = bind_epilogue(group, pixels, channels)
+    geometry = window_sizes(window, x.shape[1:-1], positions)
     source = form.source(bound.epilogue)
 
     def cut(tiling: Tiling) -> PrintedKernel:
@@ -237,7 +172,7 @@ def _depthwise(group: ContractGroup, kernel: DepthwiseConv, target: Target) -> P
         )
 
     space = TilingSpace(form.rows(places), dims.ceildiv(channels, form.tile.columns), form.row_unit)
-    return _step(group, "depthwise", cut, tiling, space)
+    return contraction_step(group, "depthwise", cut, tiling, space)
 
 
 def _attention(group: ContractGroup, kernel: FusedAttention, target: Target) -> PrintedStep:
@@ -271,7 +206,7 @@ def _attention(group: ContractGroup, kernel: FusedAttention, target: Target) -> 
             form.scratch(kernel.columns, kernel.depth, kernel.width),
         )
 
-    return _step(group, "attention", cut, tiling, TilingSpace(kernel.rows, 1, form.tile.rows))
+    return contraction_step(group, "attention", cut, tiling, TilingSpace(kernel.rows, 1, form.tile.rows))
 
 
 def _baked(stride: Dim) -> int | None:
@@ -283,15 +218,3 @@ def _row_major(shape: Sequence[Dim], rows_axis: int) -> list[Dim]:
     """The strides of all axes but the last, that of the rows at the end."""
     strides = [dims.product(shape[number + 1 :]) for number in range(len(shape) - 1)]
     return [*strides[:rows_axis], *strides[rows_axis + 1 :], strides[rows_axis]]
-
-
-def _geometry(window: Window, spatial: Sequence[Dim], positions: Sequence[Dim]) -> list[Dim]:
-    """For each axis the sizes of input, output and window, stride, dilation and padding before it."""
-    return [
-        size
-        for axis in range(window.rank)
-        for size in (
-            *(spatial[axis], positions[axis], window.size[axis]),
-            *(window.strides[axis], window.dilations[axis], window.before[axis]),
-        )
-    ]

@@ -104,7 +104,8 @@ def _body(tile: DepthwiseRowShape, axes: str, epilogue: Epilogue, last_columns: 
         "first_row = load(block_rows, block)",
         "rows = load(block_rows, rows_per_tile + block)",
         "block_table = offset(table, block * block_entries)",
-        f"{tile.name}(block_table, window_rows, first_column, columns, w, n_size, sums)",
+        "weights = offset(w, first_column)",
+        f"{tile.name}(block_table, window_rows, first_column, columns, weights, n_size, sums)",
         *epilogue_block(tile, epilogue, "0", last_columns),
     ]
     loops = [

@@ -78,10 +78,10 @@ def depthwise_row_shape(
 
 
 def depthwise_row_intrinsic(shape: DepthwiseRowShape) -> Intrinsic:
-    """The intrinsic `shape.name(pixels, window_rows, channel, width, weights, weight_row, out)`.
+    """The intrinsic `shape.name(pixels, window_rows, first, width, weights, weight_row, out)`.
 
-    out[i, j] = sum over t, u of x(t, i * stride + u)[channel + j] * weights[(t * window + u) * weight_row + channel
-    + j] for i < shape.rows and j < width, where x(t, p) are the elements at address pixels[t * shape.table_stride + p].
+    out[i, j] = sum over t, u of x(t, i * stride + u)[first + j] * weights[(t * window + u) * weight_row + j] for
+    i < shape.rows and j < width, where x(t, p) are the elements at address pixels[t * shape.table_stride + p].
     `width` is 1 to shape.columns; nothing past it is read. `out` is dense, shape.rows * columns elements, aligned to 64
     bytes.
     """
@@ -94,19 +94,19 @@ def depthwise_row_intrinsic(shape: DepthwiseRowShape) -> Intrinsic:
 
 def _reference(shape: DepthwiseRowShape) -> Callable[..., None]:
     def reference(
-        pixels: Any, window_rows: int, channel: int, width: int, weights: Any, weight_row: int, out: Any
+        pixels: Any, window_rows: int, first: int, width: int, weights: Any, weight_row: int, out: Any
     ) -> None:
         table, w, result = array_pointer(pixels), array_pointer(weights), array_pointer(out)
         y = result.array[result.start :][: shape.rows * shape.columns].reshape(shape.rows, shape.columns)
-        skipped = channel * shape.element.itemsize
+        skipped = first * shape.element.itemsize
         for i in range(shape.rows):
             total = np.zeros(width, y.dtype)
             for t in range(window_rows):
                 for u in range(shape.window):
                     entry = table.start + t * shape.table_stride + i * shape.stride + u
                     x = elements_at(int(table.array[entry]) + skipped, width, shape.dtype)
-                    first = w.start + (t * shape.window + u) * weight_row + channel
-                    total += x * w.array[first : first + width]
+                    tap = w.start + (t * shape.window + u) * weight_row
+                    total += x * w.array[tap : tap + width]
             y[i, :width] = total
 
     return reference
@@ -115,15 +115,14 @@ def _reference(shape: DepthwiseRowShape) -> Callable[..., None]:
 def _emit(shape: DepthwiseRowShape, target: Target, function: ir.Function, vectors: ChannelVectors) -> None:
     """Write the loop over the window's rows for a number of vectors."""
     builder = vectors.builder
-    pixels, window_rows, channel, _, weights, weight_row, out = function.args
+    pixels, window_rows, first, _, weights, weight_row, out = function.args
     entry = builder.block
     each_row, done = function.append_basic_block("row"), function.append_basic_block("done")
-    first_weights = builder.gep(weights, [channel])
     builder.branch(each_row)
 
     builder.position_at_end(each_row)
     row, at_weights, at_pixels = (builder.phi(kind) for kind in (_I64, weights.type, pixels.type))
-    for phi, start in ((row, _I64(0)), (at_weights, first_weights), (at_pixels, pixels)):
+    for phi, start in ((row, _I64(0)), (at_weights, weights), (at_pixels, pixels)):
         phi.add_incoming(start, entry)
     totals = [[builder.phi(vectors.kind) for _ in range(vectors.count)] for _ in range(shape.rows)]
     taps, place = [], at_weights
@@ -134,7 +133,7 @@ def _emit(shape: DepthwiseRowShape, target: Target, function: ir.Function, vecto
     for pixel in range(shape.pixels):
         word = builder.load(builder.gep(at_pixels, [_I64(pixel)]))
         address = builder.inttoptr(word, FLOATS[shape.dtype].as_pointer())
-        x = vectors.load(builder.gep(address, [channel]))
+        x = vectors.load(builder.gep(address, [first]))
         for output, tap in _users(shape, pixel):
             terms = zip(x, taps[tap], sums[output], strict=True)
             sums[output] = [multiply_add(builder, target, *term) for term in terms]

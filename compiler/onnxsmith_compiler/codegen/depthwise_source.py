@@ -119,7 +119,7 @@ def _body(tile: DepthwiseShape, table: PixelTable, epilogue: Epilogue, last_colu
         f"for block in range((row_count + {tile.rows - 1}) // {tile.rows}):",
         f"    row = block * {tile.rows}",
         f"    rows = min({tile.rows}, row_count - row)",
-        f"    {tile.name}({block_table}, taps, first_column, columns, w, n_size, sums)",
+        f"    {tile.name}({block_table}, taps, first_column, columns, offset(w, first_column), n_size, sums)",
         *indent(epilogue_block(tile, epilogue, "0", last_columns)),
     ]
     per_tile = [

@@ -56,9 +56,9 @@ def depthwise_shape(target: Target, dtype: str) -> DepthwiseShape:
 
 
 def depthwise_intrinsic(shape: DepthwiseShape) -> Intrinsic:
-    """The intrinsic `shape.name(rows, taps, channel, width, weights, weight_row, out)`.
+    """The intrinsic `shape.name(rows, taps, first, width, weights, weight_row, out)`.
 
-    out[i, j] = sum over t of x(i, t)[channel + j] * weights[t * weight_row + channel + j] for i <
+    out[i, j] = sum over t of x(i, t)[first + j] * weights[t * weight_row + j] for i <
     shape.rows and j < width, where x(i, t) are the elements at address rows[t * shape.table_stride + i].
     `width` is 1 to shape.columns; nothing past it is read. `out` is dense, shape.rows * columns elements,
     aligned to 64 bytes.
@@ -71,16 +71,16 @@ def depthwise_intrinsic(shape: DepthwiseShape) -> Intrinsic:
 
 
 def _reference(shape: DepthwiseShape) -> Any:
-    def reference(rows: Any, taps: int, channel: int, width: int, weights: Any, weight_row: int, out: Any) -> None:
+    def reference(rows: Any, taps: int, first: int, width: int, weights: Any, weight_row: int, out: Any) -> None:
         table, w, result = array_pointer(rows), array_pointer(weights), array_pointer(out)
         y = result.array[result.start :][: shape.rows * shape.columns].reshape(shape.rows, shape.columns)
-        skipped = channel * shape.element.itemsize
+        skipped = first * shape.element.itemsize
         for i in range(shape.rows):
             total = np.zeros(width, y.dtype)
             for tap in range(taps):
                 address = int(table.array[table.start + tap * shape.table_stride + i])
-                first = w.start + tap * weight_row + channel
-                total += elements_at(address + skipped, width, shape.dtype) * w.array[first : first + width]
+                place = w.start + tap * weight_row
+                total += elements_at(address + skipped, width, shape.dtype) * w.array[place : place + width]
             y[i, :width] = total
 
     return reference
@@ -89,15 +89,14 @@ def _reference(shape: DepthwiseShape) -> Any:
 def _emit(shape: DepthwiseShape, target: Target, function: ir.Function, vectors: ChannelVectors) -> None:
     """Write the loop over the taps for a number of vectors."""
     builder = vectors.builder
-    rows, taps, channel, _, weights, weight_row, out = function.args
+    rows, taps, first, _, weights, weight_row, out = function.args
     entry = builder.block
     each_tap, done = function.append_basic_block("tap"), function.append_basic_block("done")
-    first_weights = builder.gep(weights, [channel])
     builder.branch(each_tap)
 
     builder.position_at_end(each_tap)
     tap, at_weights, at_rows = (builder.phi(kind) for kind in (_I64, weights.type, rows.type))
-    for phi, start in ((tap, _I64(0)), (at_weights, first_weights), (at_rows, rows)):
+    for phi, start in ((tap, _I64(0)), (at_weights, weights), (at_rows, rows)):
         phi.add_incoming(start, entry)
     totals = [[builder.phi(vectors.kind) for _ in range(vectors.count)] for _ in range(shape.rows)]
     kernel = vectors.load(at_weights)
@@ -105,7 +104,7 @@ def _emit(shape: DepthwiseShape, target: Target, function: ir.Function, vectors:
     for i, row in enumerate(totals):
         word = builder.load(builder.gep(at_rows, [_I64(i)]))
         address = builder.inttoptr(word, FLOATS[shape.dtype].as_pointer())
-        x = vectors.load(builder.gep(address, [channel]))
+        x = vectors.load(builder.gep(address, [first]))
         sums.append([multiply_add(builder, target, *terms) for terms in zip(x, kernel, row, strict=True)])
         for phi, value in zip(row, sums[-1], strict=True):
             phi.add_incoming(vectors.zero, entry)

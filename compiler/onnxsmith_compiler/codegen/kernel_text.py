@@ -54,12 +54,13 @@ class PrintedStep:
 
 @dataclass
 class KernelText:
-    """The text of a kernel under construction."""
+    """The text of a kernel under construction. `prefix` begins every name that it makes up."""
 
     lines: list[str] = field(default_factory=list)
     parameters: list[Parameter] = field(default_factory=list)
     arguments: list[Value | Dim] = field(default_factory=list)
     accumulated: str = ""
+    prefix: str = ""
     _pointers: dict[tuple[Value, bool], str] = field(default_factory=dict)
     _sizes: dict[Dim, str] = field(default_factory=dict)
     _indices: dict[LoopIndex, str] = field(default_factory=dict)
@@ -72,7 +73,7 @@ class KernelText:
     def fresh(self, stem: str) -> str:
         count = self._counts.get(stem, 0)
         self._counts[stem] = count + 1
-        return f"{stem}{count}"
+        return f"{self.prefix}{stem}{count}"
 
     def line(self, text: str) -> None:
         self.lines.append("    " * self._indent + text)

@@ -116,19 +116,36 @@ class PixelTable:
         ]
 
     def _positions(self) -> list[str]:
-        """Lines that note where the windows of a block's rows begin; entries past the last row repeat it."""
+        """Lines that note where the windows of a block's rows begin; entries past the last row repeat it.
+
+        Rows that are neighbours on one line of the image are stepped through without asking where it ends.
+        """
+        inner, outer = self.axes[-1], self.axes[:-1]
         names = [f"at_{axis}" for axis in self.axes] + ["starts"]
         place = "image"
         for axis in self.axes:
             place = f"({place} * in_{axis} + {axis}_index)"
+        here = [f"{axis}_index = pixel_{axis} * stride_{axis} - pad_{axis}" for axis in self.axes]
+        start = f"{place} * pixel_bytes + origin"
         return [
-            "for i in range(rows):",
-            *[f"    {axis}_index = pixel_{axis} * stride_{axis} - pad_{axis}" for axis in self.axes],
-            *[f"    store(at_{axis}, i, {axis}_index)" for axis in self.axes],
-            f"    store(starts, i, {place} * pixel_bytes + origin)",
+            f"if pixel_{inner} + rows <= out_{inner}:",
+            *indent(here),
+            f"    start = {start}",
+            f"    for i in range({self.stride}):",
+            f"        step = min(i, rows - 1) * stride_{inner}",
+            *[f"        store(at_{axis}, i, {axis}_index)" for axis in outer],
+            f"        store(at_{inner}, i, {inner}_index + step)",
+            "        store(starts, i, start + step * pixel_bytes)",
+            f"    pixel_{inner} += rows - 1",
             *indent(next_pixel(self.axes)),
-            f"for i in range(rows, {self.stride}):",
-            *[f"    store({name}, i, load({name}, rows - 1))" for name in names],
+            "else:",
+            "    for i in range(rows):",
+            *indent(here, 2),
+            *[f"        store(at_{axis}, i, {axis}_index)" for axis in self.axes],
+            f"        store(starts, i, {start})",
+            *indent(next_pixel(self.axes), 2),
+            f"    for i in range(rows, {self.stride}):",
+            *[f"        store({name}, i, load({name}, rows - 1))" for name in names],
         ]
 
     def _addresses(self) -> str:
@@ -145,22 +162,30 @@ class PixelTable:
 
     def _edges(self) -> list[str]:
         """Lines that replace merged runs that leave the image sideways by copies with zeros outside."""
+        copied = [
+            "left = load(at_x, i)",
+            "if left < 0 or left + window_x > in_x:",
+            "    for tap in range(taps):",
+            f"        slot = block * block_entries + tap * {self.stride} + i",
+            "        place = load(table, slot)",
+            "        if place != nowhere:",
+            f"            copy = offset(copies, ((block * taps + tap) * {self.rows} + i) * pitch)",
+            f"            source = offset(x, (place - address(x)) // {self.dtype.itemsize})",
+            "            for j in range(depth):",
+            f"                store(copy, j, {self.dtype}(0.0))",
+            "            inside = min(window_x, in_x - left) * channels",
+            "            for j in range(max(0, -left) * channels, inside):",
+            "                store(copy, j, load(source, j))",
+            "            store(table, slot, address(copy))",
+        ]
         return [
+            "leaving = 0",
             f"for i in range({self.rows}):",
             "    left = load(at_x, i)",
-            "    if left < 0 or left + window_x > in_x:",
-            "        for tap in range(taps):",
-            f"            slot = block * block_entries + tap * {self.stride} + i",
-            "            place = load(table, slot)",
-            "            if place != nowhere:",
-            f"                copy = offset(copies, ((block * taps + tap) * {self.rows} + i) * pitch)",
-            f"                source = offset(x, (place - address(x)) // {self.dtype.itemsize})",
-            "                for j in range(depth):",
-            f"                    store(copy, j, {self.dtype}(0.0))",
-            "                inside = min(window_x, in_x - left) * channels",
-            "                for j in range(max(0, -left) * channels, inside):",
-            "                    store(copy, j, load(source, j))",
-            "                store(table, slot, address(copy))",
+            "    leaving = leaving | left | (in_x - window_x - left)",
+            "if leaving < 0:",
+            f"    for i in range({self.rows}):",
+            *indent(copied, 2),
         ]
 
 

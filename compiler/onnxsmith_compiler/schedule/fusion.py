@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import TypeAlias
 
 from onnxsmith_compiler.ir import dim as dims
 from onnxsmith_compiler.ir import loop
@@ -23,6 +25,9 @@ MOST_STAGES = 24
 """Stages of one kernel: its compilation takes longer the more there are."""
 
 
+Absorbs: TypeAlias = Callable[[ContractGroup, ContractGroup], bool]
+
+
 @dataclass(frozen=True)
 class Schedule:
     """Groups in execution order. `aliases` maps a reshaped value to the one whose memory it is."""
@@ -31,14 +36,18 @@ class Schedule:
     aliases: dict[Value, Value]
 
 
-def schedule(graph: Graph, fuse: bool = True) -> Schedule:
-    """The kernels that compute `graph`; with `fuse` off, one for every node."""
+def schedule(graph: Graph, fuse: bool = True, absorbs: Absorbs = lambda product, group: False) -> Schedule:
+    """The kernels that compute `graph`; with `fuse` off, one for every node.
+
+    `absorbs(product, group)` says whether a contraction should compute the product that it alone reads.
+    """
     lowered = lower_nodes(graph)
     inlined = choose_inlined(graph, lowered, fuse)
     aliases: dict[Value, Value] = {}
     groups = list(_initial_groups(graph, lowered, inlined, aliases))
     if fuse:
         groups = join_epilogues(graph, groups, aliases)
+        groups = join_products(groups, _stored(graph, aliases), aliases, absorbs)
         groups = map_pieces(groups, _stored(graph, aliases), partial(resolve, aliases=aliases))
         groups = [part for group in groups for part in _split(group)]
         late = {symbol.name: symbol.source for symbol in graph.late_symbols}
@@ -135,6 +144,27 @@ def join_epilogues(graph: Graph, groups: list[Group], aliases: dict[Value, Value
             merged[uses[0]] = replace(group, epilogue=epilogue)
             absorbed.add(group)
     return [merged.get(group, group) for group in groups if group not in absorbed]
+
+
+def join_products(
+    groups: list[Group], stored: set[Value], aliases: dict[Value, Value], absorbs: Absorbs
+) -> list[Group]:
+    """Puts each contraction whose result only another one reads into that one where it `absorbs` it."""
+    readers = Counter(resolve(value, aliases) for group in groups for value in group.reads())
+    products = {
+        group.outputs[0]: group
+        for group in groups
+        if isinstance(group, ContractGroup) and readers[group.outputs[0]] == 1 and group.outputs[0] not in stored
+    }
+    absorbed: set[Group] = set()
+    joined: list[Group] = []
+    for group in groups:
+        product = products.get(group.operands[0]) if isinstance(group, ContractGroup) and group.operands else None
+        if product is not None and isinstance(group, ContractGroup) and absorbs(product, group):
+            absorbed.add(product)
+            group = replace(group, product=product)
+        joined.append(group)
+    return [group for group in joined if group not in absorbed]
 
 
 def _as_epilogue(stage: Stage, result: Value, aliases: dict[Value, Value]) -> Stage | None:

@@ -70,13 +70,15 @@ class CallGroup:
 class ContractGroup:
     """A contraction; `epilogue`, if any, is a map over its result that reads it as `loop.Accumulated`.
 
-    `operands` are the tensors that its kernel reads (the epilogue's own are not among them).
+    `operands` are the tensors that its kernel reads (the epilogue's own are not among them). `product`, if any, makes
+    the first of them, which is never stored: the kernel computes what it needs of it.
     """
 
     node: Node
     contract: Contract
     operands: tuple[Value, ...]
     epilogue: Stage | None = None
+    product: ContractGroup | None = None
 
     @property
     def outputs(self) -> tuple[Value, ...]:
@@ -84,10 +86,12 @@ class ContractGroup:
 
     @property
     def origins(self) -> tuple[str, ...]:
-        return (self.node.origin, *(self.epilogue.origins if self.epilogue is not None else ()))
+        own = (self.node.origin, *(self.epilogue.origins if self.epilogue is not None else ()))
+        return own if self.product is None else (*self.product.origins, *own)
 
     def reads(self) -> frozenset[Value]:
-        return frozenset(self.operands) | (self.epilogue.reads() if self.epilogue is not None else frozenset())
+        own = frozenset(self.operands) | (self.epilogue.reads() if self.epilogue is not None else frozenset())
+        return own if self.product is None else own - {self.operands[0]} | self.product.reads()
 
 
 Group: TypeAlias = LoopGroup | CallGroup | ContractGroup

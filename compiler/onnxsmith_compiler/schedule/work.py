@@ -84,11 +84,15 @@ def contraction_work(group: ContractGroup) -> Work:
             flops, operands = _attention_flops(kernel), _attention_reads(kernel, group.operands)
         case kernel:
             raise TypeError(f"the work of {kernel.name} is not known")
-    written = whole(group.outputs)
-    if group.epilogue is None:
-        return Work(flops, (*operands, *written))
-    reads = _reads(group.epilogue, frozenset(group.outputs))
-    return Work(flops + _stage_flops(group.epilogue), (*operands, *reads, *written))
+    touched = [*operands, *whole(group.outputs)]
+    if group.epilogue is not None:
+        flops += _stage_flops(group.epilogue)
+        touched += _reads(group.epilogue, frozenset(group.outputs))
+    if group.product is not None:
+        product = contraction_work(group.product)
+        flops += product.flops
+        touched = [(value, count) for value, count in (*touched, *product.touched) if value is not group.operands[0]]
+    return Work(flops, tuple(touched))
 
 
 def recurrence_work(

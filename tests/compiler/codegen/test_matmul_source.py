@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -85,6 +86,21 @@ def test_a_single_row_has_the_bits_that_it_has_among_others(n: int, k: int, dtyp
     _close(results[0], a[0] @ b, k)
     for result in results[1:]:
         np.testing.assert_array_equal(result, results[0])
+
+
+@pytest.mark.parametrize(
+    ("m", "n", "k", "expected"),
+    [
+        (49, 160, 960, Tiling(28, 1)),  # few rows: panels are shared out, and each is read for two blocks of rows
+        (196, 576, 96, Tiling(28, 9)),
+        (196, 64, 384, Tiling(14, 2)),  # few panels: rows are shared out
+        (3136, 144, 24, Tiling(28, 5)),
+    ],
+)
+def test_tiles_are_enough_for_two_cores(m: int, n: int, k: int, expected: Tiling) -> None:
+    target = dataclasses.replace(Target.generic_x86_64("v4", cores=2), l2=2 << 20)
+    form = MatmulForm(tile_shape(target, "float32"), None)
+    assert matmul_tiling(form, m, n, k, target) == expected
 
 
 @pytest.mark.parametrize(("n", "panels"), [(1, 4), (1000, 4), (70000, 276)])
