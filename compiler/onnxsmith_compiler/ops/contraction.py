@@ -21,7 +21,7 @@ from onnxsmith_compiler.ops.base import (
 )
 from onnxsmith_compiler.ops.builder import GraphBuilder
 from onnxsmith_compiler.ops.cast import Cast
-from onnxsmith_compiler.ops.packed import DepthwiseConv, PackedConv, PackedMatMul, Window, pack_columns
+from onnxsmith_compiler.ops.packed import DepthwiseConv, PackedConv, PackedMatMul, Window, pack_columns, widened
 from onnxsmith_compiler.ops.view import Reshape, Transpose
 from onnxsmith_compiler.ops.windows import ChannelsFirst, TileColumns
 
@@ -97,13 +97,14 @@ class Conv(ChannelsFirst):
         (weights,) = rest
         assert weights is not None
         if x.dtype.compute is not x.dtype:
-            wide = [builder.emit(Cast(dtypes.FLOAT32), value) for value in (x, weights)]
+            wide = builder.emit(Cast(dtypes.FLOAT32), x), widened(builder, weights)
             conv = replace(self, exact=self.exact or x.dtype is dtypes.FLOAT16)
             return (builder.emit(Cast(x.dtype), *conv.emit_channels_last(builder, tile_columns, *wide)),)
         outputs, inputs = weights.shape[0], weights.shape[1]
         if self.groups > 1 and inputs == 1 and outputs == self.groups:
             order = (*range(1, weights.rank - 1), 0)
-            flat = builder.emit(Reshape((outputs, *weights.shape[2:])), weights)
+            wide_weights = weights if weights.dtype is x.dtype else builder.emit(Cast(x.dtype), weights)
+            flat = builder.emit(Reshape((outputs, *weights.shape[2:])), wide_weights)
             return (builder.emit(DepthwiseConv(self.window), x, builder.emit(Transpose(order), flat)),)
         columns = tile_columns(x.dtype, dims.floordiv(outputs, self.groups))
         packed = _pack_weights(builder, weights, self.groups, columns)

@@ -1,7 +1,8 @@
 """Matrix products and convolutions over packed weights, as kernels compute them.
 
 B is stored in panels of `columns` columns, [..., panels, K, columns], filled up with zero columns. Weights of products
-of float32 may be bfloat16 (`passes.precision`), unless the operator is `exact`: they are widened as they are read.
+of float32 may be bfloat16: where they are so in the model, and by `passes.precision` unless the operator is `exact`.
+They are widened as they are read.
 """
 
 from __future__ import annotations
@@ -11,11 +12,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from onnxsmith_compiler.ir import dim as dims
+from onnxsmith_compiler.ir import dtype as dtypes
 from onnxsmith_compiler.ir.dim import Dim
 from onnxsmith_compiler.ir.graph import Node, TensorType, Value
 from onnxsmith_compiler.ops.arrays import in_panels
 from onnxsmith_compiler.ops.base import Op, Shape, Types, broadcast_shapes, required
 from onnxsmith_compiler.ops.builder import GraphBuilder
+from onnxsmith_compiler.ops.cast import Cast
 from onnxsmith_compiler.ops.lowering import Contract
 from onnxsmith_compiler.ops.view import Pad, Reshape, Transpose
 
@@ -142,3 +145,10 @@ def pack_columns(builder: GraphBuilder, b: Value, columns: int) -> Value:
 def _panels(b: Value, columns: int) -> np.ndarray:
     assert b.data is not None
     return in_panels(b.data, columns)
+
+
+def widened(builder: GraphBuilder, weights: Value) -> Value:
+    """The weights of a product of narrow floats in float32, but for constants of bfloat16, which kernels widen."""
+    if weights.is_constant and weights.dtype is dtypes.BFLOAT16:
+        return weights
+    return builder.emit(Cast(dtypes.FLOAT32), weights)

@@ -8,7 +8,7 @@ from onnxsmith_compiler.ops.base import broadcast_shapes
 from onnxsmith_compiler.ops.builder import GraphBuilder
 from onnxsmith_compiler.ops.cast import Cast
 from onnxsmith_compiler.ops.contraction import MatMul
-from onnxsmith_compiler.ops.packed import PackedMatMul, pack_columns
+from onnxsmith_compiler.ops.packed import PackedMatMul, pack_columns, widened
 from onnxsmith_compiler.ops.pointwise import Pointwise
 from onnxsmith_compiler.ops.reduce import Reduce
 from onnxsmith_compiler.ops.view import Expand, Reshape, Transpose
@@ -32,8 +32,8 @@ def multiply(builder: GraphBuilder, a: Value, b: Value, tile_columns: TileColumn
     if not dtype.is_float:
         return _multiply_integers(builder, a, b)
     if dtype.compute is not dtype:
-        wide_a, wide_b = (builder.emit(Cast(dtypes.FLOAT32), value) for value in (a, b))
-        wide = multiply(builder, wide_a, wide_b, tile_columns, exact or dtype is dtypes.FLOAT16)
+        wide_a = builder.emit(Cast(dtypes.FLOAT32), a)
+        wide = multiply(builder, wide_a, widened(builder, b), tile_columns, exact or dtype is dtypes.FLOAT16)
         return builder.emit(Cast(dtype), wide)
     if b.rank > 2 and all(size == 1 for size in b.shape[:-2]) and a.rank >= b.rank:
         b = builder.emit(Reshape(b.shape[-2:]), b)

@@ -44,14 +44,14 @@ def use_winograd(graph: Graph, choose_block: ChooseBlock, matrices: Mapping[int,
 
 
 def _is_eligible(op: PackedConv, node: Node) -> bool:
-    """Whether it is a 3 by 3 window moved by one over images of float32, with constant weights."""
+    """Whether it is a 3 by 3 window moved by one over images of float32, with constant weights of that type."""
     x, weights = node.operands()
     window = op.window
     return (
         (window.size, window.strides, window.dilations, op.groups) == ((3, 3), (1, 1), (1, 1), 1)
         and weights.is_constant
         and isinstance(op.outputs, int)
-        and x.dtype is dtypes.FLOAT32
+        and x.dtype is weights.dtype is dtypes.FLOAT32
     )
 
 

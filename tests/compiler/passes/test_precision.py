@@ -7,7 +7,8 @@ from tests.graphs import Sketch, normal
 from tests.interpreter import HOST, run_kernels
 
 from onnxsmith_compiler.errors import InvalidOption
-from onnxsmith_compiler.ir.dtype import BFLOAT16, BY_NAME, FLOAT32
+from onnxsmith_compiler.ir.dim import Poly
+from onnxsmith_compiler.ir.dtype import BFLOAT16, BY_NAME, FLOAT32, DType
 from onnxsmith_compiler.ir.graph import Graph, Value
 from onnxsmith_compiler.onnx.importer import import_model
 from onnxsmith_compiler.onnx.loader import load_model
@@ -54,7 +55,7 @@ def test_constant_weights_are_rounded_to_nearest(level: int) -> None:
     [
         (product("float64"), "float64"),
         (product("float16"), "float32"),
-        (product("bfloat16"), "float32"),
+        (product("bfloat16"), "bfloat16"),
         (product(exact=True), "float32"),
         (product(constant=False), "float32"),
     ],
@@ -105,6 +106,25 @@ def convolution(channels: int, window: int, outputs: int, dtype: type = np.float
 )
 def test_convolutions(graph: Graph, expected: dict[str, object]) -> None:
     assert {name: value.dtype for name, value in weights(graph, BF16).items()} == expected
+
+
+@pytest.mark.parametrize(
+    ("graph", "name", "dtype"),
+    [
+        (product("bfloat16").graph(), "packedmatmul", BFLOAT16),
+        (convolution(32, 1, 40, BFLOAT16.storage.type), "packedmatmul", BFLOAT16),
+        (convolution(32, 3, 40, BFLOAT16.storage.type), "packedconv", BFLOAT16),
+        (convolution(32, 3, 32, BFLOAT16.storage.type, group=32), "depthwiseconv", FLOAT32),
+    ],
+    ids=["product", "pointwise", "dense", "depthwise"],
+)
+def test_weights_that_are_bfloat16_in_the_model_stay_so(graph: Graph, name: str, dtype: DType) -> None:
+    (packed,) = weights(graph, CompileOptions()).values()
+    assert (packed.dtype, packed.is_constant or name == "depthwiseconv") == (dtype, True)
+    x = normal(*(3 if isinstance(size, Poly) else size for size in graph.inputs[0].shape)).astype(BFLOAT16.storage)
+    (found,) = run_kernels(graph, {graph.inputs[0].name: x})
+    unfused = run_kernels(graph, {graph.inputs[0].name: x}, CompileOptions(0, winograd=False))
+    np.testing.assert_array_equal(found, *unfused)
 
 
 def test_other_precisions_are_refused() -> None:
