@@ -188,6 +188,7 @@ class CompilePool:
         self._idle: queue.SimpleQueue[Worker | None] = queue.SimpleQueue()
         self._threads = ThreadPoolExecutor(workers, "compile")
         self._started = False
+        self._submitting = threading.Lock()
         self._counting = threading.Lock()
         self.compiled = 0
 
@@ -214,7 +215,8 @@ class CompilePool:
         missing = {key: job for key, job in jobs.items() if key not in objects}
         # The longest first, so that none is left to one worker at the end.
         order = sorted(missing, key=lambda key: missing[key].length, reverse=True)
-        futures = {self._submit(key, missing[key].request, missing[key].label): key for key in order}
+        with self._submitting:
+            futures = {self._submit(key, missing[key].request, missing[key].label): key for key in order}
         return Objects(tuple(jobs), objects, futures)
 
     def compile_core(self, target: Target | None = None) -> Future[bytes]:
@@ -267,7 +269,8 @@ class CompilePool:
                 return
             claim = self._store.claim(key)
             if not claim.take(wait=wait):
-                self._threads.submit(self._make, made, key, request, label, wait=True)
+                with self._submitting:  # behind all that is submitted together
+                    self._threads.submit(self._make, made, key, request, label, wait=True)
                 return
             try:
                 found = self._store.get(key)

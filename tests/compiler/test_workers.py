@@ -110,10 +110,12 @@ def test_what_another_is_compiling_comes_last_and_is_taken_from_it() -> None:
         objects = pool.submit([elsewhere, here])
         (waiting,) = (future for future, key in objects.futures.items() if key == kernel_key(elsewhere, TARGET))
         (own,) = (future for future, key in objects.futures.items() if key == kernel_key(here, TARGET))
-        assert own.result(60)
-        assert not waiting.done()
-        store.put(kernel_key(elsewhere, TARGET), b"from another process")
-        claim.release()
+        try:
+            assert own.result(60)
+            assert not waiting.done()
+            store.put(kernel_key(elsewhere, TARGET), b"from another process")
+        finally:
+            claim.release()  # the pool ends only then
         assert waiting.result(60) == b"from another process"
 
 
