@@ -197,31 +197,32 @@ def link_model(versions: Sequence[tuple[Lowered, Objects]], interface: str = "")
     `interface` is the name that its C functions are to have, if it can have some.
     """
     layout = WeightLayout()
-    programs = [_program(lowered, _kernel_keys(lowered), layout) for lowered, _ in versions]
+    keys = [_kernel_keys(lowered) for lowered, _ in versions]
+    programs = [_program(lowered, own, layout) for (lowered, _), own in zip(versions, keys, strict=True)]
     name = interface if all(program.why_no_c_functions is None for program in programs) else ""
     # A later version may have asked for constants that an earlier one does not use.
     linked = tuple(
-        _version(lowered, objects, program._replace(weight_bytes=layout.size), name)
-        for (lowered, objects), program in zip(versions, programs, strict=True)
+        _version(lowered.target, own, objects, program._replace(weight_bytes=layout.size), name)
+        for (lowered, objects), own, program in zip(versions, keys, programs, strict=True)
     )
     return CompiledModel(linked, layout.weights, versions[0][0].model.external_files, name)
 
 
-def _version(lowered: Lowered, objects: Objects, program: artifact.Program, interface: str) -> artifact.Version:
-    target = code_target(lowered.target)
-
+def _version(
+    target: Target, keys: Mapping[KernelSource, str], objects: Objects, program: artifact.Program, interface: str
+) -> artifact.Version:
     def link() -> bytes:
         given = objects()
-        needed = {label: given[label] for label in (CORE, *_object_keys(lowered))}
+        needed = {label: given[label] for label in (CORE, *_object_keys(keys, target))}
         if interface:
             needed[C_FUNCTIONS] = given[C_FUNCTIONS]
-            needed["the model's C functions"] = compile_own(program, interface, lowered.target)
+            needed["the model's C functions"] = compile_own(program, interface, target)
         name = artifact.library_name(interface or "program", target.system)
         if target.system == "linux":
             return link_shared_library(needed, None, name)
-        return link_with_zig(needed, lowered.target, name)
+        return link_with_zig(needed, target, name)
 
-    return artifact.Version(program, link, target)
+    return artifact.Version(program, link, code_target(target))
 
 
 def code_target(target: Target) -> CodeTarget:
@@ -260,7 +261,7 @@ def tune_model(
     except RUN_FAULTS as fault:
         report(f"not tuned, since it does not run on made-up inputs: {fault}", 0, 0)
         return compiled
-    return replace(compiled, versions=(_version(lowered, objects, program_of(steps), compiled.interface),))
+    return replace(compiled, versions=(_version(target, keys, objects, program_of(steps), compiled.interface),))
 
 
 def lower_model(
@@ -322,11 +323,10 @@ def _kernel_keys(lowered: Lowered) -> dict[KernelSource, str]:
     return {step.kernel.source: kernel_key(step.kernel.source, lowered.target) for step in lowered.steps}
 
 
-def _object_keys(lowered: Lowered) -> list[str]:
-    """The keys of the kernels' objects and of those of the routines that they call."""
-    keys = _kernel_keys(lowered)
+def _object_keys(keys: Mapping[KernelSource, str], target: Target) -> list[str]:
+    """The keys of the objects of kernels, given with theirs, and of the routines that they call."""
     routines = sorted({name for source in keys for name in called_routines(source.text)})
-    return [*dict.fromkeys(keys.values()), *(routine_key(name, lowered.target) for name in routines)]
+    return [*dict.fromkeys(keys.values()), *(routine_key(name, target) for name in routines)]
 
 
 def _program(lowered: Lowered, keys: Mapping[KernelSource, str], layout: WeightLayout) -> artifact.Program:

@@ -207,9 +207,9 @@ class CompilePool:
     def submit(self, sources: Iterable[KernelSource], target: Target | None = None) -> Objects:
         """Begin to compile `sources`, and the routines that they call."""
         target = target or self.target
-        sources = list(sources)
-        jobs = {kernel_key(source, target): _kernel_job(source, target) for source in sources}
-        for name in sorted({name for source in sources for name in called_routines(source.text)}):
+        kernels = {kernel_key(source, target): source for source in sources}
+        jobs = {key: _kernel_job(key, source, target) for key, source in kernels.items()}
+        for name in sorted({name for source in kernels.values() for name in called_routines(source.text)}):
             jobs[routine_key(name, target)] = _routine_job(name, target)
         objects = {key: found for key in jobs if (found := self._stored(key)) is not None}
         missing = {key: job for key, job in jobs.items() if key not in objects}
@@ -310,12 +310,12 @@ class _Job:
     length: int
 
 
-def _kernel_job(source: KernelSource, target: Target) -> _Job:
+def _kernel_job(key: str, source: KernelSource, target: Target) -> _Job:
     request = {
         "kind": "kernel",
         "target": _message(target),
         "source": kernel_worker.source_message(source),
-        "symbol": kernel_symbol(kernel_key(source, target)),
+        "symbol": kernel_symbol(key),
     }
     return _Job(request, f"kernel {source.label}", len(source.text))
 

@@ -25,7 +25,7 @@ import numpy as np
 
 from onnxsmith import manifest as manifests
 from onnxsmith import program_json
-from onnxsmith.cpu import CodeTarget
+from onnxsmith.cpu import CodeTarget, library_suffix
 from onnxsmith.digests import sha256 as sha256_of
 from onnxsmith.manifest import ArtifactError, CodeFile, FileEntry, Manifest, UnfitError
 from onnxsmith.program import (
@@ -60,7 +60,6 @@ Bytes: TypeAlias = np.ndarray[Any, np.dtype[np.uint8]]
 MANIFEST = "manifest.json"
 WEIGHTS = "weights.safetensors"
 
-_LIBRARY_SUFFIXES = {"win32": ".dll", "darwin": ".dylib"}
 _LEVEL_FOLDERS = {"linux": "glibc-hwcaps"}
 
 _WEIGHT_ALIGNMENT = 64
@@ -176,21 +175,17 @@ def write_file(path: Path, chunks: Iterable[bytes | memoryview]) -> FileEntry:
 
 def library_name(name: str, system: str) -> str:
     """The file in which linkers of the system look for a library called `name`."""
-    return f"{'' if system == 'win32' else 'lib'}{name}{_library_suffix(system)}"
+    return f"{'' if system == 'win32' else 'lib'}{name}{library_suffix(system)}"
 
 
 def _code_file(target: CodeTarget, alone: bool, least: bool, interface: str) -> CodeFile:
     """The names of a version's files. `least` is the version that asks least of the CPU."""
     level = "" if alone else f"-{target.level}"
-    file = f"code{level}{_library_suffix(target.system)}"
+    file = f"code{level}{library_suffix(target.system)}"
     if interface:
         folder = "" if least else f"{_LEVEL_FOLDERS.get(target.system, 'levels')}/{target.level}/"
         file = folder + library_name(interface, target.system)
     return CodeFile(file, target, f"program{level}.json")
-
-
-def _library_suffix(system: str) -> str:
-    return _LIBRARY_SUFFIXES.get(system, ".so")
 
 
 def _storage(where: Storage | Path) -> Storage:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -27,11 +28,15 @@ def definition(name: str, address: int) -> Definition:
 
 def built_in(defined: Definition, bound: object, keeper: object) -> Callable[..., Any]:
     """A function whose code gets `bound` first. It is called with the GIL held, and keeps `keeper` alive."""
-    make = ctypes.pythonapi.PyCFunction_NewEx
-    make.argtypes = [ctypes.c_void_p, ctypes.py_object, ctypes.py_object]
-    make.restype = ctypes.py_object
-    function: Callable[..., Any] = make(ctypes.addressof(defined), bound, keeper)
+    function: Callable[..., Any] = _maker()(ctypes.addressof(defined), bound, keeper)
     return function
+
+
+@functools.cache
+def _maker() -> Callable[..., Any]:
+    """Python's function that makes them. `ctypes.pythonapi` has it too, with argument types that others may set."""
+    kind = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, ctypes.py_object, ctypes.py_object)
+    return kind(("PyCFunction_NewEx", ctypes.pythonapi))
 
 
 def interpreter_functions() -> tuple[int, int, int]:

@@ -196,12 +196,10 @@ class Cache:
         `bound` is the cache's own by default. Programs that a session has open stay, and those whose keys are in
         `keep`. Remains of processes that died are removed too.
         """
-        from onnxsmith import scratch
-
         entries = self.entries()
         excess = sum(entry.size for entry in entries) - (self.bound if bound is None else bound)
         removed = []
-        scratch.remove_abandoned(self.directory / "tmp")
+        self._remove_abandoned()
         for entry in entries:
             if excess <= 0:
                 break
@@ -217,7 +215,7 @@ class Cache:
         entries = self.entries()
         for entry in entries:
             self.remove(entry)
-        self.prune()
+        self._remove_abandoned()
         return entries
 
     def claim(self, key: str) -> locks.Claim:
@@ -227,6 +225,11 @@ class Cache:
     def remove(self, entry: Entry) -> None:
         """Forget one entry of `entries`."""
         {store.name: store for store in self.stores}[entry.store].remove(entry.key)
+
+    def _remove_abandoned(self) -> None:
+        from onnxsmith import scratch
+
+        scratch.remove_abandoned(self.directory / "tmp")
 
     def _note_refusal(self, refusal: OSError) -> None:
         self.refusal = refusal

@@ -14,6 +14,7 @@ _HEAD = 1 << 14
 _FLAG_FIELDS = ("flags", "Features")  # x86, ARM
 _X86 = ("x86_64", "AMD64")
 _GENERIC_MACHINES = {"AMD64": "x86_64", "arm64": "aarch64"}
+_LIBRARY_SUFFIXES = {"win32": ".dll", "darwin": ".dylib"}
 _GENERIC_SYSTEMS = {"win32": "windows", "darwin": "macos"}
 
 # What numpy calls the features of x86-64-v2 to v4 in all its versions, and Linux's names. Those without a name in
@@ -55,6 +56,11 @@ class CodeTarget(Record):
 def host() -> CodeTarget:
     """This machine, as a place for code that needs nothing of the CPU."""
     return CodeTarget(sys.platform, _machine())
+
+
+def library_suffix(system: str) -> str:
+    """What names of shared libraries end in on a system of that sys.platform."""
+    return _LIBRARY_SUFFIXES.get(system, ".so")
 
 
 def generic_target() -> str:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from onnxsmith.built_in import built_in, definition
+from onnxsmith.cpu import library_suffix
 from onnxsmith.native_layout import CORE_VERSION
 
 NativeFunction = Callable[..., int]
@@ -21,7 +22,6 @@ _ENTRY_POINTS = {
     "os_core_version": 0,
     "os_plan": 1,
     "os_bind": 2,
-    "os_check": 3,
     "os_steps": 3,
     "os_pool_worker": 2,
     "os_pool_stop": 1,
@@ -52,7 +52,6 @@ class Library:
             )
         self.plan = self._entry_point("os_plan")
         self.bind = self._entry_point("os_bind")
-        self.check = self._entry_point("os_check")
         self.steps = self._entry_point("os_steps")
         self._call = definition("os_call", self.address_of("os_call"))
         self.pool_worker = self._entry_point("os_pool_worker")
@@ -100,8 +99,7 @@ def _open_library(code: bytes) -> tuple[ctypes.CDLL, Callable[[], None]]:
 
     # A file in a folder that only this user may enter.
     folder = tempfile.TemporaryDirectory(prefix="onnxsmith-", ignore_cleanup_errors=True)
-    suffix = {"win32": ".dll", "darwin": ".dylib"}.get(sys.platform, ".so")
-    path = os.path.join(folder.name, f"code{suffix}")
+    path = os.path.join(folder.name, f"code{library_suffix(sys.platform)}")
     with open(path, "wb") as file:
         file.write(code)
     library = _load(path)

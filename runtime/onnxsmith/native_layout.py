@@ -10,9 +10,8 @@ The core's C entry points, all `int64 f(...)` of int64 words:
 | `os_core_version()` | CORE_VERSION of the code |
 | `os_plan(run)` | runs the segment's instructions, lays its arena out: PLANNED or an error |
 | `os_bind(run, memory)` | fills argument tables, step records and patches, for memory of RUN_MEMORY_BYTES |
-| `os_check(run, inputs, outputs)` | compares tuples or lists of arrays with the plan, fills RUN_IO |
 | `os_steps(run, first, last)` | runs steps [first, last) of the segment on the addresses in RUN_IO |
-| `os_call(array, arguments, 2)` | Python's call of a built-in function: `os_check` of two arguments, then all steps |
+| `os_call(array, arguments, 2)` | Python's call of a built-in function: compares arrays with the plan, runs all steps |
 | `os_pool_worker(pool, number)` | the life of worker `number`, returns when POOL_STOP is set |
 | `os_pool_stop(pool)` | sets POOL_STOP and wakes every worker |
 | `os_pool_spin(count)` | `count` turns of the spin loop, for calibration |
@@ -24,7 +23,7 @@ from typing import Final
 
 CORE_VERSION: Final = 3
 
-# Status of os_check, os_steps and, as an int object, of os_call.
+# Status of os_steps and, as an int object, of os_call.
 DONE: Final = 0
 MISMATCH: Final = 1  # an array differs from what the plan was made for: nothing was run
 NEED_THREADS: Final = 2  # the pool has fewer workers than the run may use: nothing was run

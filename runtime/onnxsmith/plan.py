@@ -84,7 +84,7 @@ class Plan:
             self.cells[self.form.probes + number * abi.PROBE_WORDS + abi.PROBE_VALUE] = value
 
     def expect_shapes(self) -> None:
-        """Make the shapes of all inputs and outputs, as planned, those that `os_check` demands."""
+        """Make the shapes of all inputs and outputs, as planned, those that `os_call` demands."""
         extents = [self.cells[word] for shape in self.form.shapes for word in shape]
         self.words[self.form.dims : self.form.dims + len(extents)] = extents
 

@@ -9,6 +9,7 @@ As in Python, segments after the first are planned and bound in the run, once th
 from __future__ import annotations
 
 import onnxsmith.native_layout as abi
+from onnxsmith.program import Relation
 from onnxsmith_compiler.codegen import c_layout as c
 from onnxsmith_compiler.codegen.c_cpu import cpu_fits
 from onnxsmith_compiler.codegen.c_query import (
@@ -23,7 +24,7 @@ from onnxsmith_compiler.codegen.kernel_function import helper
 from onnxsmith_compiler.codegen.native_intrinsics import call_kernel, mul_overflows, peek, peek_int8, poke
 from onnxsmith_compiler.codegen.native_plan import bind, lay_out_arena, plan
 
-_BROADCAST, _AT_MOST = 1, 2  # artifact.Relation
+_BROADCAST, _AT_MOST = int(Relation.BROADCAST), int(Relation.AT_MOST)
 _MOST_BYTES = 1 << 61
 
 

@@ -51,16 +51,16 @@ def choose_tiling(
     element, height = tile.element.itemsize, tile.rows
     depth = max(1, depth or _TYPICAL_DEPTH)
     most_panels = max(2, target.l2 // 2 // (depth * tile.panel_row_bytes))
-    if n is not None and _parts(n, tile.columns) <= most_panels:
+    if n is not None and part_count(n, tile.columns) <= most_panels:
         rows = _FEW_BLOCKS * height
-        few_tiles = m is not None and _parts(m, rows) < TILES_PER_CORE * target.cores
-        if few_tiles and _parts(n, tile.columns) <= _FEW_PANELS:
+        few_tiles = m is not None and part_count(m, rows) < TILES_PER_CORE * target.cores
+        if few_tiles and part_count(n, tile.columns) <= _FEW_PANELS:
             rows = height
         return Tiling(rows, _even_panels(tile, m, n, rows, most_panels, target))
     room = target.l2 // 2 // (max(1, row or depth) * element)
     rows = max(height, min(_MANY_BLOCKS * height, room))
     if m is not None:
-        rows = _parts(m, max(1, _parts(m, rows)))
+        rows = part_count(m, max(1, part_count(m, rows)))
     rows = ceil_to(max(1, rows), height)
     return Tiling(rows, _even_panels(tile, m, n, rows, most_panels, target))
 
@@ -69,26 +69,27 @@ def single_row_tiling(tile: TileShape, n: int | None, target: Target) -> Tiling:
     """A Tiling for a product of one row and n columns (None: unknown): at least as many panels as are read together."""
     if n is None:
         return Tiling(tile.rows, ROW_TILE_PANELS)
-    groups = _parts(max(1, n), tile.columns * ROW_TILE_PANELS)
-    return Tiling(tile.rows, ROW_TILE_PANELS * _parts(groups, TILES_PER_CORE * target.cores))
+    groups = part_count(max(1, n), tile.columns * ROW_TILE_PANELS)
+    return Tiling(tile.rows, ROW_TILE_PANELS * part_count(groups, TILES_PER_CORE * target.cores))
 
 
 def _even_panels(tile: TileShape, m: int | None, n: int | None, rows: int, most: int, target: Target) -> int:
     """Panels of a tile, at most `most`, that cut all panels into equal parts, enough of them for all cores."""
     if n is None:
         return most
-    panels = _parts(max(1, n), tile.columns)
-    groups = 1 if m is None else _parts(max(1, m), rows)
-    fewest = _parts(TILES_PER_CORE * target.cores, groups)
+    panels = part_count(max(1, n), tile.columns)
+    groups = 1 if m is None else part_count(max(1, m), rows)
+    fewest = part_count(TILES_PER_CORE * target.cores, groups)
     return min(_even(panels, most), _even(panels, max(1, panels // fewest)))
 
 
 def _even(whole: int, most: int) -> int:
     """What each of as few equal parts as possible has of `whole`, at most `most`."""
-    return _parts(whole, _parts(whole, most))
+    return part_count(whole, part_count(whole, most))
 
 
-def _parts(whole: int, part: int) -> int:
+def part_count(whole: int, part: int) -> int:
+    """How many parts of `part` it takes for `whole`."""
     return -(-whole // part)
 
 

@@ -12,17 +12,16 @@ import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from onnxsmith_compiler.codegen.elf_sections import Section, section_table
+from onnxsmith_compiler.codegen.elf_sections import SECTION_HEADER, STRING_TABLE, Section, section_table
 
 _HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
-_SECTION = struct.Struct("<IIQQQQIIQQ")
 _SYMBOL = struct.Struct("<IBBHQQ")
 _RELA = struct.Struct("<QQq")
 _PROGRAM = struct.Struct("<IIQQQQQQ")
 _DYNAMIC = struct.Struct("<QQ")
 
 _ET_REL, _ET_DYN = 1, 3
-_SHT_PROGBITS, _SHT_SYMTAB, _SHT_STRTAB, _SHT_RELA, _SHT_HASH, _SHT_DYNAMIC = 1, 2, 3, 4, 5, 6
+_SHT_PROGBITS, _SHT_SYMTAB, _SHT_RELA, _SHT_HASH, _SHT_DYNAMIC = 1, 2, 4, 5, 6
 _SHT_NOBITS, _SHT_DYNSYM = 8, 11
 _SHF_WRITE, _SHF_ALLOC, _SHF_EXECINSTR, _SHF_TLS = 1, 2, 4, 0x400
 _PT_LOAD, _PT_DYNAMIC, _PT_GNU_STACK = 1, 2, 0x6474E551
@@ -156,7 +155,7 @@ def _write(
     head = _HEADER.pack(
         b"\x7fELF\x02\x01\x01" + bytes(9),
         _ET_DYN, machine, 1, 0, _HEADER.size, sections.headers_at, 0, _HEADER.size,
-        _PROGRAM.size, len(programs), _SECTION.size, sections.count, sections.count - 1,
+        _PROGRAM.size, len(programs), SECTION_HEADER.size, sections.count, sections.count - 1,
     )  # fmt: skip
     head += b"".join(_PROGRAM.pack(t, f, at, at, at, size, size, align) for t, f, at, size, align in programs)
     output = bytearray(layout.dynamic)
@@ -181,7 +180,7 @@ def _sections(image: _Image, tables: _DynamicTables, layout: _Layout, dynamic_si
     return [
         Section(".dynsym", _SHT_DYNSYM, a, symbols, hashes - symbols, 8, _DYNSTR_NUMBER, 1, _SYMBOL.size),
         Section(".hash", _SHT_HASH, a, hashes, strings - hashes, 4, _DYNSYM_NUMBER, 0, 4),
-        Section(".dynstr", _SHT_STRTAB, a, strings, layout.tables + tables.size - strings, 1),
+        Section(".dynstr", STRING_TABLE, a, strings, layout.tables + tables.size - strings, 1),
         Section(".rodata", _SHT_PROGBITS, a, layout.read_only, read_only, _TEXT_ALIGNMENT),
         Section(".text", _SHT_PROGBITS, a | _SHF_EXECINSTR, layout.text, text, _TEXT_ALIGNMENT),
         Section(".dynamic", _SHT_DYNAMIC, a | _SHF_WRITE, layout.dynamic, dynamic_size, 8, _DYNSTR_NUMBER, 0,
@@ -201,11 +200,11 @@ def _name(data: bytes, table: int, offset: int) -> str:
 def _parse(label: str, data: bytes) -> _Object:
     try:
         ident, kind, machine, _, _, _, table, _, _, _, _, size, count, names = _HEADER.unpack_from(data)
-        if ident[:6] != b"\x7fELF\x02\x01" or kind != _ET_REL or size != _SECTION.size:
+        if ident[:6] != b"\x7fELF\x02\x01" or kind != _ET_REL or size != SECTION_HEADER.size:
             raise LinkError(f"{label}: is not a relocatable 64-bit little-endian ELF object")
         if machine not in _PAGE:
             raise LinkError(f"{label}: is for ELF machine {machine}, not x86-64 or aarch64")
-        raw = list(_SECTION.iter_unpack(data[table : table + count * size]))
+        raw = list(SECTION_HEADER.iter_unpack(data[table : table + count * size]))
         strings = raw[names][4]
         sections = tuple(
             _Section(_name(data, strings, name), kind, flags, offset, length, link, info, max(1, alignment))

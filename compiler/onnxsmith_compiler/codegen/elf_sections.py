@@ -6,9 +6,9 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-_HEADER = struct.Struct("<IIQQQQIIQQ")
-_STRTAB = 3
-HEADER_BYTES = _HEADER.size
+SECTION_HEADER = struct.Struct("<IIQQQQIIQQ")
+STRING_TABLE = 3
+"""The kind (sh_type) of sections of names."""
 
 
 @dataclass(frozen=True)
@@ -41,14 +41,14 @@ class SectionTable:
 def section_table(sections: Sequence[Section], end: int) -> SectionTable:
     """The headers of `sections`, which are numbered from 1 on, for a file of `end` bytes so far."""
     names = bytearray(b"\0")
-    headers = [bytes(_HEADER.size)]
-    listed = [*sections, Section(".shstrtab", _STRTAB, 0, end, 0, 1)]
+    headers = [bytes(SECTION_HEADER.size)]
+    listed = [*sections, Section(".shstrtab", STRING_TABLE, 0, end, 0, 1)]
     name_bytes = 1 + sum(len(section.name) + 1 for section in listed)
     for section in listed:
         size = name_bytes if section is listed[-1] else section.size
         address = section.at if section.flags else 0
         headers.append(
-            _HEADER.pack(
+            SECTION_HEADER.pack(
                 len(names), section.kind, section.flags, address, section.at, size,
                 section.link, section.info, section.alignment, section.entry_size,
             )

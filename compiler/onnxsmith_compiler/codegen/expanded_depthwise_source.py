@@ -20,6 +20,7 @@ from onnxsmith_compiler.codegen.contraction_source import (
     indent,
     kernel_source,
     panel_block,
+    part_count,
     sizes,
 )
 from onnxsmith_compiler.codegen.depthwise_row_tile import DepthwiseRowShape
@@ -73,16 +74,16 @@ class ExpandedDepthwiseForm:
 
     def tiles(self, images: Dim, channels: int, lines: Lines, tiling: Tiling) -> Dim:
         """The number of tiles of a step."""
-        return images * (_parts(lines.output[0], tiling.rows) * _parts(self.panels(channels), tiling.panels))
+        return images * (part_count(lines.output[0], tiling.rows) * part_count(self.panels(channels), tiling.panels))
 
     def panels(self, channels: int) -> int:
-        return _parts(channels, self.product.columns)
+        return part_count(channels, self.product.columns)
 
     def tiling(self, channels: int, lines: Lines, target: Target) -> Tiling:
         """Lines and panels of a tile: bands as large as the cache allows, and enough tiles for all cores."""
         band = self.largest_band(lines, target)
-        bands = max(_parts(lines.output[0], band), _parts(TILES_PER_CORE * target.cores, self.panels(channels)))
-        return Tiling(_parts(lines.output[0], bands), 1)
+        bands = max(part_count(lines.output[0], band), part_count(TILES_PER_CORE * target.cores, self.panels(channels)))
+        return Tiling(part_count(lines.output[0], bands), 1)
 
     def largest_band(self, lines: Lines, target: Target) -> int:
         room = target.l2 // _SHARE_OF_L2 // (self._pitch(lines) * self._pixel_bytes)
@@ -125,7 +126,7 @@ class ExpandedDepthwiseForm:
 
     def _pitch(self, lines: Lines) -> int:
         """Pixels of a line in scratch: what the last block reads may lie behind the image and its padding."""
-        blocks = _parts(lines.output[1], self.tile.rows)
+        blocks = part_count(lines.output[1], self.tile.rows)
         reach = (blocks * self.tile.rows - 1) * self.tile.stride + self.tile.window
         return max(lines.before[1] + lines.input[1], reach)
 
@@ -220,7 +221,3 @@ class ExpandedDepthwiseForm:
             "    for segment in range(segments):",
             *indent(block, 2),
         ]
-
-
-def _parts(whole: int, part: int) -> int:
-    return -(-whole // part)

@@ -24,7 +24,6 @@ ENTRY_POINTS: dict[str, Helper] = {
     "os_core_version": core_version,
     "os_plan": native_plan.plan,
     "os_bind": native_plan.bind,
-    "os_check": native_run.check,
     "os_steps": native_run.steps,
     "os_call": native_run.call,
     "os_pool_worker": native_pool.pool_worker,

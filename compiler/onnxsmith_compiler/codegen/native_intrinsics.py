@@ -148,11 +148,6 @@ def _call_words(context: Any, builder: ir.IRBuilder, function: ir.Value, *argume
     return builder.call(builder.inttoptr(function, kind.as_pointer()), arguments)
 
 
-def _call_function(context: Any, builder: ir.IRBuilder, function: ir.Value, argument: ir.Value) -> ir.Value:
-    kind = ir.FunctionType(_I64, [_I64])
-    return builder.call(builder.inttoptr(function, kind.as_pointer()), [argument])
-
-
 def _python_peek(base: int, index: int) -> int:
     return ctypes.c_int64.from_address(base + 8 * index).value
 
@@ -234,7 +229,7 @@ call_kernel = _intrinsic("call_kernel", 5, _call_kernel, _python_call_kernel)
 # call_parallel(function, state, count, task, argument): a C function that lends threads, as `c_header` says.
 call_parallel = _intrinsic("call_parallel", 5, _call_parallel, _python_call_parallel)
 # call_function(function, word): C's `long function(long word)`; its result is of no meaning where it returns nothing.
-call_function = _intrinsic("call_function", 2, _call_function, _python_call_function)
+call_function = _intrinsic("call_function", 2, _call_words, _python_call_function)
 # call_variadic(function, number, a, b, c, d, e, f): C's `long function(long number, ...)`.
 call_variadic = _intrinsic("call_variadic", 8, _call_variadic, _python_call_variadic)
 # call_words(function, a, b, c, d): C's function of up to four words, by the system's calling convention.

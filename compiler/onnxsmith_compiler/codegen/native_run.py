@@ -94,7 +94,7 @@ def probes_match(run: int) -> bool:
 
 @helper("int64", "int64", "int64", "int64")
 def check(run: int, inputs: int, outputs: int) -> int:
-    """`os_check`: MISMATCH unless the arrays are what the plan was made for; otherwise fills RUN_IO."""
+    """MISMATCH unless the arrays are what the plan was made for; otherwise fills RUN_IO."""
     input_count = peek(run, abi.RUN_INPUT_COUNT)
     if not _take_arrays(run, inputs, 0, input_count):
         return abi.MISMATCH

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from onnxsmith_compiler.codegen.contraction_source import Tiling, ceil_to
+from onnxsmith_compiler.codegen.contraction_source import Tiling, ceil_to, part_count
 from onnxsmith_compiler.ir.dim import Dim
 
 MOST_OTHERS = 8
@@ -44,16 +44,12 @@ class TilingSpace:
                 min(most, _even(rows, min(most, chosen.rows * row_factor), self.row_unit)),
                 _even(panels, chosen.panels * panel_factor, self.panel_unit),
             )
-            found.setdefault((_parts(rows, tiling.rows), _parts(panels, tiling.panels)), tiling)
-        found.pop((_parts(rows, chosen.rows), _parts(panels, chosen.panels)), None)
+            found.setdefault((part_count(rows, tiling.rows), part_count(panels, tiling.panels)), tiling)
+        found.pop((part_count(rows, chosen.rows), part_count(panels, chosen.panels)), None)
         return tuple(found.values())[:MOST_OTHERS]
 
 
 def _even(whole: int, wanted: float, unit: int) -> int:
     """About `wanted`, a multiple of `unit`, so that `whole` is cut into even parts."""
     parts = max(1, round(whole / max(unit, wanted)))
-    return ceil_to(max(1, _parts(whole, parts)), unit)
-
-
-def _parts(whole: int, part: int) -> int:
-    return -(-whole // part)
+    return ceil_to(max(1, part_count(whole, parts)), unit)

@@ -80,8 +80,9 @@ def print_transposing_map(stage: FlatStage, axes: tuple[LoopIndex, ...], element
                 with crossing.positions(text):
                     if moves:
                         _transpose(text, crossing, stage.body, text.written(stage.output), stage.store)
-                    for load, square in zip(crossing.loads, squares, strict=False):
-                        _transpose(text, crossing, load, square, None)
+                    else:
+                        for load, square in zip(crossing.loads, squares, strict=True):
+                            _transpose(text, crossing, load, square, None)
                 if not moves:
                     _print_block(text, stage, crossing, (str(size), str(size)), squares)
             with text.block("else:"):
