@@ -15,9 +15,11 @@ from onnxsmith_compiler.codegen.contraction_source import (
     CACHE_LINE,
     Tiling,
     ceil_div,
+    ceil_to,
     epilogue_block,
     indent,
     kernel_source,
+    part_count,
     sizes,
 )
 from onnxsmith_compiler.codegen.depthwise_row_tile import DepthwiseRowShape
@@ -30,6 +32,7 @@ from onnxsmith_compiler.ir import dim as dims
 from onnxsmith_compiler.ir.dim import Dim
 
 _BLOCKS_PER_TILE = 16
+_FEWEST_PANELS = 4
 # Up to here the weights of all channels are few, so that pixels are read whole, in the order of memory.
 _SMALL_WINDOW = 3
 
@@ -60,13 +63,16 @@ class DepthwiseRowForm:
         return dims.product(positions[:-1]) * ceil_div(positions[-1], self.tile.rows)
 
     def tiling(self, positions: Sequence[Dim], channels: Dim, target: Target) -> Tiling:
-        """Blocks and panels of a tile."""
-        panels = -(-channels // self.tile.columns) if isinstance(channels, int) else 1
-        rows = _BLOCKS_PER_TILE
+        """Blocks and panels of a tile: all panels, unless there are too few blocks for all cores."""
+        panels = part_count(channels, self.tile.columns) if isinstance(channels, int) else 1
         blocks = self.rows(positions)
-        if isinstance(blocks, int):
-            rows = -(-blocks // max(1, round(blocks / rows)))
-        return Tiling(max(1, rows), max(1, panels))
+        if not isinstance(blocks, int):
+            return Tiling(_BLOCKS_PER_TILE, max(1, panels))
+        tiles = max(1, round(blocks / _BLOCKS_PER_TILE))
+        if tiles < target.cores and panels >= _FEWEST_PANELS * target.cores:
+            return Tiling(max(1, part_count(blocks, tiles)), part_count(panels, target.cores))
+        even = ceil_to(tiles, target.cores)
+        return Tiling(max(1, part_count(blocks, even if even <= 2 * tiles else tiles)), max(1, panels))
 
     def scratch(self, channels: Dim, tiling: Tiling) -> Dim:
         """Bytes of scratch a thread needs."""
