@@ -33,8 +33,9 @@ from onnxsmith_compiler.ir.dim import Dim
 
 _BLOCKS_PER_TILE = 16
 _FEWEST_PANELS = 4
-# Up to here the weights of all channels are few, so that pixels are read whole, in the order of memory.
-_SMALL_WINDOW = 3
+# All blocks take so many panels before the next: few enough that the rows of pixels that windows share stay in the
+# first-level cache, enough that what is read of a pixel is a run of memory.
+_STRIP_PANELS = 4
 
 
 @dataclass(frozen=True)
@@ -114,12 +115,6 @@ def _body(tile: DepthwiseRowShape, axes: str, epilogue: Epilogue, last_columns: 
         f"{tile.name}(block_table, window_rows, first_column, columns, weights, n_size, sums)",
         *epilogue_block(tile, epilogue, "0", last_columns),
     ]
-    loops = [
-        "for block in range(block_count):",
-        "for panel_index in range(first_panel, min(first_panel + panels_per_tile, panels)):",
-    ]
-    if tile.window > _SMALL_WINDOW:
-        loops.reverse()
     return [
         f"window_rows = {window_rows}",
         f"block_entries = window_rows * {tile.table_stride}",
@@ -143,9 +138,11 @@ def _body(tile: DepthwiseRowShape, axes: str, epilogue: Epilogue, last_columns: 
         "    first_block = row_group * rows_per_tile",
         "    block_count = min(rows_per_tile, all_blocks - first_block)",
         *indent(_fill_table(tile, axes)),
-        f"    {loops[0]}",
-        f"        {loops[1]}",
-        *indent(work, 3),
+        "    end_panel = min(first_panel + panels_per_tile, panels)",
+        f"    for strip in range(first_panel, end_panel, {_STRIP_PANELS}):",
+        "        for block in range(block_count):",
+        f"            for panel_index in range(strip, min(strip + {_STRIP_PANELS}, end_panel)):",
+        *indent(work, 4),
     ]
 
 
