@@ -71,7 +71,7 @@ def single_row_tiling(tile: TileShape, n: int | None, target: Target) -> Tiling:
     if n is None:
         return Tiling(tile.rows, ROW_TILE_PANELS)
     groups = part_count(max(1, n), tile.columns * ROW_TILE_PANELS)
-    return Tiling(tile.rows, ROW_TILE_PANELS * part_count(groups, TILES_PER_CORE * target.cores))
+    return Tiling(tile.rows, ROW_TILE_PANELS * max(1, groups // (TILES_PER_CORE * target.cores)))
 
 
 def _even_panels(
