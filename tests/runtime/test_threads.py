@@ -158,13 +158,12 @@ def test_a_worker_that_sleeps_is_woken() -> None:
 
 def test_where_the_system_refuses_threads(monkeypatch) -> None:
     pool = threads_module.ThreadPool()
-    executor = make_executor(visit_program(50), 3)
 
     def refuse(self: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(threading.Thread, "start", refuse)
-    pool.ensure(3, executor._library)
+    pool.ensure(3, library())
     words = np.ctypeslib.as_array(pool._words)
     assert words[abi.POOL_WORKERS] == 2 and not pool._workers
 

@@ -207,7 +207,7 @@ def row_sweep(shape: TileShape, epilogue: Epilogue, *, batch: str) -> list[str]:
         f"    first_column = panel_index * {width}",
         f"    columns = min(panel_count * {width}, n_size - first_column)",
         "    m_index = first_row",
-        *indent(_epilogue_columns(epilogue, "columns", "j", batch)),
+        *indent(epilogue_columns(epilogue, "columns", "j", batch)),
     ]
 
 
@@ -273,11 +273,12 @@ def _epilogue_loops(shape: TileShape, epilogue: Epilogue, columns: str, batch: s
     return [
         "for i in range(rows):",
         "    m_index = first_row + row + i",
-        *indent(_epilogue_columns(epilogue, columns, f"i * {shape.columns} + j", batch)),
+        *indent(epilogue_columns(epilogue, columns, f"i * {shape.columns} + j", batch)),
     ]
 
 
-def _epilogue_columns(epilogue: Epilogue, columns: str, place: str, batch: str) -> list[str]:
+def epilogue_columns(epilogue: Epilogue, columns: str, place: str, batch: str) -> list[str]:
+    """Lines that hand `columns` results of row `m_index` to the epilogue, the j-th from `place` in `sums`."""
     return [
         f"for j in range({columns}):",
         "    n_index = column_origin + first_column + j",
