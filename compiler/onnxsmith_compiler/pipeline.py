@@ -38,6 +38,7 @@ from onnxsmith_compiler.passes.attention import fuse_attention
 from onnxsmith_compiler.passes.cleanup import remove_dead_nodes
 from onnxsmith_compiler.passes.common import merge_common
 from onnxsmith_compiler.passes.fold_scales import fold_scales
+from onnxsmith_compiler.passes.gates import move_gates
 from onnxsmith_compiler.passes.layout import channels_last
 from onnxsmith_compiler.passes.outputs import separate_outputs
 from onnxsmith_compiler.passes.packing import pack_matmuls
@@ -147,6 +148,7 @@ def passes(options: CompileOptions, target: Target, lesser: Iterable[Target] = (
         ("pack_recurrences", lambda graph: pack_recurrences(graph, recurrence)),
         ("pack_matmuls", lambda graph: pack_matmuls(graph, columns)),
         *precision,
+        ("move_gates", move_gates),
         ("merge_common", merge_common),
         ("separate_outputs", separate_outputs),
         ("remove_dead_nodes", remove_dead_nodes),
