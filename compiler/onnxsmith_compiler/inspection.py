@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from onnxsmith_compiler.codegen.target import Target
 from onnxsmith_compiler.errors import CompileError
+from onnxsmith_compiler.ir.graph import Value
 from onnxsmith_compiler.ir.printer import graph_text, value_text
 from onnxsmith_compiler.onnx.loader import load_model
 from onnxsmith_compiler.options import CompileOptions
@@ -66,6 +68,8 @@ def groups_text(lowered: Lowered) -> str:
 
 def _why(group: Group) -> str:
     match group:
+        case ContractGroup(sums=Value()):
+            return f"{_why(replace(group, sums=None))}; it adds up neighbouring pixels too"
         case ContractGroup(product=ContractGroup() as product):
             return f"{group.contract.kernel.name} that computes what it needs of {product.contract.kernel.name}"
         case ContractGroup(epilogue=None):

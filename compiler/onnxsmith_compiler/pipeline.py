@@ -19,6 +19,7 @@ from onnxsmith_compiler.codegen.elf_linker import link_shared_library
 from onnxsmith_compiler.codegen.expanded_depthwise import expands_in_depthwise
 from onnxsmith_compiler.codegen.kernel_key import kernel_key, kernel_symbol, routine_key
 from onnxsmith_compiler.codegen.kernel_text import PrintedStep
+from onnxsmith_compiler.codegen.pixel_sums import summed_pixels
 from onnxsmith_compiler.codegen.recurrent import recurrence_tiling
 from onnxsmith_compiler.codegen.routine_names import called_routines
 from onnxsmith_compiler.codegen.source import KernelSource
@@ -38,6 +39,7 @@ from onnxsmith_compiler.passes.attention import fuse_attention
 from onnxsmith_compiler.passes.cleanup import remove_dead_nodes
 from onnxsmith_compiler.passes.common import merge_common
 from onnxsmith_compiler.passes.fold_scales import fold_scales
+from onnxsmith_compiler.passes.gates import move_gates
 from onnxsmith_compiler.passes.layout import channels_last
 from onnxsmith_compiler.passes.outputs import separate_outputs
 from onnxsmith_compiler.passes.packing import pack_matmuls
@@ -147,6 +149,7 @@ def passes(options: CompileOptions, target: Target, lesser: Iterable[Target] = (
         ("pack_recurrences", lambda graph: pack_recurrences(graph, recurrence)),
         ("pack_matmuls", lambda graph: pack_matmuls(graph, columns)),
         *precision,
+        ("move_gates", move_gates),
         ("merge_common", merge_common),
         ("separate_outputs", separate_outputs),
         ("remove_dead_nodes", remove_dead_nodes),
@@ -282,7 +285,8 @@ def lower_model(
     verify(imported.graph, "import")
     seen("import", imported.graph)
     graph = run_passes(imported.graph, options, target, seen, lesser)
-    scheduled = schedule(graph, options.fuse, partial(expands_in_depthwise, target, tuple(lesser)))
+    targets = (target, tuple(lesser))
+    scheduled = schedule(graph, options.fuse, partial(expands_in_depthwise, *targets), partial(summed_pixels, *targets))
     return Lowered(model, imported, graph, scheduled, target, tuple(print_steps(graph, scheduled, target)))
 
 

@@ -61,7 +61,8 @@ def bind_epilogue(
 
     probe = printed("acc", "m_index", "n_index", "batch")
     is_dense = dims.coefficient_of(flat.store, n) == 1 and dims.coefficient_of(flat.store, m) == columns
-    epilogue = Epilogue(tuple(probe.parameters), lines, destination if is_dense and place is None else None)
+    sums = None if group.sums is None else (probe.written(flat.output), probe.written(group.sums))
+    epilogue = Epilogue(tuple(probe.parameters), lines, destination if is_dense and place is None else None, sums)
     return BoundEpilogue(epilogue, tuple(probe.arguments))
 
 

@@ -24,6 +24,7 @@ from onnxsmith_compiler.codegen.contraction_source import (
 )
 from onnxsmith_compiler.codegen.depthwise_row_tile import DepthwiseRowShape
 from onnxsmith_compiler.codegen.epilogue import Epilogue
+from onnxsmith_compiler.codegen.pixel_sums import sum_block
 from onnxsmith_compiler.codegen.pixel_table import axes_of, next_pixel, sizes_of
 from onnxsmith_compiler.codegen.source import KernelSource, Parameter
 from onnxsmith_compiler.codegen.tap_addresses import tap_addresses_name
@@ -114,6 +115,7 @@ def _body(tile: DepthwiseRowShape, axes: str, epilogue: Epilogue, last_columns: 
         "weights = offset(w, first_column)",
         f"{tile.name}(block_table, window_rows, first_column, columns, weights, n_size, sums)",
         *epilogue_block(tile, epilogue, "0", last_columns),
+        *sum_block(tile, epilogue, "first_block + block", last_columns),
     ]
     return [
         f"window_rows = {window_rows}",

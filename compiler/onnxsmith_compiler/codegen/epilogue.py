@@ -26,11 +26,15 @@ class Epilogue:
 
     `destination(m, n, batch)` is an int64 expression: the address that the element is stored at. It is given
     only where rows are dense and follow each other in memory; kernels prefetch by it what they will write.
+
+    `sums` are the names of the parameters that point to the results, which are then dense, and to sums of neighbouring
+    rows of them, which the kernel makes (`pixel_sums`); None where nothing reads such sums.
     """
 
     parameters: tuple[Parameter, ...]
     lines: Callable[[str, str, str, str], Sequence[str]]
     destination: Callable[[str, str, str], str] | None = None
+    sums: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from onnxsmith_compiler.codegen.contraction_source import (
 )
 from onnxsmith_compiler.codegen.depthwise_row_tile import DepthwiseRowShape
 from onnxsmith_compiler.codegen.epilogue import Epilogue
+from onnxsmith_compiler.codegen.pixel_sums import sum_block
 from onnxsmith_compiler.codegen.pixel_table import sizes_of
 from onnxsmith_compiler.codegen.source import KernelSource, Parameter
 from onnxsmith_compiler.codegen.target import Target
@@ -214,6 +215,7 @@ class ExpandedDepthwiseForm:
             f"first = (y * stride_y * pitch + row * {tile.stride}) * {width} + first_column - panel_column",
             f"{tile.name}(table, window_y, first, columns, offset(w, first_column), n_size, sums)",
             *epilogue_block(tile, epilogue, "0", self.last_channels),
+            *sum_block(tile, epilogue, "(image * out_y + first_line + y) * segments + segment", self.last_channels),
         ]
         return [
             f"for first_column in range(panel_column, min(panel_column + {width}, n_size), {tile.columns}):",

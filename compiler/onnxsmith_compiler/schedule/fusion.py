@@ -18,6 +18,7 @@ from onnxsmith_compiler.ops.base import sizes_in
 from onnxsmith_compiler.ops.lowering import Contract, LibraryCall
 from onnxsmith_compiler.ops.view import Reshape
 from onnxsmith_compiler.schedule.groups import CallGroup, ContractGroup, Group, LoopGroup, Stage, as_calls
+from onnxsmith_compiler.schedule.image_sums import SummedPixels, join_image_sums
 from onnxsmith_compiler.schedule.inlining import Inliner, Lowered, choose_inlined, lower_nodes
 from onnxsmith_compiler.schedule.piecewise import map_pieces
 from onnxsmith_compiler.schedule.splitting import split_reduction
@@ -37,10 +38,16 @@ class Schedule:
     aliases: dict[Value, Value]
 
 
-def schedule(graph: Graph, fuse: bool = True, absorbs: Absorbs = lambda product, group: False) -> Schedule:
+def schedule(
+    graph: Graph,
+    fuse: bool = True,
+    absorbs: Absorbs = lambda product, group: False,
+    summed_pixels: SummedPixels = lambda group: None,
+) -> Schedule:
     """The kernels that compute `graph`; with `fuse` off, one for every node.
 
-    `absorbs(product, group)` says whether a contraction should compute the product that it alone reads.
+    `absorbs(product, group)` says whether a contraction should compute the product that it alone reads, `summed_pixels`
+    what `join_image_sums` wants to know.
     """
     lowered = lower_nodes(graph)
     inlined = choose_inlined(graph, lowered, fuse)
@@ -49,6 +56,7 @@ def schedule(graph: Graph, fuse: bool = True, absorbs: Absorbs = lambda product,
     if fuse:
         groups = join_epilogues(graph, groups, aliases)
         groups = join_products(groups, _stored(graph, aliases), aliases, absorbs)
+        groups = join_image_sums(groups, summed_pixels)
         groups = map_pieces(groups, _stored(graph, aliases), partial(resolve, aliases=aliases))
         groups = [part for group in groups for part in _split(group)]
         late = {symbol.name: symbol.source for symbol in graph.late_symbols}

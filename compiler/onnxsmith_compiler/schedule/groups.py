@@ -71,7 +71,8 @@ class ContractGroup:
     """A contraction; `epilogue`, if any, is a map over its result that reads it as `loop.Accumulated`.
 
     `operands` are the tensors that its kernel reads (the epilogue's own are not among them). `product`, if any, makes
-    the first of them, which is never stored: the kernel computes what it needs of it.
+    the first of them, which is never stored: the kernel computes what it needs of it. `sums`, if any, are those of
+    neighbouring pixels of each line of the result, [N, spatial..., C] with a shorter last spatial axis.
     """
 
     node: Node
@@ -79,10 +80,12 @@ class ContractGroup:
     operands: tuple[Value, ...]
     epilogue: Stage | None = None
     product: ContractGroup | None = None
+    sums: Value | None = None
 
     @property
     def outputs(self) -> tuple[Value, ...]:
-        return (self.epilogue.output,) if self.epilogue is not None else self.node.outputs
+        own = (self.epilogue.output,) if self.epilogue is not None else self.node.outputs
+        return own if self.sums is None else (*own, self.sums)
 
     @property
     def origins(self) -> tuple[str, ...]:

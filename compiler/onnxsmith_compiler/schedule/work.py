@@ -89,6 +89,8 @@ def contraction_work(group: ContractGroup) -> Work:
     if group.epilogue is not None:
         flops += _stage_flops(group.epilogue)
         touched += _reads(group.epilogue, frozenset(group.outputs))
+    if group.sums is not None:
+        flops += size
     if group.product is not None:
         product = contraction_work(group.product)
         flops += product.flops
