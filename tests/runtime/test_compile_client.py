@@ -24,7 +24,6 @@ from onnxsmith.cache import open_cache
 from onnxsmith.compile_client import Model, find_program
 from onnxsmith.errors import EngineError, Fail, InvalidArgument, InvalidProtobuf
 from onnxsmith.options import Settings, settings
-from onnxsmith_compiler.aside import Asides
 from onnxsmith_compiler.worker import Request
 
 
@@ -301,12 +300,12 @@ class TestReadOnce:
         path = tmp_path / "m.onnx"
         path.write_bytes(b"model")
         before = source.stamp(str(path))
-        request = Request({"own": [*astuple(before), "what it read"]}, b"", io.BytesIO(), Asides())
+        request = Request({"own": [*astuple(before), "what it read"]}, b"", io.BytesIO())
         assert request.own_digest(before) == "what it read"
         path.write_bytes(b"another model")
         digest = hashlib.sha256(b"another model").hexdigest()
         assert request.own_digest(source.stamp(str(path))) == digest
-        assert Request({}, b"", io.BytesIO(), Asides()).own_digest(before) == digest
+        assert Request({}, b"", io.BytesIO()).own_digest(before) == digest
 
 
 class TestExternalData:
