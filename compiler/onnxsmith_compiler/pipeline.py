@@ -11,8 +11,6 @@ from typing import Any
 from onnxsmith import artifact
 from onnxsmith.cpu import CodeTarget
 from onnxsmith.faults import RUN_FAULTS
-from onnxsmith_compiler.codegen.c_header import header_text
-from onnxsmith_compiler.codegen.c_library import compile_own
 from onnxsmith_compiler.codegen.contractions import tile_columns
 from onnxsmith_compiler.codegen.cpu import print_group
 from onnxsmith_compiler.codegen.elf_linker import link_shared_library
@@ -90,8 +88,13 @@ class CompiledModel:
 
         Raises KernelCompileError as `code` does.
         """
-        header = {f"{self.interface}.h": header_text(self.program, self.interface).encode()} if self.interface else {}
+        header = {f"{self.interface}.h": self._header()} if self.interface else {}
         artifact.write(directory, self.versions, self.weights.pieces, self.interface, header)
+
+    def _header(self) -> bytes:
+        from onnxsmith_compiler.codegen.c_header import header_text  # here: it imports numba
+
+        return header_text(self.program, self.interface).encode()
 
 
 @dataclass(frozen=True, eq=False)
@@ -215,6 +218,8 @@ def _version(
         given = objects()
         needed = {label: given[label] for label in (CORE, *_object_keys(keys, target))}
         if interface:
+            from onnxsmith_compiler.codegen.c_library import compile_own  # here: it imports numba
+
             needed[C_FUNCTIONS] = given[C_FUNCTIONS]
             needed["the model's C functions"] = compile_own(program, interface, target)
         name = artifact.library_name(interface or "program", target.system)

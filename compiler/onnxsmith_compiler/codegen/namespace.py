@@ -15,7 +15,7 @@ from onnxsmith_compiler.codegen.intrinsics import INDEX_INTRINSICS, MEMORY_INTRI
 from onnxsmith_compiler.codegen.kernel_function import Intrinsic, Routine
 from onnxsmith_compiler.codegen.native_intrinsics import SHARING_INTRINSICS
 from onnxsmith_compiler.codegen.order_keys import ORDER_KEYS
-from onnxsmith_compiler.codegen.prefetch import prefetch
+from onnxsmith_compiler.codegen.pixel_routines import PIXEL_ROUTINES
 from onnxsmith_compiler.codegen.row_tile import ROW_TILES
 from onnxsmith_compiler.codegen.scalar import SCALAR_INTRINSICS
 from onnxsmith_compiler.codegen.tap_addresses import TAP_ADDRESSES
@@ -63,11 +63,11 @@ KERNEL_NAMESPACE: Mapping[str, Any] = MappingProxyType(
         **DEPTHWISE_TILES,
         **DEPTHWISE_ROW_TILES,
         **TAP_ADDRESSES,
+        **PIXEL_ROUTINES,
         **WINOGRAD_TRANSFORMS,
         **TRANSPOSES,
         **TREE_STEPS,
         **SHARING_INTRINSICS,
-        prefetch.name: prefetch,
     }
 )
 ROUTINES: Mapping[str, Routine] = MappingProxyType(

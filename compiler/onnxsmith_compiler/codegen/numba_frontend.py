@@ -14,11 +14,13 @@ from llvmlite import ir
 from numba.core import (
     codegen,
     compiler,
+    compiler_machinery,
     cpu,
     cpu_options,
     errors,
     fastmathpass,
     imputils,
+    interpreter,
     types,
     typing,
 )
@@ -32,12 +34,30 @@ from onnxsmith_compiler.codegen import llvm_backend
 from onnxsmith_compiler.codegen.entry_points import set_attributes
 from onnxsmith_compiler.codegen.kernel_function import Helper, Intrinsic, Routine
 from onnxsmith_compiler.codegen.numba_lowering import RANGE, KernelLowering
-from onnxsmith_compiler.codegen.storage import named_type
+from onnxsmith_compiler.codegen.pointer_types import named_type
 from onnxsmith_compiler.codegen.target import Target
 
 FAST_MATH = ("contract", "nsz")
+
+
+class _Interpreter(interpreter.Interpreter):  # type: ignore[misc]
+    """numba's translation of byte code, without the searches for `with`, `try`, and building lists and dictionaries."""
+
+    def post_process(self, peepholes: object, func_ir: Any) -> Any:
+        return func_ir
+
+
+@compiler_machinery.register_pass(mutates_CFG=True, analysis_only=False)
+class _TranslateByteCode(compiler.TranslateByteCode):  # type: ignore[misc]
+    _name = "translate_byte_code_of_kernel"
+
+    def run_pass(self, state: Any) -> bool:
+        state["func_ir"] = _Interpreter(state["func_id"]).interpret(state["bc"])
+        return True
+
+
 _PASSES = (
-    compiler.TranslateByteCode,
+    _TranslateByteCode,
     compiler.FixupArgs,
     compiler.NopythonTypeInference,
     KernelLowering,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-_CALL = re.compile(r"\b((?:tile|row|depthwise|winograd)_\w+)\(")
+_CALL = re.compile(r"\b((?:tile|row|depthwise|winograd|tap_addresses|pixel_starts|pixel_edges)_\w+)\(")
 
 
 def called_routines(text: str) -> tuple[str, ...]:
