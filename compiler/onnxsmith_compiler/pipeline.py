@@ -25,7 +25,7 @@ from onnxsmith_compiler.codegen.winograd_source import winograd_block
 from onnxsmith_compiler.codegen.winograd_transforms import WEIGHT_MATRICES
 from onnxsmith_compiler.codegen.zig_linker import link_with_zig, require_linker
 from onnxsmith_compiler.errors import InvalidGraph
-from onnxsmith_compiler.ir.graph import Graph, Value
+from onnxsmith_compiler.ir.graph import Graph, Node, Value
 from onnxsmith_compiler.ir.verify import verify
 from onnxsmith_compiler.onnx.importer import Imported, import_model
 from onnxsmith_compiler.onnx.loader import load_model
@@ -299,12 +299,13 @@ def run_passes(
     lesser: Iterable[Target] = (),
 ) -> Graph:
     """`graph` after all passes, each verified; `seen(name, graph)` gets what each leaves."""
+    typed: set[Node] = set()
     for name, run in passes(options, target, lesser):
         try:
             graph = run(graph)
         except ShapeError as error:
             raise InvalidGraph(f"{name}: {error}") from error
-        verify(graph, name)
+        verify(graph, name, typed)
         seen(name, graph)
     return graph
 

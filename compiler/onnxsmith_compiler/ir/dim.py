@@ -12,14 +12,33 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TypeAlias, Union
+from typing import Any, TypeAlias, TypeVar, Union, dataclass_transform
 
 Dim: TypeAlias = Union[int, "Poly"]
 
 _PLAIN_NAME = re.compile(r"\?[\w.]+|[^\W\d][\w.]*")
 
 
-@dataclass(frozen=True)
+_Class = TypeVar("_Class", bound=type)
+
+
+@dataclass_transform(frozen_default=True)
+def _atom(cls: _Class) -> _Class:
+    """A frozen dataclass that computes its hash once: Dims are compared and looked up all the time."""
+    made = dataclass(frozen=True)(cls)
+    compute = made.__hash__
+
+    def __hash__(self: Any) -> int:
+        known: int | None = self.__dict__.get("_hash")
+        if known is None:
+            known = self.__dict__["_hash"] = compute(self)
+        return known
+
+    made.__hash__ = __hash__
+    return made
+
+
+@_atom
 class Symbol:
     """An integer known when the program runs; never negative unless it is `signed`, as an element of a tensor may be.
 
@@ -33,7 +52,7 @@ class Symbol:
         return self.name if _PLAIN_NAME.fullmatch(self.name) else repr(self.name)
 
 
-@dataclass(frozen=True)
+@_atom
 class LoopIndex:
     """An integer that runs from 0 to extent - 1."""
 
@@ -44,7 +63,7 @@ class LoopIndex:
         return self.name
 
 
-@dataclass(frozen=True)
+@_atom
 class Quotient:
     """Floor division."""
 
@@ -55,7 +74,7 @@ class Quotient:
         return f"({self.numerator} // {self.denominator})"
 
 
-@dataclass(frozen=True)
+@_atom
 class Remainder:
     """Modulo with the sign of the divisor, as in Python."""
 
@@ -66,7 +85,7 @@ class Remainder:
         return f"({self.numerator} % {self.denominator})"
 
 
-@dataclass(frozen=True)
+@_atom
 class Extreme:
     """The larger ("max") or smaller ("min") of two Dims, or ("broadcast") the one that is not 1."""
 
@@ -78,7 +97,7 @@ class Extreme:
         return f"{self.kind}({self.left}, {self.right})"
 
 
-@dataclass(frozen=True)
+@_atom
 class Computed:
     """The int64 result of a scalar loop-IR expression (`loop.Expr`), such as a gathered index."""
 
@@ -93,8 +112,12 @@ Monomial: TypeAlias = tuple[Atom, ...]
 
 
 def _atom_key(atom: Atom) -> tuple[str, str, str]:
-    """What atoms are sorted by: different ones have different keys, of one name too."""
-    return (str(atom), type(atom).__name__, str(atom.extent) if isinstance(atom, LoopIndex) else "")
+    """What atoms are sorted by: different ones have different keys, of one name too. It is kept with the atom."""
+    known: tuple[str, str, str] | None = atom.__dict__.get("_key")
+    if known is None:
+        extent = str(atom.extent) if isinstance(atom, LoopIndex) else ""
+        known = atom.__dict__["_key"] = (str(atom), type(atom).__name__, extent)
+    return known
 
 
 def _monomial_key(monomial: Monomial) -> tuple[int, tuple[tuple[str, str, str], ...]]:
@@ -120,7 +143,9 @@ class Poly:
         return isinstance(other, Poly) and self._hash == other._hash and self.terms == other.terms
 
     def __add__(self, other: Dim) -> Dim:
-        if not isinstance(other, int | Poly):
+        if isinstance(other, int):
+            return self._plus(other)
+        if not isinstance(other, Poly):
             return NotImplemented
         total = dict(self.terms)
         for monomial, coefficient in _terms(other):
@@ -129,8 +154,22 @@ class Poly:
 
     __radd__ = __add__
 
+    def _plus(self, number: int) -> Poly:
+        """The sum with a number, whose term, of degree 0, is the last."""
+        if not number:
+            return self
+        if self.terms[-1][0]:
+            return Poly((*self.terms, ((), int(number))))
+        total = self.terms[-1][1] + number
+        return Poly((*self.terms[:-1], ((), total))) if total else Poly(self.terms[:-1])
+
+    def _times(self, number: int) -> Dim:
+        if number == 1:
+            return self
+        return Poly(tuple((monomial, coefficient * number) for monomial, coefficient in self.terms)) if number else 0
+
     def __neg__(self) -> Dim:
-        return _poly({monomial: -coefficient for monomial, coefficient in self.terms})
+        return self._times(-1)
 
     def __sub__(self, other: Dim) -> Dim:
         return self + (-other)
@@ -139,7 +178,9 @@ class Poly:
         return (-self) + other
 
     def __mul__(self, other: Dim) -> Dim:
-        if not isinstance(other, int | Poly):
+        if isinstance(other, int):
+            return self._times(other)
+        if not isinstance(other, Poly):
             return NotImplemented
         total: dict[Monomial, int] = {}
         for left, a in self.terms:
@@ -461,32 +502,46 @@ def symbols_of(dim: Dim) -> set[str]:
 
 
 def substitute(dim: Dim, replace: Callable[[Atom], Dim | None]) -> Dim:
-    """`dim` with every atom for which `replace` gives a Dim put in place, and simplified again."""
+    """`dim` with every atom for which `replace` gives a Dim put in place, and simplified again.
+
+    Where nothing is replaced it is `dim` itself.
+    """
     if isinstance(dim, int):
         return dim
     result: Dim = 0
+    changed = False
     for monomial, coefficient in dim.terms:
+        placed = [_substitute_atom(atom, replace) for atom in monomial]
+        if all(new is None for new in placed):
+            result = result + _poly({monomial: coefficient})
+            continue
+        changed = True
         term: Dim = coefficient
-        for atom in monomial:
-            term = term * _substitute_atom(atom, replace)
+        for atom, new in zip(monomial, placed, strict=True):
+            term = term * (from_atom(atom) if new is None else new)
         result = result + term
-    return result
+    return result if changed else dim
 
 
-def _substitute_atom(atom: Atom, replace: Callable[[Atom], Dim | None]) -> Dim:
+def _substitute_atom(atom: Atom, replace: Callable[[Atom], Dim | None]) -> Dim | None:
+    """What stands for the atom; None where it stays as it is."""
     new = replace(atom)
     if new is not None:
         return new
     match atom:
         case Quotient(numerator=a, denominator=b):
-            return floordiv(substitute(a, replace), substitute(b, replace))
+            placed = substitute(a, replace), substitute(b, replace)
+            return None if placed[0] is a and placed[1] is b else floordiv(*placed)
         case Remainder(numerator=a, denominator=b):
-            return modulo(substitute(a, replace), substitute(b, replace))
+            placed = substitute(a, replace), substitute(b, replace)
+            return None if placed[0] is a and placed[1] is b else modulo(*placed)
         case Extreme(kind=kind, left=a, right=b):
-            return _extreme(kind, substitute(a, replace), substitute(b, replace))
+            placed = substitute(a, replace), substitute(b, replace)
+            return None if placed[0] is a and placed[1] is b else _extreme(kind, *placed)
         case LoopIndex(name=name, extent=extent):
-            return from_atom(LoopIndex(name, substitute(extent, replace)))
-    return from_atom(atom)
+            new_extent = substitute(extent, replace)
+            return None if new_extent is extent else from_atom(LoopIndex(name, new_extent))
+    return None
 
 
 def coefficient_of(dim: Dim, index: LoopIndex) -> Dim | None:
