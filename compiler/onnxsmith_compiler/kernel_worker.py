@@ -15,7 +15,7 @@ A worker gets messages of `onnxsmith.protocol`, one after another:
 |---------------|----------------------------------|----------------------------------------------------|
 | "kernel"      | "target", "source", "symbol"     | "object", whose block is the object file           |
 | "routine"     | "target", "name"                 | the same, of one of `namespace.ROUTINES`           |
-| "native_core" | "target"                         | the same, of `codegen.native_core`                 |
+| "native_core" | "target", "name"                 | the same, of a part of `codegen.native_core`       |
 | "c_functions" | "target"                         | the same, of `codegen.c_library`'s common part     |
 
 An answer may also be "error", with "message". All leave when their input ends.
@@ -167,9 +167,9 @@ def _compile_routine(target: Target, message: Message) -> bytes:
 
 
 def _compile_native_core(target: Target, message: Message) -> bytes:
-    from onnxsmith_compiler.codegen.native_core import compile_core
+    from onnxsmith_compiler.codegen.native_core import PARTS, compile_core
 
-    return compile_core(target)
+    return compile_core(target, PARTS[message["name"]])
 
 
 def _compile_c_functions(target: Target, message: Message) -> bytes:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import queue
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from types import TracebackType
 from typing import Protocol
@@ -17,7 +17,14 @@ from typing import Protocol
 from onnxsmith.protocol import Message
 from onnxsmith_compiler import kernel_worker
 from onnxsmith_compiler.codegen.compile_errors import KernelCompileError, WorkerCrash
-from onnxsmith_compiler.codegen.kernel_key import c_functions_key, core_key, kernel_key, kernel_symbol, routine_key
+from onnxsmith_compiler.codegen.kernel_key import (
+    CORE_PARTS,
+    c_functions_key,
+    core_key,
+    kernel_key,
+    kernel_symbol,
+    routine_key,
+)
 from onnxsmith_compiler.codegen.routine_names import called_routines
 from onnxsmith_compiler.codegen.source import KernelSource
 from onnxsmith_compiler.codegen.target import Target
@@ -133,6 +140,10 @@ class CompilePool:
         jobs = {key: _kernel_job(key, source, target) for key, source in kernels.items()}
         for name in sorted({name for source in kernels.values() for name in called_routines(source.text)}):
             jobs[routine_key(name, target)] = _routine_job(name, target)
+        return self._begin(jobs)
+
+    def _begin(self, jobs: Mapping[str, _Job]) -> Objects:
+        """Have the jobs done whose results are not stored."""
         objects = {key: found for key in jobs if (found := self._stored(key)) is not None}
         missing = {key: job for key, job in jobs.items() if key not in objects}
         # The longest first, so that none is left to one worker at the end.
@@ -141,22 +152,15 @@ class CompilePool:
             futures = {self._submit(key, missing[key].request, missing[key].label): key for key in order}
         return Objects(tuple(jobs), objects, futures)
 
-    def compile_core(self, target: Target | None = None) -> Future[bytes]:
-        """The object of the native core, to come; begun at once, since it takes longer than any kernel."""
+    def compile_core(self, target: Target | None = None) -> Objects:
+        """Begin to compile the native core, in parts, whose objects are by `core_key`."""
         target = target or self.target
-        return self._compile_common(core_key(target), "native_core", target, "the native core")
+        return self._begin({core_key(part, target): _core_job(part, target) for part in CORE_PARTS})
 
-    def compile_c_functions(self) -> Future[bytes]:
-        """The object of the C functions that are the same for every model, to come."""
-        return self._compile_common(c_functions_key(self.target), "c_functions", self.target, "the C functions")
-
-    def _compile_common(self, key: str, kind: str, target: Target, label: str) -> Future[bytes]:
-        found = self._stored(key)
-        if found is None:
-            return self._submit(key, {"kind": kind, "target": _message(target)}, label)
-        ready: Future[bytes] = Future()
-        ready.set_result(found)
-        return ready
+    def compile_c_functions(self) -> Objects:
+        """Begin to compile the C functions that are the same for every model: one object, by `c_functions_key`."""
+        request = {"kind": "c_functions", "target": _message(self.target)}
+        return self._begin({c_functions_key(self.target): _Job(request, "the C functions", 0)})
 
     def close(self) -> None:
         """End the workers, once the kernels that they are at are done."""
@@ -247,6 +251,11 @@ def _kernel_job(key: str, source: KernelSource, target: Target) -> _Job:
 def _routine_job(name: str, target: Target) -> _Job:
     request = {"kind": "routine", "target": _message(target), "name": name}
     return _Job(request, f"routine {name}", _ROUTINE_LENGTH)
+
+
+def _core_job(part: str, target: Target) -> _Job:
+    request = {"kind": "native_core", "target": _message(target), "name": part}
+    return _Job(request, f"the native core's part '{part}'", 0)
 
 
 def _message(target: Target) -> Message:

@@ -15,7 +15,8 @@ import pytest
 from onnxsmith_compiler import nursery
 from onnxsmith_compiler.codegen.compile_errors import KernelCompileError, WorkerCrash
 from onnxsmith_compiler.codegen.elf_linker import LinkError, link_shared_library
-from onnxsmith_compiler.codegen.kernel_key import core_key, kernel_key, kernel_symbol, routine_key
+from onnxsmith_compiler.codegen.kernel_key import CORE_PARTS, core_key, kernel_key, kernel_symbol, routine_key
+from onnxsmith_compiler.codegen.native_core import ENTRY_POINTS, PARTS
 from onnxsmith_compiler.codegen.source import KernelSource, Parameter
 from onnxsmith_compiler.codegen.target import Target
 from onnxsmith_compiler.nursery import Limits, Worker
@@ -134,7 +135,10 @@ def test_native_core_is_compiled_once_and_kept() -> None:
     store = MemoryStore()
     with CompilePool(1, TARGET, store) as pool:
         core = pool.compile_core().result()
-    assert set(store.kept) == {core_key(TARGET)} and b"os_call" in core
+    assert store.kept == core and set(core) == {core_key(part, TARGET) for part in CORE_PARTS}
+    entries = [symbol for symbols in PARTS.values() for symbol in symbols]
+    assert set(PARTS) == set(CORE_PARTS) and sorted(entries) == sorted(ENTRY_POINTS)
+    link_shared_library(core, entries, "core.so")
     with CompilePool(1, TARGET, store) as pool:
         assert pool.compile_core().result() == core
         assert pool._nursery is None
