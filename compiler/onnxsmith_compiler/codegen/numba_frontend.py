@@ -6,6 +6,7 @@ This file and `numba_lowering.py` alone use numba's internals; numba is pinned t
 from __future__ import annotations
 
 import functools
+import operator
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -234,6 +235,16 @@ def _is_builtin(rule: type) -> bool:
     return any(base.__module__ == numba_builtins.__name__ for base in rule.__mro__)
 
 
+# Operators that numba types for a constant operand as for any of its type.
+_OPERATORS = (
+    *(operator.add, operator.sub, operator.mul, operator.floordiv, operator.mod, operator.truediv),
+    *(operator.iadd, operator.isub, operator.imul, operator.ifloordiv, operator.imod, operator.itruediv),
+    *(operator.and_, operator.or_, operator.xor, operator.lshift, operator.rshift),
+    *(operator.iand, operator.ior, operator.ixor, operator.ilshift, operator.irshift),
+    *(operator.eq, operator.ne, operator.lt, operator.le, operator.gt, operator.ge),
+)
+
+
 class _KernelTyping(typing.BaseContext):  # type: ignore[misc]
     """numba's typing, of scalars, ranges and tuples alone."""
 
@@ -241,6 +252,7 @@ class _KernelTyping(typing.BaseContext):  # type: ignore[misc]
         self._resolved: dict[tuple[Any, ...], Any] = {}
         self._callables: dict[Any, types.Type] = {}
         self.install_registry(_typing_rules())
+        self._operators = {*_OPERATORS, *map(self.resolve_value_type, _OPERATORS)}
 
     def refresh(self) -> None:
         """Nothing is ever added to the rules."""
@@ -259,6 +271,8 @@ class _KernelTyping(typing.BaseContext):  # type: ignore[misc]
         """The signature of a call; remembered, since it depends on the types alone."""
         if kws:
             return super().resolve_function_type(func, args, kws)
+        if func in self._operators:
+            args = tuple(map(types.unliteral, args))
         key = (func, *args)
         if key not in self._resolved:
             self._resolved[key] = super().resolve_function_type(func, args, kws)
