@@ -83,7 +83,7 @@ def _raise_workers(parent: socket.socket) -> None:
                 _be_worker(*descriptors)
             for descriptor in descriptors:
                 os.close(descriptor)
-            answer = {"pid": pid}
+            answer: Message = {"pid": pid}
         else:
             answer = {"status": _end(message["pid"], message["patience"])}
         parent.send(json.dumps(answer).encode())

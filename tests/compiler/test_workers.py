@@ -248,6 +248,7 @@ def test_a_nursery_that_died_is_replaced() -> None:
         assert pool._nursery is not None
         first = pool._nursery.pid
         os.kill(first, signal.SIGKILL)
+        pool._nursery._process.wait()
         os.kill(worker.pid, signal.SIGKILL)
         with pytest.raises(WorkerCrash, match="kernel add 6"):
             pool.compile([adder(6)])

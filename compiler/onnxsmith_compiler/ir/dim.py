@@ -19,23 +19,23 @@ Dim: TypeAlias = Union[int, "Poly"]
 _PLAIN_NAME = re.compile(r"\?[\w.]+|[^\W\d][\w.]*")
 
 
-_Class = TypeVar("_Class", bound=type)
+_Class = TypeVar("_Class")
 
 
 @dataclass_transform(frozen_default=True)
-def _atom(cls: _Class) -> _Class:
+def _atom(cls: type[_Class]) -> type[_Class]:
     """A frozen dataclass that computes its hash once: Dims are compared and looked up all the time."""
-    made = dataclass(frozen=True)(cls)
-    compute = made.__hash__
+    made: Any = dataclass(frozen=True)(cls)
+    compute: Callable[[Any], int] = made.__hash__
 
-    def __hash__(self: Any) -> int:
+    def remembered_hash(self: Any) -> int:
         known: int | None = self.__dict__.get("_hash")
         if known is None:
             known = self.__dict__["_hash"] = compute(self)
         return known
 
-    made.__hash__ = __hash__
-    return made
+    made.__hash__ = remembered_hash
+    return cls
 
 
 @_atom

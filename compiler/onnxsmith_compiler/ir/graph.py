@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
@@ -76,12 +77,12 @@ class Value:
             yield data
 
     def _assembled(self, blocks: Iterator[np.ndarray]) -> np.ndarray:
-        whole = np.empty(self.type.shape, self.type.dtype.storage)
-        flat, start = whole.reshape(-1), 0
+        shape = [size for size in self.type.shape if isinstance(size, int)]
+        flat, start = np.empty(math.prod(shape), self.type.dtype.storage), 0
         for block in blocks:
             flat[start : start + block.size] = block.reshape(-1)
             start += block.size
-        return whole
+        return flat.reshape(shape)
 
     @property
     def dtype(self) -> DType:
