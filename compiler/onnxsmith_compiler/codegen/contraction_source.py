@@ -29,6 +29,7 @@ _GRANULE = 8
 _FEW_BLOCKS = 2
 _FEW_PANELS = 3
 _MANY_BLOCKS = 16
+_LARGE_TILE = 8_000_000  # multiply-adds
 
 
 @dataclass(frozen=True)
@@ -56,13 +57,13 @@ def choose_tiling(
         few_tiles = m is not None and part_count(m, rows) < TILES_PER_CORE * target.cores
         if few_tiles and part_count(n, tile.columns) <= _FEW_PANELS:
             rows = height
-        return Tiling(rows, _even_panels(tile, m, n, rows, most_panels, target))
+        return Tiling(rows, _even_panels(tile, m, n, rows, most_panels, depth, target))
     room = target.l2 // 2 // (max(1, row or depth) * element)
     rows = max(height, min(_MANY_BLOCKS * height, room))
     if m is not None:
         rows = part_count(m, max(1, part_count(m, rows)))
     rows = ceil_to(max(1, rows), height)
-    return Tiling(rows, _even_panels(tile, m, n, rows, most_panels, target))
+    return Tiling(rows, _even_panels(tile, m, n, rows, most_panels, depth, target))
 
 
 def single_row_tiling(tile: TileShape, n: int | None, target: Target) -> Tiling:
@@ -73,13 +74,17 @@ def single_row_tiling(tile: TileShape, n: int | None, target: Target) -> Tiling:
     return Tiling(tile.rows, ROW_TILE_PANELS * part_count(groups, TILES_PER_CORE * target.cores))
 
 
-def _even_panels(tile: TileShape, m: int | None, n: int | None, rows: int, most: int, target: Target) -> int:
+def _even_panels(
+    tile: TileShape, m: int | None, n: int | None, rows: int, most: int, depth: int, target: Target
+) -> int:
     """Panels of a tile, at most `most`, that cut all panels into equal parts, enough of them for all cores."""
     if n is None:
         return most
     panels = part_count(max(1, n), tile.columns)
     groups = 1 if m is None else part_count(max(1, m), rows)
     fewest = part_count(TILES_PER_CORE * target.cores, groups)
+    if target.cores > 1 and rows * part_count(panels, fewest) * tile.columns * depth > _LARGE_TILE:
+        fewest *= 2
     return min(_even(panels, most), _even(panels, max(1, panels // fewest)))
 
 

@@ -99,6 +99,7 @@ def winograd_tiling(form: WinogradForm, blocks: int | None, outputs: int, channe
     Every group of blocks reads the weights of its panels, and has its transforms written and read again: what does not
     fit into the second-level cache comes from further away. A group of more blocks reads weights less often, a group
     of fewer keeps its transforms near; and panels may be divided between cores, which then transform the same inputs.
+    Where weights are far, a group is two of the tile's heights at least.
     """
     panels = -(-outputs // form.tile.columns)
     near = target.l2 // 2 // _ELEMENT_BYTES
@@ -119,7 +120,8 @@ def winograd_tiling(form: WinogradForm, blocks: int | None, outputs: int, channe
     height = form.tile.rows
     needed = MOST_BLOCK_GROUPS if blocks is None else -(-max(1, blocks) // height)
     most = min(MOST_BLOCK_GROUPS, needed)
-    heights = [height * count for count in range(min(2, most), most + 1)]
+    fewest = min(2, most) if weights_are_far else 1
+    heights = [height * count for count in range(fewest, most + 1)]
     return min((Tiling(rows, -(-panels // part)) for rows in heights for part in parts), key=duration)
 
 
