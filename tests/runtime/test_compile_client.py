@@ -19,7 +19,7 @@ from onnx import helper
 from small_models import model, tensor
 
 import onnxsmith
-from onnxsmith import compile_process, protocol, source
+from onnxsmith import compile_client, compile_process, protocol, source
 from onnxsmith.cache import open_cache
 from onnxsmith.compile_client import Model, find_program
 from onnxsmith.errors import EngineError, Fail, InvalidArgument, InvalidProtobuf
@@ -69,6 +69,23 @@ class TestCompileProcess:
             find_program(Model(None, b"junkjunk"), {}, fresh)
         find_program(Model(None, relu_model), {"optimization_level": 0}, fresh)
         assert compile_process_id() == first
+
+    @pytest.mark.parametrize("is_large", [False, True])
+    def test_is_started_before_a_large_model_is_read(self, add_model, fresh, tmp_path, monkeypatch, is_large):
+        path = tmp_path / "m.onnx"
+        path.write_bytes(add_model)
+        os.utime(path, (1000, 1000))
+        read_digest, running = source.read_digest, []
+
+        def read(name):
+            running.append(compile_process._SERVICE._process is not None)
+            return read_digest(name)
+
+        monkeypatch.setattr(source, "read_digest", read)
+        monkeypatch.setattr(compile_client, "_LONG_READ_BYTES", len(add_model) + (0 if is_large else 1))
+        compile_process._SERVICE.close()
+        assert find_program(Model(str(path), None), {}, fresh).key is not None
+        assert running == [is_large]
 
     def test_a_killed_process_is_replaced(self, relu_model, fresh):
         find_program(Model(None, relu_model), {}, fresh)
