@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from onnxsmith_compiler.codegen.attention_softmax import SOFTMAXES
 from onnxsmith_compiler.codegen.conversions import CONVERSIONS
 from onnxsmith_compiler.codegen.depthwise_row_tile import DEPTHWISE_ROW_TILES
 from onnxsmith_compiler.codegen.depthwise_tile import DEPTHWISE_TILES
@@ -64,6 +65,7 @@ KERNEL_NAMESPACE: Mapping[str, Any] = MappingProxyType(
         **DEPTHWISE_ROW_TILES,
         **TAP_ADDRESSES,
         **PIXEL_ROUTINES,
+        **SOFTMAXES,
         **WINOGRAD_TRANSFORMS,
         **TRANSPOSES,
         **TREE_STEPS,
