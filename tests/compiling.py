@@ -49,7 +49,7 @@ class Compiler:
 
     def link(self, lowered: Lowered, objects: Mapping[str, bytes]) -> CompiledModel:
         """The compiled model, of its kernels' objects by key."""
-        return link_model([(lowered, lambda: {**objects, "core": self._core.result()})])
+        return link_model([(lowered, lambda: {**objects, **self._core.result()})])
 
 
 def executor_of(compiled: CompiledModel, threads: int = 1) -> Executor:

@@ -1,26 +1,38 @@
-"""One compile worker: `python -m onnxsmith_compiler.kernel_worker`, driven over its standard streams.
+"""The processes that compile: `python -m onnxsmith_compiler.kernel_worker`, which loads numba, and forks of it.
 
-Messages are those of `onnxsmith.protocol`. The first one is "start", with "target" (fields of Target: what most
-requests will be for) and "memory_bytes" (a limit of this process's address space, or 0); its answer is "ready".
-Then, one after another:
+The first one, the nursery, is driven over its standard input, a socket of packets: JSON, and descriptors with it. The
+first packet has "target" (fields of Target: what most requests will be for) and "memory_bytes" (a limit of the address
+space of each of these processes, or 0). Then, one after another:
+
+| "kind" | with                                       | answer                                                        |
+|--------|--------------------------------------------|---------------------------------------------------------------|
+| "fork" | a socket, and a file for what goes wrong   | "pid" of a new worker, which serves the socket                |
+| "end"  | "pid", "patience"                          | "status", as Popen's; null for one that did not end by itself |
+
+A worker gets messages of `onnxsmith.protocol`, one after another:
 
 | "kind"        | members                          | answer                                             |
 |---------------|----------------------------------|----------------------------------------------------|
 | "kernel"      | "target", "source", "symbol"     | "object", whose block is the object file           |
 | "routine"     | "target", "name"                 | the same, of one of `namespace.ROUTINES`           |
-| "native_core" | "target"                         | the same, of `codegen.native_core`                 |
+| "native_core" | "target", "name"                 | the same, of a part of `codegen.native_core`       |
 | "c_functions" | "target"                         | the same, of `codegen.c_library`'s common part     |
 
-An answer may also be "error", with "message". The process leaves when its input ends.
+An answer may also be "error", with "message". All leave when their input ends.
 """
 
 from __future__ import annotations
 
 import gc
+import json
 import os
 import signal
+import socket
+import sys
+import time
+import traceback
 from collections.abc import Callable
-from typing import IO, Any
+from typing import IO, Any, NoReturn
 
 from onnxsmith import protocol
 from onnxsmith.protocol import Message
@@ -29,6 +41,9 @@ from onnxsmith_compiler.codegen.source import KernelSource, Parameter
 from onnxsmith_compiler.codegen.target import Target
 from onnxsmith_compiler.parent import leave_with_parent
 
+LONGEST = 1 << 16
+"""Bytes of the longest packet."""
+_POLL_SECONDS = 0.01
 _GARBAGE_THRESHOLD = 200_000
 _WARM_UP = KernelSource(
     "warm-up",
@@ -43,23 +58,71 @@ def kernel(ctx, x, n, begin, end):
 
 
 def main() -> None:
-    """Serve requests until the parent is gone."""
+    """Fork workers until the parent is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what an interrupt ends
-    with os.fdopen(os.dup(0), "rb") as incoming, os.fdopen(os.dup(1), "wb") as outgoing:
-        os.dup2(2, 1)  # whatever a library prints must not end up between two messages
-        leave_with_parent(incoming.fileno())
-        serve(incoming, outgoing)
+    with socket.socket(fileno=os.dup(0)) as parent:
+        start = parent.recv(LONGEST)
+        if start:
+            message = json.loads(start)
+            _limit_memory(message["memory_bytes"])
+            _warm_up(Target(**message["target"]))
+            _raise_workers(parent)
+
+
+def _raise_workers(parent: socket.socket) -> None:
+    """Answer the pool's packets. It has one thread, so that a fork finds nothing half done."""
+    while True:
+        packet, descriptors, _, _ = socket.recv_fds(parent, LONGEST, 2)
+        if not packet:
+            return
+        message = json.loads(packet)
+        if message["kind"] == "fork":
+            pid = os.fork()
+            if pid == 0:
+                parent.close()
+                _be_worker(*descriptors)
+            for descriptor in descriptors:
+                os.close(descriptor)
+            answer: Message = {"pid": pid}
+        else:
+            answer = {"status": _end(message["pid"], message["patience"])}
+        parent.send(json.dumps(answer).encode())
+
+
+def _be_worker(connection: int, errors: int) -> NoReturn:
+    """Serve `connection` until the pool is gone; what is printed goes to `errors`."""
+    code = 1
+    try:
+        os.dup2(errors, 1)
+        os.dup2(errors, 2)
+        os.dup2(connection, 0)  # the nursery's socket, which it keeps open for the parent alone
+        leave_with_parent(connection)
+        with os.fdopen(os.dup(connection), "rb") as incoming, os.fdopen(os.dup(connection), "wb") as outgoing:
+            serve(incoming, outgoing)
+        code = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _end(pid: int, patience: float) -> int | None:
+    """How the worker ended, if it does within `patience` seconds; it is killed else."""
+    deadline = time.monotonic() + patience
+    while True:
+        found, status = os.waitpid(pid, os.WNOHANG)
+        if found:
+            return os.waitstatus_to_exitcode(status)
+        if time.monotonic() >= deadline:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            return None
+        time.sleep(_POLL_SECONDS)
 
 
 def serve(incoming: IO[bytes], outgoing: IO[bytes]) -> None:
     """Answer requests from `incoming` on `outgoing` until the former ends."""
-    received = protocol.receive(incoming)
-    if received is None:
-        return
-    start, _ = received
-    _limit_memory(start["memory_bytes"])
-    _warm_up(Target(**start["target"]))
-    protocol.send(outgoing, {"kind": "ready"})
     while (received := protocol.receive(incoming)) is not None:
         message, _ = received
         try:
@@ -104,9 +167,9 @@ def _compile_routine(target: Target, message: Message) -> bytes:
 
 
 def _compile_native_core(target: Target, message: Message) -> bytes:
-    from onnxsmith_compiler.codegen.native_core import compile_core
+    from onnxsmith_compiler.codegen.native_core import PARTS, compile_core
 
-    return compile_core(target)
+    return compile_core(target, PARTS[message["name"]])
 
 
 def _compile_c_functions(target: Target, message: Message) -> bytes:

@@ -11,13 +11,18 @@ from typing import Any
 from onnxsmith import artifact
 from onnxsmith.cpu import CodeTarget
 from onnxsmith.faults import RUN_FAULTS
-from onnxsmith_compiler.codegen.c_header import header_text
-from onnxsmith_compiler.codegen.c_library import compile_own
 from onnxsmith_compiler.codegen.contractions import tile_columns
 from onnxsmith_compiler.codegen.cpu import print_group
 from onnxsmith_compiler.codegen.elf_linker import link_shared_library
 from onnxsmith_compiler.codegen.expanded_depthwise import expands_in_depthwise
-from onnxsmith_compiler.codegen.kernel_key import kernel_key, kernel_symbol, routine_key
+from onnxsmith_compiler.codegen.kernel_key import (
+    CORE_PARTS,
+    c_functions_key,
+    core_key,
+    kernel_key,
+    kernel_symbol,
+    routine_key,
+)
 from onnxsmith_compiler.codegen.kernel_text import PrintedStep
 from onnxsmith_compiler.codegen.pixel_sums import summed_pixels
 from onnxsmith_compiler.codegen.recurrent import recurrence_tiling
@@ -28,7 +33,7 @@ from onnxsmith_compiler.codegen.winograd_source import winograd_block
 from onnxsmith_compiler.codegen.winograd_transforms import WEIGHT_MATRICES
 from onnxsmith_compiler.codegen.zig_linker import link_with_zig, require_linker
 from onnxsmith_compiler.errors import InvalidGraph
-from onnxsmith_compiler.ir.graph import Graph, Value
+from onnxsmith_compiler.ir.graph import Graph, Node, Value
 from onnxsmith_compiler.ir.verify import verify
 from onnxsmith_compiler.onnx.importer import Imported, import_model
 from onnxsmith_compiler.onnx.loader import load_model
@@ -59,10 +64,6 @@ Progress = Callable[[str, int, int], None]
 Pass = Callable[[Graph], Graph]
 Objects = Callable[[], Mapping[str, bytes]]
 
-# Objects beside the kernels, which are the same for every model.
-CORE = "core"
-C_FUNCTIONS = "C functions"
-
 
 @dataclass(frozen=True, eq=False)
 class CompiledModel:
@@ -92,8 +93,13 @@ class CompiledModel:
 
         Raises KernelCompileError as `code` does.
         """
-        header = {f"{self.interface}.h": header_text(self.program, self.interface).encode()} if self.interface else {}
+        header = {f"{self.interface}.h": self._header()} if self.interface else {}
         artifact.write(directory, self.versions, self.weights.pieces, self.interface, header)
+
+    def _header(self) -> bytes:
+        from onnxsmith_compiler.codegen.c_header import header_text  # here: it imports numba
+
+        return header_text(self.program, self.interface).encode()
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,8 +190,8 @@ def compile_model(
     def objects(number: int) -> Mapping[str, bytes]:
         stage = "compiling kernels" if len(versions) == 1 else f"compiling kernels for {targets[number].cpu}"
         compiled = kernels[number].result(lambda done, total: report(stage, done, total))
-        others = {} if c_functions is None else {C_FUNCTIONS: c_functions.result()}
-        return {**compiled, CORE: cores[number].result(), **others}
+        others = {} if c_functions is None else c_functions.result()
+        return {**compiled, **cores[number].result(), **others}
 
     linked = [(each, partial(objects, number)) for number, each in enumerate(versions)]
     compiled = link_model(linked, options.interface)
@@ -195,9 +201,9 @@ def compile_model(
 
 
 def link_model(versions: Sequence[tuple[Lowered, Objects]], interface: str = "") -> CompiledModel:
-    """The compiled model. Each version's objects are its kernels by `kernel_key`, and those named CORE and C_FUNCTIONS.
+    """The compiled model. Each version's objects are its kernels, the routines and what is the same for every model.
 
-    `interface` is the name that its C functions are to have, if it can have some.
+    They are by key (see `kernel_key`). `interface` is the name that its C functions are to have, if it can have some.
     """
     layout = WeightLayout()
     keys = [_kernel_keys(lowered) for lowered, _ in versions]
@@ -216,9 +222,12 @@ def _version(
 ) -> artifact.Version:
     def link() -> bytes:
         given = objects()
-        needed = {label: given[label] for label in (CORE, *_object_keys(keys, target))}
+        core = [core_key(part, target) for part in CORE_PARTS]
+        needed = {key: given[key] for key in (*core, *_object_keys(keys, target))}
         if interface:
-            needed[C_FUNCTIONS] = given[C_FUNCTIONS]
+            from onnxsmith_compiler.codegen.c_library import compile_own  # here: it imports numba
+
+            needed |= {c_functions_key(target): given[c_functions_key(target)]}
             needed["the model's C functions"] = compile_own(program, interface, target)
         name = artifact.library_name(interface or "program", target.system)
         if target.system == "linux":
@@ -298,12 +307,13 @@ def run_passes(
     lesser: Iterable[Target] = (),
 ) -> Graph:
     """`graph` after all passes, each verified; `seen(name, graph)` gets what each leaves."""
+    typed: set[Node] = set()
     for name, run in passes(options, target, lesser):
         try:
             graph = run(graph)
         except ShapeError as error:
             raise InvalidGraph(f"{name}: {error}") from error
-        verify(graph, name)
+        verify(graph, name, typed)
         seen(name, graph)
     return graph
 

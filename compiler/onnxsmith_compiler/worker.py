@@ -7,6 +7,7 @@ Messages are those of `onnxsmith.protocol`. Requests:
   "directory", "kernels" (how many were compiled), and "key", or None for that where the program is in no cache but
   in a temporary folder, which the session removes; then "warning" says why, if there is a cache.
 - "dump": members "path", "options" and "what". The answer's block is text in UTF-8.
+- "prepare": has no answer. What a "compile" needs is loaded while the session finds out whether it asks for one.
 - "measure": members "threads" and "buffers", bytes each. The answer has "cpu" (LLVM's name), "vector_bits",
   "multiply_adds" of float32 a second, and "bandwidths", bytes a second read of each of the buffers.
 
@@ -42,6 +43,7 @@ from onnxsmith_compiler.errors import CompileError, InvalidOption
 from onnxsmith_compiler.parent import leave_with_parent
 
 if TYPE_CHECKING:
+    from onnxsmith_compiler.nursery import Nursery
     from onnxsmith_compiler.options import CompileOptions
     from onnxsmith_compiler.pipeline import CompiledModel
     from onnxsmith_compiler.workers import CompilePool
@@ -50,14 +52,34 @@ _IDLE_SECONDS = 60.0
 _ATTEMPTS = 2
 
 
+class Kept:
+    """What a compile process keeps between requests: programs that no cache has, and what workers are forked from."""
+
+    def __init__(self) -> None:
+        self.asides = Asides()
+        self._nursery: Nursery | None = None
+
+    def nursery(self) -> Nursery:
+        """The process that workers for this machine are forked from, started where there is none."""
+        from onnxsmith_compiler.codegen.target import Target
+        from onnxsmith_compiler.nursery import Limits, Nursery
+
+        if self._nursery is not None and not self._nursery.is_alive:
+            self._nursery.close()
+            self._nursery = None
+        if self._nursery is None:
+            self._nursery = Nursery(Target.host(), Limits())
+        return self._nursery
+
+
 @dataclass(frozen=True)
 class Request:
-    """One request: its members, its block of bytes, the pipe that progress goes to, and where programs go else."""
+    """One request: its members, its block of bytes, the pipe that progress goes to, and what requests share."""
 
     message: Message
     data: bytes
     pipe: IO[bytes]
-    asides: Asides = field(default_factory=Asides)
+    kept: Kept = field(default_factory=Kept)
 
     @property
     def model(self) -> Path | bytes:
@@ -114,18 +136,28 @@ def main() -> None:
 
 def serve(incoming: IO[bytes], outgoing: IO[bytes], idle_seconds: float = _IDLE_SECONDS) -> None:
     """Answer requests from `incoming` on `outgoing` until the former ends."""
-    asides = Asides()
-    leave_with_parent(incoming.fileno(), asides.clear)
+    kept = Kept()
+    leave_with_parent(incoming.fileno(), kept.asides.clear)
     while True:
-        with _leave_when_idle(idle_seconds, asides.clear):
+        with _leave_when_idle(idle_seconds, kept.asides.clear):
             received = protocol.receive(incoming)
         if received is None:
             return
         message, data = received
-        answer, block = answer_to(Request(message, data, outgoing, asides))
+        if message["kind"] == "prepare":
+            _prepare(kept)
+            continue
+        answer, block = answer_to(Request(message, data, outgoing, kept))
         protocol.send(outgoing, answer, block)
         if answer["kind"] == "done" and message.get("cache"):
             _cache(message).prune(keep=(answer["key"],))  # the session has yet to open it
+
+
+def _prepare(kept: Kept) -> None:
+    """Load the compiler, here and in the process that kernels are compiled by. What goes wrong shows in the request."""
+    with contextlib.suppress(Exception):
+        kept.nursery()
+        import onnxsmith_compiler.pipeline  # noqa: F401 (to have it loaded)
 
 
 def answer_to(request: Request) -> tuple[Message, bytes]:
@@ -151,7 +183,7 @@ def compile_request(request: Request) -> tuple[Message, bytes]:
     """Compile into the cache, unless the program is there already, or into a temporary folder."""
     if request.message["cache"] is None:
         with _pool(request, None) as pool:
-            directory = request.asides.write(_compile(request, pool, None).write)
+            directory = request.kept.asides.write(_compile(request, pool, None).write)
         return {"kind": "done", "directory": str(directory), "key": None, "kernels": pool.compiled}, b""
     cache = _cache(request.message)
     with _pool(request, cache) as pool:
@@ -228,7 +260,11 @@ def _compile_into(cache: Cache, request: Request, pool: CompilePool) -> Message:
         try:
             return {"directory": str(cache.programs.put(key, write)), "key": key}
         except OSError as refusal:
-            return {"directory": str(request.asides.write(write)), "key": None, "warning": _not_kept(cache, refusal)}
+            return {
+                "directory": str(request.kept.asides.write(write)),
+                "key": None,
+                "warning": _not_kept(cache, refusal),
+            }
 
 
 def _check_unchanged(before: source.FileStamp | None) -> None:
@@ -266,7 +302,7 @@ def _locked(cache: Cache, key: str, request: Request) -> Iterator[None]:
 
 @contextmanager
 def _pool(request: Request, cache: Cache | None) -> Iterator[CompilePool]:
-    """Processes that compile kernels; they load numba while this one reads the model and loads the compiler."""
+    """Processes that compile kernels; numba is loaded there while this one reads the model and loads the compiler."""
     from onnxsmith_compiler.codegen.target import Target
     from onnxsmith_compiler.options import NATIVE
     from onnxsmith_compiler.workers import CompilePool
@@ -274,8 +310,7 @@ def _pool(request: Request, cache: Cache | None) -> Iterator[CompilePool]:
     options, host = _options(request), Target.host()
     target = host if options.target == NATIVE else Target.named(options.target)[0]
     store = None if cache is None else cache.kernels
-    with CompilePool(options.workers or host.cores, target, store) as pool:
-        pool.start()
+    with CompilePool(options.workers or host.cores, target, store, nursery=request.kept.nursery()) as pool:
         yield pool
 
 

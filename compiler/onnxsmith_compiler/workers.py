@@ -6,31 +6,30 @@ in processes of their own, which live as long as the pool.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import os
 import queue
-import signal
-import subprocess
-import sys
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from types import TracebackType
 from typing import Protocol
 
-from onnxsmith import protocol, scratch
 from onnxsmith.protocol import Message
 from onnxsmith_compiler import kernel_worker
-from onnxsmith_compiler.codegen import compile_errors
 from onnxsmith_compiler.codegen.compile_errors import KernelCompileError, WorkerCrash
-from onnxsmith_compiler.codegen.kernel_key import c_functions_key, core_key, kernel_key, kernel_symbol, routine_key
+from onnxsmith_compiler.codegen.kernel_key import (
+    CORE_PARTS,
+    c_functions_key,
+    core_key,
+    kernel_key,
+    kernel_symbol,
+    routine_key,
+)
 from onnxsmith_compiler.codegen.routine_names import called_routines
 from onnxsmith_compiler.codegen.source import KernelSource
 from onnxsmith_compiler.codegen.target import Target
+from onnxsmith_compiler.nursery import Limits, Nursery, Worker
 
-_LAST_WORDS = 2000
-_SECONDS_TO_DIE = 10.0
 _ROUTINE_LENGTH = 3000
 Progress = Callable[[int, int], None]
 
@@ -51,94 +50,6 @@ class Store(Protocol):
     def put(self, key: str, data: bytes) -> None: ...
 
     def claim(self, key: str) -> Claim: ...
-
-
-@dataclasses.dataclass(frozen=True)
-class Limits:
-    """What one worker may use: seconds for one kernel, and to start; bytes of address space (0: no limit)."""
-
-    seconds: float = 120.0
-    start_seconds: float = 120.0
-    memory_bytes: int = 8 << 30
-
-
-class Worker:
-    """One process. Not for two threads at once."""
-
-    def __init__(self, target: Target, limits: Limits) -> None:
-        self._limits = limits
-        self._ready = False
-        self._errors = scratch.memory_file()
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", kernel_worker.__name__],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            env=_environment(),
-        )
-        with contextlib.suppress(BrokenPipeError):  # the first request says that it is dead
-            self._send({"kind": "start", "target": _message(target), "memory_bytes": limits.memory_bytes})
-
-    def compile(self, request: Message, label: str) -> bytes:
-        """The object that `request` asks for (see kernel_worker); `label` says what it is.
-
-        KernelCompileError where it does not compile, WorkerCrash where the process died or took too long.
-        """
-        if not self._ready:
-            self._receive(self._limits.start_seconds, f"{label}: at the start of a compile worker")
-            self._ready = True
-        with contextlib.suppress(BrokenPipeError):
-            self._send(request)
-        answer, data = self._receive(self._limits.seconds, label)
-        if answer["kind"] == "error":
-            raise getattr(compile_errors, answer["type"])(answer["message"])
-        return data
-
-    def close(self) -> None:
-        """End the process."""
-        self._process.kill()
-        self._process.wait()
-        for stream in (self._process.stdin, self._process.stdout, self._errors):
-            with contextlib.suppress(OSError):
-                if stream is not None:
-                    stream.close()
-
-    def _send(self, message: Message) -> None:
-        assert self._process.stdin is not None
-        protocol.send(self._process.stdin, message)
-
-    def _receive(self, seconds: float, label: str) -> tuple[Message, bytes]:
-        """The next message; WorkerCrash, and a dead process, where none comes within `seconds`."""
-        expired = threading.Event()
-        timer = threading.Timer(seconds, self._expire, (expired,))
-        timer.daemon = True
-        timer.start()
-        try:
-            assert self._process.stdout is not None
-            received = protocol.receive(self._process.stdout)
-        except (OSError, EOFError, ValueError):
-            received = None
-        finally:
-            timer.cancel()
-        if received is None:
-            late = f"took longer than {seconds:g} s"
-            raise WorkerCrash(f"{label}: {late if expired.is_set() else self._cause_of_death()}")
-        return received
-
-    def _expire(self, expired: threading.Event) -> None:
-        expired.set()
-        self._process.kill()
-
-    def _cause_of_death(self) -> str:
-        try:
-            code = self._process.wait(_SECONDS_TO_DIE)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            return "the compile worker sent nonsense"
-        self._errors.seek(max(0, self._errors.seek(0, os.SEEK_END) - _LAST_WORDS))
-        words = self._errors.read().decode(errors="replace").strip()
-        how = f"of {signal.Signals(-code).name}" if code < 0 else f"with status {code}"
-        return f"the compile worker died {how}" + (f": {words}" if words else "")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -172,33 +83,51 @@ class Objects:
 class CompilePool:
     """Compiles kernels in `workers` processes, for `target` where no other is named.
 
-    `compiled` counts those that were in no store.
+    `compiled` counts those that were in no store. A `nursery` that is lent stays with its owner.
 
-    Use as a context manager, or call `close`. `start` returns at once, so that the processes load numba
-    while the caller does something else.
+    Use as a context manager, or call `close`. `start` returns at once, so that numba is loaded while the caller does
+    something else.
     """
 
-    def __init__(self, workers: int, target: Target, store: Store | None = None, limits: Limits | None = None) -> None:
+    def __init__(
+        self,
+        workers: int,
+        target: Target,
+        store: Store | None = None,
+        limits: Limits | None = None,
+        nursery: Nursery | None = None,
+    ) -> None:
         if workers < 1:
             raise ValueError(f"a pool needs at least one worker, not {workers}")
         self.target = target
-        self._count = workers
         self._store = store
         self._limits = limits or Limits()
+        # None is a worker that is yet to be forked.
         self._idle: queue.SimpleQueue[Worker | None] = queue.SimpleQueue()
+        for _ in range(workers):
+            self._idle.put(None)
         self._threads = ThreadPoolExecutor(workers, "compile")
-        self._started = False
+        self._lent = nursery
+        self._nursery: Nursery | None = None
+        self._starting = threading.Lock()
         self._submitting = threading.Lock()
         self._counting = threading.Lock()
         self.compiled = 0
 
     def start(self) -> None:
-        """Start the workers, unless that is done."""
-        if self._started:
-            return
-        self._started = True
-        for _ in range(self._count):
-            self._idle.put(Worker(self.target, self._limits))
+        """Start the process that workers are forked from, unless there is one."""
+        self._living_nursery()
+
+    def _living_nursery(self) -> Nursery:
+        if self._lent is not None and self._lent.is_alive:
+            return self._lent
+        with self._starting:
+            if self._nursery is not None and not self._nursery.is_alive:
+                self._nursery.close()
+                self._nursery = None
+            if self._nursery is None:
+                self._nursery = Nursery(self.target, self._limits)
+            return self._nursery
 
     def compile(self, sources: Iterable[KernelSource], on_progress: Progress | None = None) -> dict[str, bytes]:
         """The objects of `sources`; see `Objects.result`."""
@@ -211,6 +140,10 @@ class CompilePool:
         jobs = {key: _kernel_job(key, source, target) for key, source in kernels.items()}
         for name in sorted({name for source in kernels.values() for name in called_routines(source.text)}):
             jobs[routine_key(name, target)] = _routine_job(name, target)
+        return self._begin(jobs)
+
+    def _begin(self, jobs: Mapping[str, _Job]) -> Objects:
+        """Have the jobs done whose results are not stored."""
         objects = {key: found for key in jobs if (found := self._stored(key)) is not None}
         missing = {key: job for key, job in jobs.items() if key not in objects}
         # The longest first, so that none is left to one worker at the end.
@@ -219,22 +152,15 @@ class CompilePool:
             futures = {self._submit(key, missing[key].request, missing[key].label): key for key in order}
         return Objects(tuple(jobs), objects, futures)
 
-    def compile_core(self, target: Target | None = None) -> Future[bytes]:
-        """The object of the native core, to come; begun at once, since it takes longer than any kernel."""
+    def compile_core(self, target: Target | None = None) -> Objects:
+        """Begin to compile the native core, in parts, whose objects are by `core_key`."""
         target = target or self.target
-        return self._compile_common(core_key(target), "native_core", target, "the native core")
+        return self._begin({core_key(part, target): _core_job(part, target) for part in CORE_PARTS})
 
-    def compile_c_functions(self) -> Future[bytes]:
-        """The object of the C functions that are the same for every model, to come."""
-        return self._compile_common(c_functions_key(self.target), "c_functions", self.target, "the C functions")
-
-    def _compile_common(self, key: str, kind: str, target: Target, label: str) -> Future[bytes]:
-        found = self._stored(key)
-        if found is None:
-            return self._submit(key, {"kind": kind, "target": _message(target)}, label)
-        ready: Future[bytes] = Future()
-        ready.set_result(found)
-        return ready
+    def compile_c_functions(self) -> Objects:
+        """Begin to compile the C functions that are the same for every model: one object, by `c_functions_key`."""
+        request = {"kind": "c_functions", "target": _message(self.target)}
+        return self._begin({c_functions_key(self.target): _Job(request, "the C functions", 0)})
 
     def close(self) -> None:
         """End the workers, once the kernels that they are at are done."""
@@ -243,6 +169,8 @@ class CompilePool:
             worker = self._idle.get()
             if worker is not None:
                 worker.close()
+        if self._nursery is not None:
+            self._nursery.close()
 
     def __enter__(self) -> CompilePool:
         return self
@@ -287,12 +215,12 @@ class CompilePool:
         worker = self._idle.get()
         try:
             if worker is None:
-                worker = Worker(self.target, self._limits)
+                worker = self._living_nursery().fork(label)
             data = worker.compile(request, label)
         except WorkerCrash:
-            assert worker is not None
-            worker.close()
-            worker = None  # whoever needs it next starts another
+            if worker is not None:
+                worker.close()
+            worker = None  # whoever needs it next forks another
             raise
         finally:
             self._idle.put(worker)
@@ -325,6 +253,11 @@ def _routine_job(name: str, target: Target) -> _Job:
     return _Job(request, f"routine {name}", _ROUTINE_LENGTH)
 
 
+def _core_job(part: str, target: Target) -> _Job:
+    request = {"kind": "native_core", "target": _message(target), "name": part}
+    return _Job(request, f"the native core's part '{part}'", 0)
+
+
 def _message(target: Target) -> Message:
     return dataclasses.asdict(target)
 
@@ -337,9 +270,3 @@ def _completed(
         if on_progress is not None:
             on_progress(done, total)
         yield future
-
-
-def _environment() -> dict[str, str]:
-    """This process's environment, with its module path and without settings of numba's."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("NUMBA_")}
-    return kept | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}

@@ -17,6 +17,9 @@ from onnxsmith.forks import UNDIVIDED
 from onnxsmith.options import Settings
 from onnxsmith.values import Array, onnx_code
 
+# To read a model of so many bytes takes about as long as to start the compile process.
+_LONG_READ_BYTES = 1 << 26
+
 Progress: TypeAlias = Callable[[str, int, int], None]
 """Called with a stage's name, how much of it is done, and how much there is (0 where unknown)."""
 
@@ -163,11 +166,19 @@ def _identify(model: Model, cache: Cache) -> _Identity:
         recorded = None if model.initializers else source.recorded_digest(model.path, cache)
         if recorded is not None:
             return _Identity(recorded)
+        if os.stat(model.path).st_size >= _LONG_READ_BYTES:
+            _prepare()
         own = source.read_digest(model.path)
         sha256 = own.sha256 if own is not None else source.file_digest(model.path)
         return _Identity(sha256 if model.initializers else source.known_digest(model.path, cache, sha256), own)
     except OSError:
         return _Identity(None)  # the compile process says what is wrong with the file
+
+
+def _prepare() -> None:
+    with UNDIVIDED:
+        from onnxsmith import compile_process
+    compile_process.prepare()
 
 
 def _in_cache(model: Model, options: Mapping[str, Any], cache: Cache, digest: str) -> ProgramFolder | None:

@@ -40,6 +40,12 @@ def call(
     return _SERVICE.call(_Call(request, data, task, seconds, on_progress))
 
 
+def prepare() -> None:
+    """Start the compile process, if there is a compiler, for who is about to find out that it is needed."""
+    if source.compiler_folder() is not None:
+        _SERVICE.prepare()
+
+
 @dataclass(frozen=True)
 class _Call:
     request: protocol.Message
@@ -147,6 +153,15 @@ class _Service:
                     process.close()
                     raise
             raise error(EngineError, "The compile process ends as soon as it is started.")
+
+    def prepare(self) -> None:
+        """Start the process and have it load what compiling takes, unless it is there or busy."""
+        if self._process is None and self._lock.acquire(blocking=False):
+            try:
+                with contextlib.suppress(OSError):
+                    self._started().send({"kind": "prepare"}, b"")
+            finally:
+                self._lock.release()
 
     def close(self) -> None:
         """End the process, if there is one."""

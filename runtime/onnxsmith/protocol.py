@@ -6,6 +6,7 @@ then the bytes. Nothing is pickled. The two ends exchange:
 | from    | "kind"            | other members                                             |
 |---------|-------------------|-----------------------------------------------------------|
 | session | "compile", "dump" | see `onnxsmith_compiler.worker`; a model in memory is the block |
+| session | "prepare"         | none; it has no answer                                    |
 | worker  | "progress"        | "stage", "done", "total" (0 where unknown)                |
 | worker  | "done"            | the verb's answer                                         |
 | worker  | "error"           | "code" (a class name of onnxsmith.errors), "message"      |

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -11,13 +12,15 @@ from collections.abc import Iterator
 
 import pytest
 
-from onnxsmith_compiler import workers
+from onnxsmith_compiler import nursery
 from onnxsmith_compiler.codegen.compile_errors import KernelCompileError, LinkError, WorkerCrash
 from onnxsmith_compiler.codegen.elf_linker import link_shared_library
-from onnxsmith_compiler.codegen.kernel_key import core_key, kernel_key, kernel_symbol, routine_key
+from onnxsmith_compiler.codegen.kernel_key import CORE_PARTS, core_key, kernel_key, kernel_symbol, routine_key
+from onnxsmith_compiler.codegen.native_core import ENTRY_POINTS, PARTS
 from onnxsmith_compiler.codegen.source import KernelSource, Parameter
 from onnxsmith_compiler.codegen.target import Target
-from onnxsmith_compiler.workers import CompilePool, Limits
+from onnxsmith_compiler.nursery import Limits, Worker
+from onnxsmith_compiler.workers import CompilePool
 
 TARGET = Target.host()
 BAD = KernelSource("bad one", "def kernel(ctx, begin, end):\n    return absent(3)\n", ())
@@ -98,7 +101,7 @@ def test_store_is_asked_first_and_filled() -> None:
     store.kept = dict.fromkeys(objects, b"from the store")
     with CompilePool(1, TARGET, store) as pool:
         assert set(pool.compile([adder(4)]).values()) == {b"from the store"}
-        assert not pool._started
+        assert pool._nursery is None
 
 
 def test_what_another_is_compiling_comes_last_and_is_taken_from_it() -> None:
@@ -132,10 +135,13 @@ def test_native_core_is_compiled_once_and_kept() -> None:
     store = MemoryStore()
     with CompilePool(1, TARGET, store) as pool:
         core = pool.compile_core().result()
-    assert set(store.kept) == {core_key(TARGET)} and b"os_call" in core
+    assert store.kept == core and set(core) == {core_key(part, TARGET) for part in CORE_PARTS}
+    entries = [symbol for symbols in PARTS.values() for symbol in symbols]
+    assert set(PARTS) == set(CORE_PARTS) and sorted(entries) == sorted(ENTRY_POINTS)
+    link_shared_library(core, entries, "core.so")
     with CompilePool(1, TARGET, store) as pool:
         assert pool.compile_core().result() == core
-        assert not pool._started
+        assert pool._nursery is None
 
 
 @pytest.fixture
@@ -162,7 +168,7 @@ def fragile(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> None:
     def popen(command: list[str], **options: object) -> subprocess.Popen[bytes]:
         return start([sys.executable, "-c", code], **options)  # type: ignore[call-overload, no-any-return]
 
-    monkeypatch.setattr(workers.subprocess, "Popen", popen)
+    monkeypatch.setattr(nursery.subprocess, "Popen", popen)
 
 
 @pytest.mark.parametrize(
@@ -200,32 +206,59 @@ def test_an_expression_too_deep_for_python_is_an_error_of_its_kernel() -> None:
         assert len(pool.compile([adder(8)])) == 1
 
 
-def held_workers(pool: CompilePool, count: int) -> list[workers.Worker]:
+def held_workers(pool: CompilePool, count: int) -> list[Worker]:
     held = [pool._idle.get() for _ in range(count)]
     for worker in held:
         pool._idle.put(worker)
     return [worker for worker in held if worker is not None]
 
 
-def test_start_does_not_wait_for_the_workers() -> None:
+def test_workers_are_forked_when_there_is_work() -> None:
     with CompilePool(2, TARGET) as pool:
         pool.start()
-        assert [worker._ready for worker in held_workers(pool, 2)] == [False, False]
+        assert pool._nursery is not None and pool._nursery.is_alive
+        assert not held_workers(pool, 2)
         pool.compile([adder(5), adder(6)])
-        assert any(worker._ready for worker in held_workers(pool, 2))
+        workers = held_workers(pool, 2)
+        assert workers and pool._nursery.pid not in {worker.pid for worker in workers}
+
+
+def is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def test_close_ends_the_processes() -> None:
     pool = CompilePool(2, TARGET)
-    pool.compile([adder(5)])
-    processes = [worker._process for worker in held_workers(pool, 2)]
+    pool.compile([adder(5), adder(6)])
+    assert pool._nursery is not None
+    pids = [pool._nursery.pid, *(worker.pid for worker in held_workers(pool, 2))]
+    assert len(pids) > 1 and all(map(is_running, pids))
     pool.close()
-    assert len(processes) == 2 and all(process.poll() is not None for process in processes)
+    assert not any(map(is_running, pids))
+
+
+def test_a_nursery_that_died_is_replaced() -> None:
+    with CompilePool(1, TARGET) as pool:
+        pool.compile([adder(5)])
+        (worker,) = held_workers(pool, 1)
+        assert pool._nursery is not None
+        first = pool._nursery.pid
+        os.kill(first, signal.SIGKILL)
+        pool._nursery._process.wait()
+        os.kill(worker.pid, signal.SIGKILL)
+        with pytest.raises(WorkerCrash, match="kernel add 6"):
+            pool.compile([adder(6)])
+        assert len(pool.compile([adder(6)])) == 1
+        assert pool._nursery.pid != first
 
 
 def test_workers_ignore_settings_of_numba(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NUMBA_DISABLE_JIT", "1")
-    assert "NUMBA_DISABLE_JIT" not in workers._environment()
+    assert "NUMBA_DISABLE_JIT" not in nursery._environment()
     monkeypatch.chdir(os.path.dirname(ctypes.__file__))
     with CompilePool(1, TARGET) as pool:
         assert len(pool.compile([adder(6)])) == 1

@@ -19,12 +19,11 @@ from onnx import helper
 from small_models import model, tensor
 
 import onnxsmith
-from onnxsmith import compile_process, protocol, source
+from onnxsmith import compile_client, compile_process, protocol, source
 from onnxsmith.cache import open_cache
 from onnxsmith.compile_client import Model, find_program
 from onnxsmith.errors import EngineError, Fail, InvalidArgument, InvalidProtobuf
 from onnxsmith.options import Settings, settings
-from onnxsmith_compiler.aside import Asides
 from onnxsmith_compiler.worker import Request
 
 
@@ -70,6 +69,23 @@ class TestCompileProcess:
             find_program(Model(None, b"junkjunk"), {}, fresh)
         find_program(Model(None, relu_model), {"optimization_level": 0}, fresh)
         assert compile_process_id() == first
+
+    @pytest.mark.parametrize("is_large", [False, True])
+    def test_is_started_before_a_large_model_is_read(self, add_model, fresh, tmp_path, monkeypatch, is_large):
+        path = tmp_path / "m.onnx"
+        path.write_bytes(add_model)
+        os.utime(path, (1000, 1000))
+        read_digest, running = source.read_digest, []
+
+        def read(name):
+            running.append(compile_process._SERVICE._process is not None)
+            return read_digest(name)
+
+        monkeypatch.setattr(source, "read_digest", read)
+        monkeypatch.setattr(compile_client, "_LONG_READ_BYTES", len(add_model) + (0 if is_large else 1))
+        compile_process._SERVICE.close()
+        assert find_program(Model(str(path), None), {}, fresh).key is not None
+        assert running == [is_large]
 
     def test_a_killed_process_is_replaced(self, relu_model, fresh):
         find_program(Model(None, relu_model), {}, fresh)
@@ -301,12 +317,12 @@ class TestReadOnce:
         path = tmp_path / "m.onnx"
         path.write_bytes(b"model")
         before = source.stamp(str(path))
-        request = Request({"own": [*astuple(before), "what it read"]}, b"", io.BytesIO(), Asides())
+        request = Request({"own": [*astuple(before), "what it read"]}, b"", io.BytesIO())
         assert request.own_digest(before) == "what it read"
         path.write_bytes(b"another model")
         digest = hashlib.sha256(b"another model").hexdigest()
         assert request.own_digest(source.stamp(str(path))) == digest
-        assert Request({}, b"", io.BytesIO(), Asides()).own_digest(before) == digest
+        assert Request({}, b"", io.BytesIO()).own_digest(before) == digest
 
 
 class TestExternalData:

@@ -9,6 +9,7 @@ register tiles, softmax over whole rows, products with the values.
 from __future__ import annotations
 
 from onnxsmith_compiler.codegen.attention_form import TABLE_BYTES, AttentionForm
+from onnxsmith_compiler.codegen.attention_softmax import softmax_name
 from onnxsmith_compiler.codegen.contraction_source import indent, kernel_source, sizes
 from onnxsmith_compiler.codegen.epilogue import Score
 from onnxsmith_compiler.codegen.scalar_text import literal
@@ -195,54 +196,13 @@ class _Printer:
         ]
 
     def _softmax(self) -> list[str]:
-        """Lines that turn a block's scores into weights and the reciprocals of their sums, `scales`.
-
-        One step after the other for all rows, so that the processor can overlap rows. A NaN among the scores need
-        not be the largest: its own weight is NaN, and so is their sum.
-        """
-        kind, columns = self.tile.dtype, self.columns
+        """Lines that turn a block's scores into weights and the reciprocals of their sums, `scales`."""
+        blind = "max(0, -(row + past))" if self.form.causal else "0"
+        name = softmax_name(self.tile.dtype, self.columns)
         return [
-            "for i in range(rows):",
-            f"    largest = -{kind}(inf)",
-            f"    for j in range({columns}):",
-            f"        largest = maximum(largest, load(tops, i * {columns} + j))",
-            *indent(self._blind_rows()),
-            "    store(scales, i, largest)",
-            "for i in range(rows):",
-            "    out = offset(weights, i * key_pitch)",
-            f"    lanes = offset(tops, i * {columns})",
-            "    largest = load(scales, i)",
-            f"    for j in range({columns}):",
-            f"        store(lanes, j, {kind}(0.0))",
-            f"    for first_key in range(0, seen, {columns}):",
-            f"        for j in range({columns}):",
-            f"            weight = {self._exponential}(load(out, first_key + j) - largest)",
-            "            store(out, first_key + j, weight)",
-            "            store(lanes, j, load(lanes, j) + weight)",
-            "for i in range(rows):",
-            f"    total = {kind}(0.0)",
-            f"    for j in range({columns}):",
-            f"        total = sum_step(total, load(tops, i * {columns} + j))",
-            f"    store(scales, i, {self._reciprocal})",
+            f"{name}(weights, tops, scales, rows, {blind}, seen, key_pitch)",
             *_point_table(self.tile.rows, "weights", "key_pitch"),
         ]
-
-    @property
-    def _exponential(self) -> str:
-        return "exp_negative_f32" if self.tile.dtype == "float32" else "exp_f64"
-
-    def _blind_rows(self) -> list[str]:
-        """Lines after which a query that may see no key has weights of zero."""
-        if not self.form.causal:
-            return []
-        kind = self.tile.dtype
-        return [f"largest = select(row + i + past >= 0, largest, {kind}(0.0))"]
-
-    @property
-    def _reciprocal(self) -> str:
-        kind = self.tile.dtype
-        reciprocal = f"{kind}(1.0) / total"
-        return f"select(row + i + past >= 0, {reciprocal}, {kind}(0.0))" if self.form.causal else reciprocal
 
     def _values(self) -> list[str]:
         """Lines that multiply a block's weights by the values and store the results."""

@@ -25,7 +25,7 @@ from numba.core import types
 
 from onnxsmith_compiler.codegen import narrow_float
 from onnxsmith_compiler.codegen.kernel_function import Intrinsic
-from onnxsmith_compiler.codegen.storage import value_type
+from onnxsmith_compiler.codegen.pointer_types import value_type
 from onnxsmith_compiler.ir import dtype as dtypes
 from onnxsmith_compiler.ir.dtype import DType
 from onnxsmith_compiler.ops.rounding import float32_to_odd

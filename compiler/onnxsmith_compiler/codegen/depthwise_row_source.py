@@ -24,8 +24,9 @@ from onnxsmith_compiler.codegen.contraction_source import (
 )
 from onnxsmith_compiler.codegen.depthwise_row_tile import DepthwiseRowShape
 from onnxsmith_compiler.codegen.epilogue import Epilogue
+from onnxsmith_compiler.codegen.pixel_routines import next_pixel
 from onnxsmith_compiler.codegen.pixel_sums import sum_block
-from onnxsmith_compiler.codegen.pixel_table import axes_of, next_pixel, sizes_of
+from onnxsmith_compiler.codegen.pixel_table import axes_of, sizes_of
 from onnxsmith_compiler.codegen.source import KernelSource, Parameter
 from onnxsmith_compiler.codegen.tap_addresses import tap_addresses_name
 from onnxsmith_compiler.codegen.target import Target

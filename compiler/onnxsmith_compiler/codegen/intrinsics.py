@@ -15,13 +15,9 @@ from numba.core import types
 
 from onnxsmith_compiler.codegen import narrow_float
 from onnxsmith_compiler.codegen.kernel_function import Intrinsic, intrinsic
-from onnxsmith_compiler.codegen.storage import (
-    ArrayPointer,
-    StoragePointer,
-    array_pointer,
-    dtype_of_class,
-    value_type,
-)
+from onnxsmith_compiler.codegen.pointer_types import StoragePointer, dtype_of_class, value_type
+from onnxsmith_compiler.codegen.prefetch import L1, emit_prefetch
+from onnxsmith_compiler.codegen.storage import ArrayPointer, array_pointer
 from onnxsmith_compiler.ir import dtype as dtypes
 from onnxsmith_compiler.ir.dtype import DType
 
@@ -233,6 +229,20 @@ def reinterpret(context: Any, pointer: Any, kind: Any) -> Any:
     return StoragePointer(dtype)(pointer, kind), emit
 
 
+@intrinsic(lambda pointer, index: None)
+def prefetch(context: Any, pointer: Any, index: Any) -> Any:
+    """prefetch(p, i): element `i` of `p` will be read soon; it need not exist."""
+    if not isinstance(pointer, StoragePointer) or not isinstance(index, types.Integer):
+        return None
+
+    def emit(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
+        place = builder.bitcast(builder.gep(arguments[0], [arguments[1]]), _I8.as_pointer())
+        emit_prefetch(builder, place, L1)
+        return context.get_dummy_value()
+
+    return types.void(pointer, types.int64), emit
+
+
 def _extreme(name: str, comparison: str, reference: Callable[..., Any]) -> Intrinsic:
     def define(context: Any, *kinds: Any) -> Any:
         if len(kinds) < 2 or not all(isinstance(kind, types.Integer) and kind.signed for kind in kinds):
@@ -250,7 +260,7 @@ def _extreme(name: str, comparison: str, reference: Callable[..., Any]) -> Intri
 
 
 MEMORY_INTRINSICS: dict[str, Intrinsic] = {
-    function.name: function for function in (load, store, offset, stack, scratch, address, reinterpret)
+    function.name: function for function in (load, store, offset, stack, scratch, address, reinterpret, prefetch)
 }
 
 # Of signed sizes and indices only; numbers have `minimum` and `maximum`.

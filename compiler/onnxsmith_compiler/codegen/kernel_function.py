@@ -53,12 +53,14 @@ class Routine:
     """A function that returns nothing and is compiled by itself; kernels call it by `symbol`.
 
     `arguments` are type names as in `source.Parameter`. `build(function, target)` writes the body of an empty LLVM
-    function; it may add others to its module, which begin with the function's name.
+    function; it may add others to its module, which begin with the function's name. Without it, `text` defines the
+    function as `kernel`, in the kernels' language.
     """
 
     name: str
     arguments: tuple[str, ...]
-    build: Callable[..., None]
+    build: Callable[..., None] | None = None
+    text: str = ""
 
     @property
     def symbol(self) -> str:

@@ -33,9 +33,13 @@ def kernel_key(source: KernelSource, target: Target) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def core_key(target: Target) -> str:
-    """The SHA-256, in hexadecimal, of all that decides the object code of the native core for `target`."""
-    return kernel_key(KernelSource("native core", "", ()), target)
+CORE_PARTS = ("plan", "run")
+"""Parts of the native core, each of which is compiled by itself."""
+
+
+def core_key(part: str, target: Target) -> str:
+    """The SHA-256, in hexadecimal, of all that decides the object code of a part of the native core for `target`."""
+    return kernel_key(KernelSource("native core", f"native core: {part}", ()), target)
 
 
 def routine_key(name: str, target: Target) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from onnxsmith_compiler.codegen.attention_softmax import SOFTMAXES
 from onnxsmith_compiler.codegen.conversions import CONVERSIONS
 from onnxsmith_compiler.codegen.depthwise_row_tile import DEPTHWISE_ROW_TILES
 from onnxsmith_compiler.codegen.depthwise_tile import DEPTHWISE_TILES
@@ -15,7 +16,7 @@ from onnxsmith_compiler.codegen.intrinsics import INDEX_INTRINSICS, MEMORY_INTRI
 from onnxsmith_compiler.codegen.kernel_function import Intrinsic, Routine
 from onnxsmith_compiler.codegen.native_intrinsics import SHARING_INTRINSICS
 from onnxsmith_compiler.codegen.order_keys import ORDER_KEYS
-from onnxsmith_compiler.codegen.prefetch import prefetch
+from onnxsmith_compiler.codegen.pixel_routines import PIXEL_ROUTINES
 from onnxsmith_compiler.codegen.row_tile import ROW_TILES
 from onnxsmith_compiler.codegen.scalar import SCALAR_INTRINSICS
 from onnxsmith_compiler.codegen.tap_addresses import TAP_ADDRESSES
@@ -63,11 +64,12 @@ KERNEL_NAMESPACE: Mapping[str, Any] = MappingProxyType(
         **DEPTHWISE_TILES,
         **DEPTHWISE_ROW_TILES,
         **TAP_ADDRESSES,
+        **PIXEL_ROUTINES,
+        **SOFTMAXES,
         **WINOGRAD_TRANSFORMS,
         **TRANSPOSES,
         **TREE_STEPS,
         **SHARING_INTRINSICS,
-        prefetch.name: prefetch,
     }
 )
 ROUTINES: Mapping[str, Routine] = MappingProxyType(

@@ -7,6 +7,8 @@ so that any library can run on the one pool of the process.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from onnxsmith.native_layout import CORE_VERSION
 from onnxsmith_compiler.codegen import native_plan, native_pool, native_run
 from onnxsmith_compiler.codegen.kernel_function import Helper, helper
@@ -32,9 +34,15 @@ ENTRY_POINTS: dict[str, Helper] = {
 }
 
 
-def compile_core(target: Target) -> bytes:
-    """A relocatable object for `target` that exports every one of ENTRY_POINTS."""
-    functions = [
-        NativeFunction(symbol, body.function, body.result, body.arguments) for symbol, body in ENTRY_POINTS.items()
-    ]
+PARTS: dict[str, tuple[str, ...]] = {
+    "plan": ("os_core_version", "os_plan", "os_bind"),
+    "run": ("os_steps", "os_call", "os_pool_worker", "os_pool_stop", "os_pool_spin"),
+}
+"""The entry points of each of `kernel_key.CORE_PARTS`. What two parts call is in both."""
+
+
+def compile_core(target: Target, symbols: Iterable[str] = tuple(ENTRY_POINTS)) -> bytes:
+    """A relocatable object for `target` that exports `symbols`, which are among ENTRY_POINTS."""
+    bodies = {symbol: ENTRY_POINTS[symbol] for symbol in symbols}
+    functions = [NativeFunction(symbol, body.function, body.result, body.arguments) for symbol, body in bodies.items()]
     return compile_functions(functions, target)

@@ -98,12 +98,7 @@ class Compiler:
         self, lowered: Sequence[Lowered], exported: Sequence[str], *, unroll: bool = True, routines: bool = True
     ) -> llvm.ModuleRef:
         """One optimised module of `lowered`, all the helpers that they reach, and the `routines` if they are wanted."""
-        texts = [text for one in lowered for text in one.modules]
-        module = llvm_backend.parse(texts[0], self.target)
-        for text in texts[1:]:
-            module.link_in(llvm_backend.parse(text, self.target))
-        for bitcode in self._reachable_helpers([helper for one in lowered for helper in one.helpers]):
-            module.link_in(llvm.parse_bitcode(bitcode))
+        module = self._joined(lowered, exported)
         for routine in dict.fromkeys(routine for one in lowered for routine in one.routines if routines):
             module.link_in(self._routine(routine))
         llvm_backend.keep_only(module, exported)
@@ -111,8 +106,23 @@ class Compiler:
         llvm_backend.optimise(module, self.target, unroll=unroll)
         return module
 
+    def _joined(self, lowered: Sequence[Lowered], exported: Sequence[str]) -> llvm.ModuleRef:
+        """One module of `lowered` and all the helpers that they reach, before it is optimised."""
+        texts = [text for one in lowered for text in one.modules]
+        module = llvm_backend.parse(texts[0], self.target)
+        for text in texts[1:]:
+            module.link_in(llvm_backend.parse(text, self.target))
+        for bitcode in self._reachable_helpers([helper for one in lowered for helper in one.helpers]):
+            module.link_in(llvm.parse_bitcode(bitcode))
+        llvm_backend.keep_only(module, exported)
+        return module
+
     def _routine(self, routine: Routine) -> llvm.ModuleRef:
         """The routine as it was written."""
+        if routine.text:
+            wrap = functools.partial(entry_points.wrap_native, routine.symbol, False)
+            lowered = self._front_end.lower(define_kernel(routine.text), "void", routine.arguments, (), wrap)
+            return self._joined([lowered], [routine.symbol])
         module = routine_module(routine, self.target)
         entry_points.set_attributes(module, self.target)
         return llvm_backend.parse(str(module), self.target)

@@ -6,6 +6,7 @@ This file and `numba_lowering.py` alone use numba's internals; numba is pinned t
 from __future__ import annotations
 
 import functools
+import operator
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,11 +15,13 @@ from llvmlite import ir
 from numba.core import (
     codegen,
     compiler,
+    compiler_machinery,
     cpu,
     cpu_options,
     errors,
     fastmathpass,
     imputils,
+    interpreter,
     types,
     typing,
 )
@@ -32,12 +35,30 @@ from onnxsmith_compiler.codegen import llvm_backend
 from onnxsmith_compiler.codegen.entry_points import set_attributes
 from onnxsmith_compiler.codegen.kernel_function import Helper, Intrinsic, Routine
 from onnxsmith_compiler.codegen.numba_lowering import RANGE, KernelLowering
-from onnxsmith_compiler.codegen.storage import named_type
+from onnxsmith_compiler.codegen.pointer_types import named_type
 from onnxsmith_compiler.codegen.target import Target
 
 FAST_MATH = ("contract", "nsz")
+
+
+class _Interpreter(interpreter.Interpreter):  # type: ignore[misc]
+    """numba's translation of byte code, without the searches for `with`, `try`, and building lists and dictionaries."""
+
+    def post_process(self, peepholes: object, func_ir: Any) -> Any:
+        return func_ir
+
+
+@compiler_machinery.register_pass(mutates_CFG=True, analysis_only=False)
+class _TranslateByteCode(compiler.TranslateByteCode):  # type: ignore[misc]
+    _name = "translate_byte_code_of_kernel"
+
+    def run_pass(self, state: Any) -> bool:
+        state["func_ir"] = _Interpreter(state["func_id"]).interpret(state["bc"])
+        return True
+
+
 _PASSES = (
-    compiler.TranslateByteCode,
+    _TranslateByteCode,
     compiler.FixupArgs,
     compiler.NopythonTypeInference,
     KernelLowering,
@@ -214,6 +235,16 @@ def _is_builtin(rule: type) -> bool:
     return any(base.__module__ == numba_builtins.__name__ for base in rule.__mro__)
 
 
+# Operators that numba types for a constant operand as for any of its type.
+_OPERATORS = (
+    *(operator.add, operator.sub, operator.mul, operator.floordiv, operator.mod, operator.truediv),
+    *(operator.iadd, operator.isub, operator.imul, operator.ifloordiv, operator.imod, operator.itruediv),
+    *(operator.and_, operator.or_, operator.xor, operator.lshift, operator.rshift),
+    *(operator.iand, operator.ior, operator.ixor, operator.ilshift, operator.irshift),
+    *(operator.eq, operator.ne, operator.lt, operator.le, operator.gt, operator.ge),
+)
+
+
 class _KernelTyping(typing.BaseContext):  # type: ignore[misc]
     """numba's typing, of scalars, ranges and tuples alone."""
 
@@ -221,6 +252,7 @@ class _KernelTyping(typing.BaseContext):  # type: ignore[misc]
         self._resolved: dict[tuple[Any, ...], Any] = {}
         self._callables: dict[Any, types.Type] = {}
         self.install_registry(_typing_rules())
+        self._operators = {*_OPERATORS, *map(self.resolve_value_type, _OPERATORS)}
 
     def refresh(self) -> None:
         """Nothing is ever added to the rules."""
@@ -239,6 +271,8 @@ class _KernelTyping(typing.BaseContext):  # type: ignore[misc]
         """The signature of a call; remembered, since it depends on the types alone."""
         if kws:
             return super().resolve_function_type(func, args, kws)
+        if func in self._operators:
+            args = tuple(map(types.unliteral, args))
         key = (func, *args)
         if key not in self._resolved:
             self._resolved[key] = super().resolve_function_type(func, args, kws)

@@ -7,6 +7,7 @@ loop over a range is a counter and a comparison. LLVM would come to the same, bu
 
 from __future__ import annotations
 
+import operator
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from typing import Any
@@ -146,6 +147,19 @@ class KernelLower(lowering.Lower):  # type: ignore[misc]
             case "pair_second":
                 return self.loadvar(expr.value.name)[1]
         return super().lower_expr(resty, expr)
+
+    def lower_binop(self, resty: Any, expr: Any, op: Any) -> Any:
+        """numba's, without its search for forms of the operator with a constant operand: only `**` has such."""
+        if op is operator.pow:
+            return super().lower_binop(resty, expr, op)
+        typing, signature = self.context.typing_context, self.fndesc.calltypes[expr]
+        operands = [
+            self.context.cast(self.builder, self.loadvar(side.name), self.typeof(side.name), wanted)
+            for side, wanted in zip((expr.lhs, expr.rhs), signature.args, strict=True)
+        ]
+        function = typing.resolve_value_type(op)
+        emit = self.context.get_function(function, typing.resolve_function_type(function, signature.args, {}))
+        return self.context.cast(self.builder, emit(self.builder, operands), signature.return_type, resty)
 
     def _begin(self, bounds: _Pair) -> _Pair:
         start, stop = bounds

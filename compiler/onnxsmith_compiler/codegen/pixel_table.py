@@ -11,12 +11,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from onnxsmith_compiler.codegen.contraction_source import ADDRESS_BYTES, CACHE_LINE, Tiling, indent
+from onnxsmith_compiler.codegen.contraction_source import ADDRESS_BYTES, CACHE_LINE, Tiling
+from onnxsmith_compiler.codegen.pixel_routines import AXES, STARTS_SIZES, pixel_edges_name, pixel_starts_name
 from onnxsmith_compiler.codegen.tap_addresses import tap_addresses_name
 from onnxsmith_compiler.ir.dim import Dim
 from onnxsmith_compiler.ir.dtype import DType
 
-_AXES = "zyx"
 _SIZES_OF_AXIS = ("in", "out", "window", "stride", "dilation", "pad")
 # Addresses are computed in vectors of this many.
 _VECTOR = 8
@@ -90,10 +90,9 @@ class PixelTable:
             f"    store(zeros, i, {self.dtype}(0.0))",
             "nowhere = address(zeros)",
             f"pitch = (depth + {line - 1}) // {line} * {line}",
-            *[f"at_{axis} = stack(int64, {self.stride})" for axis in self.axes],
+            f"at = stack(int64, {len(self.axes) * self.stride})",
             f"starts = stack(int64, {self.stride})",
             f"pixel_bytes = channels * {self.dtype.itemsize}",
-            f"image_pixels = {' * '.join(f'out_{axis}' for axis in self.axes)}",
         ]
         if self.merged:
             lines.append(f"copies = scratch(ctx, {self.dtype}, table_bytes + pitch * {self.dtype.itemsize})")
@@ -101,51 +100,16 @@ class PixelTable:
 
     def fill(self, first_channel: str) -> list[str]:
         """Lines that fill the tile's table, block by block; taps begin at `first_channel`."""
-        position = ["image = int_div(first_row, image_pixels)", "rest = first_row - image * image_pixels"]
-        for axis in reversed(self.axes[1:]):
-            position += [f"pixel_{axis} = int_rem(rest, out_{axis})", f"rest = int_div(rest, out_{axis})"]
+        sizes = [f"{name}_{axis}" for axis in self.axes for name in STARTS_SIZES]
+        starts = pixel_starts_name(len(self.axes), self.stride)
         return [
             f"origin = address(x) + {first_channel} * {self.dtype.itemsize}",
-            *position,
-            f"pixel_{self.axes[0]} = rest",
             f"for block in range((row_count + {self.rows - 1}) // {self.rows}):",
-            f"    rows = min({self.rows}, row_count - block * {self.rows})",
-            *indent(self._positions()),
+            f"    first = block * {self.rows}",
+            f"    rows = min({self.rows}, row_count - first)",
+            f"    {starts}(at, starts, first_row + first, rows, origin, pixel_bytes, {', '.join(sizes)})",
             f"    {self._addresses()}",
-            *(indent(self._edges()) if self.merged else []),
-        ]
-
-    def _positions(self) -> list[str]:
-        """Lines that note where the windows of a block's rows begin; entries past the last row repeat it.
-
-        Rows that are neighbours on one line of the image are stepped through without asking where it ends.
-        """
-        inner, outer = self.axes[-1], self.axes[:-1]
-        names = [f"at_{axis}" for axis in self.axes] + ["starts"]
-        place = "image"
-        for axis in self.axes:
-            place = f"({place} * in_{axis} + {axis}_index)"
-        here = [f"{axis}_index = pixel_{axis} * stride_{axis} - pad_{axis}" for axis in self.axes]
-        start = f"{place} * pixel_bytes + origin"
-        return [
-            f"if pixel_{inner} + rows <= out_{inner}:",
-            *indent(here),
-            f"    start = {start}",
-            f"    for i in range({self.stride}):",
-            f"        step = min(i, rows - 1) * stride_{inner}",
-            *[f"        store(at_{axis}, i, {axis}_index)" for axis in outer],
-            f"        store(at_{inner}, i, {inner}_index + step)",
-            "        store(starts, i, start + step * pixel_bytes)",
-            f"    pixel_{inner} += rows - 1",
-            *indent(next_pixel(self.axes)),
-            "else:",
-            "    for i in range(rows):",
-            *indent(here, 2),
-            *[f"        store(at_{axis}, i, {axis}_index)" for axis in self.axes],
-            f"        store(starts, i, {start})",
-            *indent(next_pixel(self.axes), 2),
-            f"    for i in range(rows, {self.stride}):",
-            *[f"        store({name}, i, load({name}, rows - 1))" for name in names],
+            *([f"    {self._edges()}"] if self.merged else []),
         ]
 
     def _addresses(self) -> str:
@@ -153,60 +117,31 @@ class PixelTable:
         call = ["offset(table, block * block_entries)", "starts", "nowhere"]
         step = "pixel_bytes"
         groups: list[str] = []
-        for axis in reversed(self.axes):
-            groups.append(f"at_{axis}, in_{axis}, window_{axis}, dilation_{axis}, {step} * dilation_{axis}")
+        for number, axis in reversed(list(enumerate(self.axes))):
+            at = f"offset(at, {number * self.stride})"
+            groups.append(f"{at}, in_{axis}, window_{axis}, dilation_{axis}, {step} * dilation_{axis}")
             step = f"in_{axis} * {step}"
         taken = groups[1:] if self.merged else groups
         name = tap_addresses_name(len(taken), self.stride)
         return f"{name}({', '.join(call + taken[::-1])})"
 
-    def _edges(self) -> list[str]:
-        """Lines that replace merged runs that leave the image sideways by copies with zeros outside."""
-        copied = [
-            "left = load(at_x, i)",
-            "if left < 0 or left + window_x > in_x:",
-            "    for tap in range(taps):",
-            f"        slot = block * block_entries + tap * {self.stride} + i",
-            "        place = load(table, slot)",
-            "        if place != nowhere:",
-            f"            copy = offset(copies, ((block * taps + tap) * {self.rows} + i) * pitch)",
-            f"            source = offset(x, (place - address(x)) // {self.dtype.itemsize})",
-            "            for j in range(depth):",
-            f"                store(copy, j, {self.dtype}(0.0))",
-            "            inside = min(window_x, in_x - left) * channels",
-            "            for j in range(max(0, -left) * channels, inside):",
-            "                store(copy, j, load(source, j))",
-            "            store(table, slot, address(copy))",
+    def _edges(self) -> str:
+        """A call that replaces merged runs that leave the image sideways by copies with zeros outside."""
+        arguments = [
+            "offset(table, block * block_entries)",
+            f"offset(at, {(len(self.axes) - 1) * self.stride})",
+            "x",
+            f"offset(copies, block * taps * {self.rows} * pitch)",
+            *("nowhere", "rows", "taps", "pitch", "depth", "channels", "window_x", "in_x"),
         ]
-        return [
-            "leaving = 0",
-            f"for i in range({self.rows}):",
-            "    left = load(at_x, i)",
-            "    leaving = leaving | left | (in_x - window_x - left)",
-            "if leaving < 0:",
-            f"    for i in range({self.rows}):",
-            *indent(copied, 2),
-        ]
+        return f"{pixel_edges_name(self.stride, self.dtype.name)}({', '.join(arguments)})"
 
 
 def axes_of(rank: int) -> str:
     """A letter for each of 1 to 3 spatial axes, outermost first."""
-    return _AXES[-rank:]
+    return AXES[-rank:]
 
 
 def sizes_of(axes: str) -> tuple[str, ...]:
     """Names of the parameters that describe images and how a window moves over them."""
     return tuple(f"{name}_{axis}" for axis in axes for name in _SIZES_OF_AXIS)
-
-
-def next_pixel(axes: str) -> list[str]:
-    """Lines that step from one output position to the next, in row-major order through the images."""
-    if not axes:
-        return ["image += 1"]
-    outer, inner = axes[:-1], axes[-1]
-    return [
-        f"pixel_{inner} += 1",
-        f"if pixel_{inner} == out_{inner}:",
-        f"    pixel_{inner} = 0",
-        *indent(next_pixel(outer)),
-    ]

@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from llvmlite import ir
-from numba.core import types
-
-from onnxsmith_compiler.codegen.kernel_function import intrinsic
-from onnxsmith_compiler.codegen.storage import StoragePointer
 
 _I8 = ir.IntType(8)
 _I32 = ir.IntType(32)
@@ -25,17 +19,3 @@ def emit_prefetch(builder: ir.IRBuilder, address: ir.Value, locality: int, *, wr
         kind = ir.FunctionType(ir.VoidType(), [_I8.as_pointer(), _I32, _I32, _I32])
         declared = ir.Function(module, kind, name)
     builder.call(declared, [address, _I32(int(write)), _I32(locality), _I32(1)])
-
-
-@intrinsic(lambda pointer, index: None)
-def prefetch(context: Any, pointer: Any, index: Any) -> Any:
-    """prefetch(p, i): element `i` of `p` will be read soon; it need not exist."""
-    if not isinstance(pointer, StoragePointer) or not isinstance(index, types.Integer):
-        return None
-
-    def emit(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
-        place = builder.bitcast(builder.gep(arguments[0], [arguments[1]]), _I8.as_pointer())
-        emit_prefetch(builder, place, L1)
-        return context.get_dummy_value()
-
-    return types.void(pointer, types.int64), emit

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-_CALL = re.compile(r"\b((?:tile|row|depthwise|winograd)_\w+)\(")
+_NAMES = "tile|row|depthwise|winograd|tap_addresses|pixel_starts|pixel_edges|attention_softmax"
+_CALL = re.compile(rf"\b((?:{_NAMES})_\w+)\(")
 
 
 def called_routines(text: str) -> tuple[str, ...]:

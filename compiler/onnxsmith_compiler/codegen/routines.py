@@ -10,11 +10,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from llvmlite import ir
-from numba.core import types
 
 from onnxsmith_compiler.codegen.kernel_function import Intrinsic, Routine
-from onnxsmith_compiler.codegen.storage import StoragePointer, named_type, storage_type
+from onnxsmith_compiler.codegen.storage import storage_type
 from onnxsmith_compiler.codegen.target import Target
+from onnxsmith_compiler.ir import dtype as dtypes
 
 _I64 = ir.IntType(64)
 
@@ -26,10 +26,27 @@ def routine(
     reference: Callable[..., None],
 ) -> Intrinsic:
     """The intrinsic that calls the routine `name`; see Routine. `reference` does the same in plain Python."""
-    made = Routine(name, tuple(arguments), build)
-    expected = tuple(map(named_type, arguments))
+    return _call_of(Routine(name, tuple(arguments), build), reference)
 
+
+def printed_routine(name: str, arguments: Sequence[str], text: str) -> Intrinsic:
+    """The intrinsic that calls the routine `name`, which `text` defines; see Routine."""
+
+    def reference(*given: Any) -> None:
+        from onnxsmith_compiler.codegen.namespace import define_kernel  # here: it has this routine in it
+
+        define_kernel(text)(*given)
+
+    return _call_of(Routine(name, tuple(arguments), text=text), reference)
+
+
+def _call_of(made: Routine, reference: Callable[..., None]) -> Intrinsic:
     def definition(context: Any, *kinds: Any) -> Any:
+        from numba.core import types  # here: who prints a call of a routine has no need of numba
+
+        from onnxsmith_compiler.codegen.pointer_types import named_type
+
+        expected = tuple(map(named_type, made.arguments))
         if len(kinds) != len(expected):
             return None
         for given, wanted in zip(kinds, expected, strict=True):
@@ -43,19 +60,20 @@ def routine(
 
         return types.void(*expected), emit
 
-    return Intrinsic(name, definition, reference, routine=made)
+    return Intrinsic(made.name, definition, reference, routine=made)
 
 
 def declare(module: ir.Module, routine: Routine) -> ir.Function:
     """The function of `routine` in `module`, without a body."""
-    kinds = [_llvm_type(named_type(argument)) for argument in routine.arguments]
+    kinds = [_llvm_type(argument) for argument in routine.arguments]
     function = ir.Function(module, ir.FunctionType(ir.VoidType(), kinds), routine.symbol)
     function.attributes.add("nounwind")
     return function
 
 
 def routine_module(routine: Routine, target: Target) -> ir.Module:
-    """The module that defines `routine`."""
+    """The module that defines `routine`, which is built."""
+    assert routine.build is not None
     module = ir.Module(routine.name)
     function = declare(module, routine)
     function.attributes.add("noinline")
@@ -63,5 +81,6 @@ def routine_module(routine: Routine, target: Target) -> ir.Module:
     return module
 
 
-def _llvm_type(kind: types.Type) -> ir.Type:
-    return storage_type(kind.dtype).as_pointer() if isinstance(kind, StoragePointer) else _I64
+def _llvm_type(name: str) -> ir.Type:
+    """The LLVM type of a routine's argument: "int64", or a pointer, "float32*"."""
+    return storage_type(dtypes.BY_NAME[name[:-1]]).as_pointer() if name.endswith("*") else _I64

@@ -1,4 +1,4 @@
-"""A macro intrinsic that finds the input pixels of a block of output pixels, for all taps of a window at once."""
+"""A routine that finds the input pixels of a block of output pixels, for all taps of a window at once."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba.core import types
 
 from onnxsmith_compiler.codegen.kernel_function import Intrinsic
-from onnxsmith_compiler.codegen.storage import StoragePointer, array_pointer
-from onnxsmith_compiler.ir.dtype import INT64
+from onnxsmith_compiler.codegen.routines import routine
+from onnxsmith_compiler.codegen.storage import array_pointer
+from onnxsmith_compiler.codegen.target import Target
 
 _I32 = ir.IntType(32)
 _I64 = ir.IntType(64)
@@ -26,7 +26,7 @@ def tap_addresses_name(axes: int, pixels: int) -> str:
 
 
 def tap_addresses(axes: int, pixels: int) -> Intrinsic:
-    """The intrinsic `tap_addresses_{axes}x{pixels}(table, starts, nowhere, (at, size, extent, dilation,
+    """The routine `tap_addresses_{axes}x{pixels}(table, starts, nowhere, (at, size, extent, dilation,
     step), ...)`.
 
     Fills table[tap, i], dense, for `pixels` output pixels i and all taps of a window over `axes` axes, in
@@ -35,23 +35,15 @@ def tap_addresses(axes: int, pixels: int) -> Intrinsic:
     next. A tap's address is starts[i] plus its steps where it is inside the image on every axis, else
     `nowhere`. The pointers are int64*, all else int64.
     """
-    pointer, number = StoragePointer(INT64), types.int64
-    expected = (pointer, pointer, number, *(pointer, number, number, number, number) * axes)
+    pointer, number = "int64*", "int64"
+    arguments = (pointer, pointer, number, *(pointer, number, number, number, number) * axes)
 
-    def definition(context: Any, *kinds: Any) -> Any:
-        if len(kinds) != len(expected):
-            return None
-        for given, wanted in zip(kinds, expected, strict=True):
-            if given != wanted and not (wanted is number and isinstance(given, types.Integer)):
-                return None
+    def build(function: ir.Function, target: Target) -> None:
+        builder = ir.IRBuilder(function.append_basic_block("entry"))
+        _Emitter(builder, pixels, function.args).emit()
+        builder.ret_void()
 
-        def emit(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
-            _Emitter(builder, pixels, arguments).emit()
-            return context.get_dummy_value()
-
-        return types.void(*expected), emit
-
-    return Intrinsic(tap_addresses_name(axes, pixels), definition, _reference(pixels))
+    return routine(tap_addresses_name(axes, pixels), arguments, build, _reference(pixels))
 
 
 def _groups(arguments: Sequence[Any]) -> list[Sequence[Any]]:
@@ -134,4 +126,4 @@ TAP_ADDRESSES: Mapping[str, Intrinsic] = MappingProxyType(
         for pixels in (8, 16, 24)
     }
 )
-"""Every such intrinsic that printed kernels may call, by name."""
+"""Every such routine that printed kernels may call, by name."""

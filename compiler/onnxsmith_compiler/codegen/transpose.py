@@ -7,10 +7,9 @@ from types import MappingProxyType
 from typing import Any
 
 from llvmlite import ir
-from numba.core import types
 
 from onnxsmith_compiler.codegen.kernel_function import Intrinsic
-from onnxsmith_compiler.codegen.storage import StoragePointer, array_pointer, storage_type
+from onnxsmith_compiler.codegen.storage import array_pointer, storage_type
 from onnxsmith_compiler.ir.dtype import BY_NAME, DType
 
 _I32 = ir.IntType(32)
@@ -27,9 +26,12 @@ def transpose(itemsize: int, size: int) -> Intrinsic:
 
     out[i * out_row + j] = source[j * source_row + i] for i, j < size, a power of two. The two do not overlap.
     """
-    number = types.int64
 
     def definition(context: Any, *kinds: Any) -> Any:
+        from numba.core import types  # here: who prints a call has no need of numba
+
+        from onnxsmith_compiler.codegen.pointer_types import StoragePointer
+
         if len(kinds) != 4 or not isinstance(kinds[0], StoragePointer) or kinds[2] != kinds[0]:
             return None
         if not all(isinstance(kind, types.Integer) for kind in (kinds[1], kinds[3])):
@@ -42,7 +44,7 @@ def transpose(itemsize: int, size: int) -> Intrinsic:
             builder.call(_function(builder.module, pointer.dtype, size), arguments)
             return context.get_dummy_value()
 
-        return types.void(pointer, number, pointer, number), emit
+        return types.void(pointer, types.int64, pointer, types.int64), emit
 
     return Intrinsic(f"transpose_{size}x{size}_b{8 * itemsize}", definition, _reference(size))
 

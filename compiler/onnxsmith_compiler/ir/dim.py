@@ -171,32 +171,46 @@ def symbols_of(dim: Dim) -> set[str]:
 
 
 def substitute(dim: Dim, replace: Callable[[Atom], Dim | None]) -> Dim:
-    """`dim` with every atom for which `replace` gives a Dim put in place, and simplified again."""
+    """`dim` with every atom for which `replace` gives a Dim put in place, and simplified again.
+
+    Where nothing is replaced it is `dim` itself.
+    """
     if isinstance(dim, int):
         return dim
     result: Dim = 0
+    changed = False
     for monomial, coefficient in dim.terms:
+        placed = [_substitute_atom(atom, replace) for atom in monomial]
+        if all(new is None for new in placed):
+            result = result + from_terms({monomial: coefficient})
+            continue
+        changed = True
         term: Dim = coefficient
-        for atom in monomial:
-            term = term * _substitute_atom(atom, replace)
+        for atom, new in zip(monomial, placed, strict=True):
+            term = term * (from_atom(atom) if new is None else new)
         result = result + term
-    return result
+    return result if changed else dim
 
 
-def _substitute_atom(atom: Atom, replace: Callable[[Atom], Dim | None]) -> Dim:
+def _substitute_atom(atom: Atom, replace: Callable[[Atom], Dim | None]) -> Dim | None:
+    """What stands for the atom; None where it stays as it is."""
     new = replace(atom)
     if new is not None:
         return new
     match atom:
         case Quotient(numerator=a, denominator=b):
-            return floordiv(substitute(a, replace), substitute(b, replace))
+            placed = substitute(a, replace), substitute(b, replace)
+            return None if placed[0] is a and placed[1] is b else floordiv(*placed)
         case Remainder(numerator=a, denominator=b):
-            return modulo(substitute(a, replace), substitute(b, replace))
+            placed = substitute(a, replace), substitute(b, replace)
+            return None if placed[0] is a and placed[1] is b else modulo(*placed)
         case Extreme(kind=kind, left=a, right=b):
-            return _extreme(kind, substitute(a, replace), substitute(b, replace))
+            placed = substitute(a, replace), substitute(b, replace)
+            return None if placed[0] is a and placed[1] is b else _extreme(kind, *placed)
         case LoopIndex(name=name, extent=extent):
-            return from_atom(LoopIndex(name, substitute(extent, replace)))
-    return from_atom(atom)
+            new_extent = substitute(extent, replace)
+            return None if new_extent is extent else from_atom(LoopIndex(name, new_extent))
+    return None
 
 
 def evaluate(dim: Dim, values: Mapping[str, int]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
@@ -38,23 +39,50 @@ class TensorType:
 
 
 @dataclass(frozen=True, eq=False)
+class Blocks:
+    """The elements of a constant in row-major order, in arrays of any shape; each call of `make` computes them anew.
+
+    Weights that are written block by block stay in the caches, and never take memory as a whole.
+    """
+
+    make: Callable[[], Iterator[np.ndarray]]
+
+
+@dataclass(frozen=True, eq=False)
 class Value:
     """One tensor of the graph.
 
-    `constant` holds a constant's elements, or computes them: large weights take their final form one by one, when
-    the program is written. `known` holds, for a small integer tensor computed from shapes, its elements as Dims in
-    an object array: known at compile time but for the symbols.
+    `constant` holds a constant's elements, or computes them, whole or in blocks: large weights take their final
+    form one by one, when the program is written. `known` holds, for a small integer tensor computed from shapes, its
+    elements as Dims in an object array: known at compile time but for the symbols.
     """
 
     name: str
     type: TensorType
-    constant: np.ndarray | Callable[[], np.ndarray] | None = None
+    constant: np.ndarray | Callable[[], np.ndarray] | Blocks | None = None
     known: np.ndarray | None = None
 
     @property
     def data(self) -> np.ndarray | None:
         """A constant's elements, computed by each call where they are not held; None for other values."""
+        if isinstance(self.constant, Blocks):
+            return self._assembled(self.constant.make())
         return self.constant() if callable(self.constant) else self.constant
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        """A constant's elements in row-major order, in one array or several."""
+        if isinstance(self.constant, Blocks):
+            yield from self.constant.make()
+        elif (data := self.data) is not None:
+            yield data
+
+    def _assembled(self, blocks: Iterator[np.ndarray]) -> np.ndarray:
+        shape = [size for size in self.type.shape if isinstance(size, int)]
+        flat, start = np.empty(math.prod(shape), self.type.dtype.storage), 0
+        for block in blocks:
+            flat[start : start + block.size] = block.reshape(-1)
+            start += block.size
+        return flat.reshape(shape)
 
     @property
     def dtype(self) -> DType:

@@ -6,7 +6,7 @@ Dims over the loop indices (`atom.LoopIndex`), so that index maps compose by sub
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import blake2b
@@ -307,16 +307,23 @@ def rewrite(
 def _rebuild(node: Expr, walk: Callable[[Expr], Expr], dim: Callable[[Dim], Dim]) -> Expr:
     match node:
         case IndexValue():
-            return replace(node, dim=dim(node.dim))
+            position = dim(node.dim)
+            return node if position is node.dim else replace(node, dim=position)
         case Load():
-            return replace(node, index=tuple(map(dim, node.index)))
+            index = tuple(map(dim, node.index))
+            return node if _same(index, node.index) else replace(node, index=index)
         case Apply():
-            return replace(node, arguments=tuple(map(walk, node.arguments)))
+            arguments = tuple(map(walk, node.arguments))
+            return node if _same(arguments, node.arguments) else replace(node, arguments=arguments)
         case Guarded():
             return Guarded(node.dtype, walk(node.condition), walk(node.inside), walk(node.outside))
         case Checked():
             return Checked(node.dtype, walk(node.index), dim(node.limit))
     return node
+
+
+def _same(left: Sequence[object], right: Sequence[object]) -> bool:
+    return all(a is b for a, b in zip(left, right, strict=True))
 
 
 def substitute(expr: Expr, indices: Mapping[LoopIndex, Dim], memo: dict[int, Expr] | None = None) -> Expr:

@@ -35,7 +35,9 @@ class Poly:
         return isinstance(other, Poly) and self._hash == other._hash and self.terms == other.terms
 
     def __add__(self, other: Dim) -> Dim:
-        if not isinstance(other, int | Poly):
+        if isinstance(other, int):
+            return self._plus(other)
+        if not isinstance(other, Poly):
             return NotImplemented
         total = dict(self.terms)
         for monomial, coefficient in terms_of(other):
@@ -44,8 +46,22 @@ class Poly:
 
     __radd__ = __add__
 
+    def _plus(self, number: int) -> Poly:
+        """The sum with a number, whose term, of degree 0, is the last."""
+        if not number:
+            return self
+        if self.terms[-1][0]:
+            return Poly((*self.terms, ((), int(number))))
+        total = self.terms[-1][1] + number
+        return Poly((*self.terms[:-1], ((), total))) if total else Poly(self.terms[:-1])
+
+    def _times(self, number: int) -> Dim:
+        if number == 1:
+            return self
+        return Poly(tuple((monomial, coefficient * number) for monomial, coefficient in self.terms)) if number else 0
+
     def __neg__(self) -> Dim:
-        return from_terms({monomial: -coefficient for monomial, coefficient in self.terms})
+        return self._times(-1)
 
     def __sub__(self, other: Dim) -> Dim:
         return self + (-other)
@@ -54,7 +70,9 @@ class Poly:
         return (-self) + other
 
     def __mul__(self, other: Dim) -> Dim:
-        if not isinstance(other, int | Poly):
+        if isinstance(other, int):
+            return self._times(other)
+        if not isinstance(other, Poly):
             return NotImplemented
         total: dict[Monomial, int] = {}
         for left, a in self.terms:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from onnxsmith_compiler.ir import dtype as dtypes
 from onnxsmith_compiler.ir.bounds import is_nonnegative
 from onnxsmith_compiler.ir.dim import Dim
 from onnxsmith_compiler.ir.dtype import DType
-from onnxsmith_compiler.ir.graph import Assumption, LateSymbol, Node, Relation, TensorType, Value
+from onnxsmith_compiler.ir.graph import Assumption, Blocks, LateSymbol, Node, Relation, TensorType, Value
 from onnxsmith_compiler.ir.polynomial import Poly
 from onnxsmith_compiler.ops.base import Op, ShapeError
 from onnxsmith_compiler.ops.cast import Cast
@@ -49,11 +49,15 @@ class GraphBuilder:
         type_ = TensorType(dtype or dtypes.from_numpy(array.dtype), array.shape)
         return Value(self.unique(name), type_, array, _known_integers(array))
 
-    def computed_constant(self, type_: TensorType, compute: Callable[[], np.ndarray], name: str = "const") -> Value:
+    def computed_constant(
+        self, type_: TensorType, compute: Callable[[], np.ndarray] | Blocks, name: str = "const"
+    ) -> Value:
         """A constant whose elements `compute` gives: at once where they are few, else whenever they are read."""
+        value = Value(self.unique(name), type_, compute)
         if isinstance(type_.size, int) and type_.size <= HELD_LIMIT:
-            return self.constant(compute(), type_.dtype, name)
-        return Value(self.unique(name), type_, compute)
+            assert value.data is not None
+            return replace(value, constant=value.data, known=_known_integers(value.data))
+        return value
 
     def dims_constant(self, values: Sequence[Dim] | np.ndarray, shape: tuple[int, ...] | None = None) -> Value:
         """An int64 tensor of Dims (1-D unless `shape` says otherwise)."""

@@ -107,10 +107,11 @@ class Conv(ChannelsFirst):
             flat = builder.emit(Reshape((outputs, *weights.shape[2:])), wide_weights)
             return (builder.emit(DepthwiseConv(self.window), x, builder.emit(Transpose(order), flat)),)
         columns = tile_columns(x.dtype, dims.floordiv(outputs, self.groups))
-        packed = _pack_weights(builder, weights, self.groups, columns)
         if self.groups == 1 and self.window.is_pointwise:
-            panels = builder.emit(Reshape(packed.shape[1:]), packed)
+            matrix = builder.emit(Transpose((1, 0)), builder.emit(Reshape((outputs, inputs)), weights))
+            panels = pack_columns(builder, matrix, columns)
             return (builder.emit(PackedMatMul(outputs, columns, self.exact), x, panels),)
+        packed = _pack_weights(builder, weights, self.groups, columns)
         return (builder.emit(PackedConv(self.window, self.groups, outputs, columns, self.exact), x, packed),)
 
 
@@ -120,5 +121,4 @@ def _pack_weights(builder: GraphBuilder, weights: Value, groups: int, columns: i
     taps = dims.product(weights.shape[2:])
     grouped = builder.emit(Reshape((groups, outputs, inputs, taps)), weights)
     turned = builder.emit(Transpose((0, 3, 2, 1)), grouped)
-    matrices = builder.emit(Reshape((groups, taps * inputs, outputs)), turned)
-    return pack_columns(builder, matrices, columns)
+    return pack_columns(builder, turned, columns, depth_axes=2)

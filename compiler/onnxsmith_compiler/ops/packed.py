@@ -7,6 +7,8 @@ They are widened as they are read.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,13 +16,15 @@ import numpy as np
 from onnxsmith_compiler.ir import dim as dims
 from onnxsmith_compiler.ir import dtype as dtypes
 from onnxsmith_compiler.ir.dim import Dim
-from onnxsmith_compiler.ir.graph import Node, TensorType, Value
-from onnxsmith_compiler.ops.arrays import in_panels
+from onnxsmith_compiler.ir.graph import Blocks, Node, TensorType, Value
+from onnxsmith_compiler.ops.arrays import in_panels, reshaped
 from onnxsmith_compiler.ops.base import Op, Shape, Types, broadcast_shapes, required
 from onnxsmith_compiler.ops.builder import GraphBuilder
 from onnxsmith_compiler.ops.cast import Cast
 from onnxsmith_compiler.ops.lowering import Contract
 from onnxsmith_compiler.ops.view import Pad, Reshape, Transpose
+
+_BLOCK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -123,14 +127,15 @@ class DepthwiseConv(Op):
         return Contract(self)
 
 
-def pack_columns(builder: GraphBuilder, b: Value, columns: int) -> Value:
-    """B of shape [..., K, N] as panels [..., ceil(N / columns), K, columns]."""
-    *batch, depth, width = b.shape
+def pack_columns(builder: GraphBuilder, b: Value, columns: int, depth_axes: int = 1) -> Value:
+    """B of shape [..., K, N] as panels [..., ceil(N / columns), K, columns]; K may be the product of `depth_axes`."""
+    *batch, width = b.shape
+    batch, depth = batch[:-depth_axes], dims.product(batch[-depth_axes:])
     panels = dims.ceildiv(width, columns)
     if b.is_constant:
-        return builder.computed_constant(
-            TensorType(b.dtype, (*batch, panels, depth, columns)), lambda: _panels(b, columns)
-        )
+        packed = Blocks(lambda: _panels(b, columns, depth_axes))
+        return builder.computed_constant(TensorType(b.dtype, (*batch, panels, depth, columns)), packed)
+    b = builder.emit(Reshape((*batch, depth, width)), b)
     missing = panels * columns - width
     if missing != 0:
         rank = b.rank
@@ -142,9 +147,17 @@ def pack_columns(builder: GraphBuilder, b: Value, columns: int) -> Value:
     return builder.emit(Transpose(order), split)
 
 
-def _panels(b: Value, columns: int) -> np.ndarray:
-    assert b.data is not None
-    return in_panels(b.data, columns)
+def _panels(b: Value, columns: int, depth_axes: int) -> Iterator[np.ndarray]:
+    """The panels of `pack_columns`, as many at once as stay in a core's caches."""
+    data = b.data
+    assert data is not None
+    batch, inner = data.shape[: -depth_axes - 1], data.shape[-depth_axes - 1 : -1]
+    depth = math.prod(inner)
+    step = columns * max(1, _BLOCK_BYTES // max(1, depth * columns * data.itemsize))
+    for index in np.ndindex(*batch):
+        for start in range(0, data.shape[-1], step):
+            part = data[(*index, ..., slice(start, start + step))]
+            yield in_panels(reshaped(part, (depth, part.shape[-1])), columns)
 
 
 def widened(builder: GraphBuilder, weights: Value) -> Value:

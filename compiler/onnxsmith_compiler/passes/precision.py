@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from onnxsmith_compiler.ir import dtype as dtypes
-from onnxsmith_compiler.ir.graph import Graph, Node, TensorType, Value
+from onnxsmith_compiler.ir.graph import Blocks, Graph, Node, TensorType, Value
 from onnxsmith_compiler.ops.packed import PackedConv, PackedMatMul
 from onnxsmith_compiler.ops.rounding import narrowed
 from onnxsmith_compiler.passes.rewrite import Rewriter, rewrite_nodes
@@ -24,11 +26,10 @@ def narrow_weights(graph: Graph) -> Graph:
         if not weights.is_constant or weights.dtype is not dtypes.FLOAT32:
             return None
 
-        def rounded() -> np.ndarray:
-            assert weights.data is not None
-            return narrowed(weights.data, dtypes.BFLOAT16.storage)
+        def rounded() -> Iterator[np.ndarray]:
+            return (narrowed(block, dtypes.BFLOAT16.storage) for block in weights.blocks())
 
-        narrow = rewriter.builder.computed_constant(TensorType(dtypes.BFLOAT16, weights.shape), rounded)
+        narrow = rewriter.builder.computed_constant(TensorType(dtypes.BFLOAT16, weights.shape), Blocks(rounded))
         return rewriter.builder.emit(node.op, x, narrow)
 
     return rewrite_nodes(graph, rewrite)

@@ -80,9 +80,11 @@ class Weights:
 
     @property
     def pieces(self) -> Iterator[tuple[int, np.ndarray]]:
-        """(offset, array) in order of offset, each computed when it is its turn."""
+        """(offset, array) in order of offset, each computed when it is its turn; a constant may come in several."""
         for offset, value in self.values:
-            yield offset, np.asarray(value.data, order="C")
+            for block in value.blocks():
+                yield offset, np.asarray(block, order="C")
+                offset += block.nbytes
 
     def in_memory(self) -> np.ndarray:
         """The whole as bytes (uint8), aligned as kernels expect it."""

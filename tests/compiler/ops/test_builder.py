@@ -9,7 +9,8 @@ from tests.graphs import Sketch, normal
 from onnxsmith_compiler.ir import dim as dims
 from onnxsmith_compiler.ir import dtype as dtypes
 from onnxsmith_compiler.ir.dtype import DType
-from onnxsmith_compiler.ir.graph import Relation, Value
+from onnxsmith_compiler.ir.graph import Blocks, Relation, Value
+from onnxsmith_compiler.ops.arrays import in_panels
 from onnxsmith_compiler.ops.base import ShapeError
 from onnxsmith_compiler.ops.builder import FOLD_LIMIT, HELD_LIMIT, GraphBuilder
 from onnxsmith_compiler.ops.cast import Cast
@@ -135,9 +136,20 @@ def test_large_weights_are_packed_when_they_are_read() -> None:
     builder = GraphBuilder()
     weights = normal(HELD_LIMIT // 64, 70)
     packed = pack_columns(builder, builder.constant(weights), 32)
-    assert callable(packed.constant) and not builder.nodes
+    assert isinstance(packed.constant, Blocks) and not builder.nodes
     assert packed.data is not None and packed.data.shape == packed.shape == (3, HELD_LIMIT // 64, 32)
     np.testing.assert_array_equal(packed.data[2, :, :6], weights[:, 64:])
+
+
+def test_packed_weights_come_in_blocks_that_fit_into_caches() -> None:
+    builder = GraphBuilder()
+    weights = normal(2, 3, 2000, 130)
+    packed = pack_columns(builder, builder.constant(weights), 32, depth_axes=2)
+    blocks = list(packed.blocks())
+    assert len(blocks) > 2 and max(block.nbytes for block in blocks) <= 1 << 20
+    together = np.concatenate([block.reshape(-1) for block in blocks]).reshape(packed.shape)
+    np.testing.assert_array_equal(together, in_panels(weights.reshape(2, 6000, 130), 32))
+    np.testing.assert_array_equal(together, packed.data)
 
 
 def test_small_constants_are_moved_at_once() -> None:
