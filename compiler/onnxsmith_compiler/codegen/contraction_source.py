@@ -48,7 +48,7 @@ def choose_tiling(
     second-level cache, a tile is few rows by all panels; otherwise as many rows share a panel as fit beside it.
     Tiles are made smaller where there would be too few of them for all cores.
     """
-    element, height = tile.element.itemsize, tile.rows
+    element, height = tile.left.itemsize, tile.rows
     depth = max(1, depth or _TYPICAL_DEPTH)
     most_panels = max(2, target.l2 // 2 // (depth * tile.panel_row_bytes))
     if n is not None and part_count(n, tile.columns) <= most_panels:

@@ -46,7 +46,7 @@ class ConvForm:
 
     @property
     def table(self) -> PixelTable:
-        return PixelTable(self.window, self.merged, self.tile.rows, self.tile.element)
+        return PixelTable(self.window, self.merged, self.tile.rows, self.tile.left)
 
     def tiles(self, pixels: Dim, outputs: Dim, groups: int, tiling: Tiling) -> Dim:
         """The number of tiles of a step; `pixels`: of all output images, `outputs`: channels of one group."""
@@ -59,7 +59,7 @@ class ConvForm:
 
     def cost(self, channels: Dim, tiling: Tiling, target: Target) -> Dim:
         """About how many nanoseconds a tile takes; `channels`: of one group."""
-        per_nanosecond = 6 * target.vector_bits // self.tile.element.bits
+        per_nanosecond = 6 * target.vector_bits // self.tile.left.bits
         depth = channels * self.table.taps * self.table.run
         return (tiling.rows * tiling.panels * self.tile.columns * depth) // per_nanosecond + 500
 
@@ -88,7 +88,7 @@ def conv_source(form: ConvForm, epilogue: Epilogue, label: str = "conv") -> Kern
     """
     tile, table = form.tile, form.table
     parameters = (
-        Parameter("x", f"{tile.dtype}*"),
+        Parameter("x", f"{tile.left}*"),
         Parameter("w", f"{tile.panel_element}*"),
         *epilogue.parameters,
         *sizes("m_size", "n_size", "channels", "group_channels"),
@@ -98,8 +98,8 @@ def conv_source(form: ConvForm, epilogue: Epilogue, label: str = "conv") -> Kern
     sweep = Sweep(
         taps="taps",
         table="offset(table, block * block_entries)",
-        row_bytes=f"stride_x * channels * {tile.element.itemsize}",
-        follow=f"{last} + depth * {tile.element.itemsize}",
+        row_bytes=f"stride_x * channels * {tile.left.itemsize}",
+        follow=f"{last} + depth * {tile.left.itemsize}",
     )
     per_tile = [
         *tile_position(tile.columns, True),

@@ -58,11 +58,11 @@ class MatmulForm:
         table = _table_bytes(self.tile, tiling.rows)
         if not staged:
             return table
-        return table + tiling.rows * _pitch(k, self.tile) * self.tile.element.itemsize
+        return table + tiling.rows * _pitch(k, self.tile) * self.tile.left.itemsize
 
     def cost(self, k: Dim, tiling: Tiling, target: Target) -> Dim:
         """About how many nanoseconds a tile takes."""
-        per_nanosecond = 6 * target.vector_bits // self.tile.element.bits
+        per_nanosecond = 6 * target.vector_bits // self.tile.left.bits
         return (tiling.rows * tiling.panels * self.tile.columns * k + 500 * per_nanosecond) // per_nanosecond
 
 
@@ -74,7 +74,7 @@ def _table_bytes(tile: TileShape, rows: int) -> int:
 
 def _pitch(k: Dim, tile: TileShape) -> Dim:
     """Elements between rows of staged A: an odd number of cache lines, which spreads rows over the sets."""
-    line = CACHE_LINE // tile.element.itemsize
+    line = CACHE_LINE // tile.left.itemsize
     return (k + (2 * line - 1)) // (2 * line) * (2 * line) + line
 
 
@@ -93,13 +93,13 @@ def matmul_source(
     Parameters, in order: `a` (or, with a prologue, its parameters), `b`, the epilogue's, m_size, n_size,
     k_size, `a_row` (elements between rows of A, which are dense; not with a prologue), for each batch axis
     its size and the strides of A (not with a prologue) and of B in elements, rows_per_tile, panels_per_tile
-    (a Tiling). A has the tile's dtype, B that of its panels; B is laid out as `ops.packed.pack_columns` does, with
-    panels of the tile's columns.
+    (a Tiling). A has the type of the tile's left operand, B that of its panels; B is laid out as
+    `ops.packed.pack_columns` does, with panels of the tile's columns.
     """
     dtype = form.tile.dtype
     axes = _AXES[: form.batch_axes]
     strides = [name for axis in axes for name in _axis_names(axis, prologue is None)]
-    left = (Parameter("a", f"{dtype}*"),) if prologue is None else prologue.parameters
+    left = (Parameter("a", f"{form.tile.left}*"),) if prologue is None else prologue.parameters
     parameters = (
         *left,
         Parameter("b", f"{form.tile.panel_element}*"),
@@ -138,7 +138,7 @@ def _panels(form: MatmulForm, epilogue: Epilogue, pitch: str, batch: str) -> lis
 
 
 def _sweep(tile: TileShape, pitch: str) -> Sweep:
-    element = tile.element.itemsize
+    element = tile.left.itemsize
     return Sweep(
         taps="1",
         table="offset(table, row)",
@@ -173,10 +173,10 @@ def _direct_rows(height: int) -> list[str]:
 
 
 def _staging(tile: TileShape) -> list[str]:
-    line = CACHE_LINE // tile.element.itemsize
+    line = CACHE_LINE // tile.left.itemsize
     table = f"(rows_per_tile * {ADDRESS_BYTES} + {CACHE_LINE - 1}) // {CACHE_LINE}"
     return [
-        f"staged = scratch(ctx, {tile.dtype}, {table} * {CACHE_LINE})",
+        f"staged = scratch(ctx, {tile.left}, {table} * {CACHE_LINE})",
         f"pitch = (k_size + {2 * line - 1}) // {2 * line} * {2 * line} + {line}",
     ]
 

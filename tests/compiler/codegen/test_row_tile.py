@@ -9,7 +9,9 @@ from onnxsmith_compiler.codegen.row_tile import row_tile_name
 from onnxsmith_compiler.codegen.source import KernelSource, Parameter
 from onnxsmith_compiler.codegen.tiles import TileShape
 
-NATIVE = [shape for shape in tiles.TILE_SHAPES if shape.lanes * shape.element.bits <= HOST.vector_bits]
+NATIVE = [
+    shape for shape in tiles.TILE_SHAPES if shape.lanes * shape.element.bits <= HOST.vector_bits and not shape.pairs
+]
 
 
 def _source(shape: TileShape, call: str) -> KernelSource:

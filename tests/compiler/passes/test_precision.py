@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 from onnx import helper, numpy_helper
+from tests import bfloat16_pairs
 from tests.graphs import Sketch, normal
 from tests.interpreter import HOST, run_kernels
 
+from onnxsmith_compiler.codegen.target import Target
 from onnxsmith_compiler.errors import InvalidOption
 from onnxsmith_compiler.ir.dim import Poly
 from onnxsmith_compiler.ir.dtype import BFLOAT16, BY_NAME, FLOAT32, DType
@@ -17,13 +21,22 @@ from onnxsmith_compiler.options import CompileOptions
 from onnxsmith_compiler.pipeline import run_passes
 
 BF16 = CompileOptions(precision="bf16")
+ZEN = bfloat16_pairs.fast_target(Target.generic_x86_64("v4"))
+
+
+def operands(
+    graph: Graph, options: CompileOptions, target: Target = HOST, lesser: Sequence[Target] = ()
+) -> dict[str, tuple[Value, Value]]:
+    """The two operands of every contraction, by the operator's name."""
+    products = ("packedmatmul", "packedconv", "winogradconv", "depthwiseconv")
+    found = run_passes(graph, options, target, lesser=lesser).nodes
+    pairs = {node.op.name: tuple(node.operands()) for node in found if node.op.name in products}
+    return {name: (x, weights) for name, (x, weights) in pairs.items()}
 
 
 def weights(graph: Graph, options: CompileOptions) -> dict[str, Value]:
     """The second operand of every contraction, by the operator's name."""
-    products = ("packedmatmul", "packedconv", "winogradconv", "depthwiseconv")
-    found = run_passes(graph, options, HOST).nodes
-    return {node.op.name: list(node.operands())[1] for node in found if node.op.name in products}
+    return {name: weights for name, (_, weights) in operands(graph, options).items()}
 
 
 def product(dtype: str = "float32", *, exact: bool = False, constant: bool = True) -> Sketch:
@@ -119,12 +132,63 @@ def test_convolutions(graph: Graph, expected: dict[str, object]) -> None:
     ids=["product", "pointwise", "dense", "depthwise"],
 )
 def test_weights_that_are_bfloat16_in_the_model_stay_so(graph: Graph, name: str, dtype: DType) -> None:
-    (packed,) = weights(graph, CompileOptions()).values()
+    ((_, packed),) = operands(graph, CompileOptions()).values()
     assert (packed.dtype, packed.is_constant or name == "depthwiseconv") == (dtype, True)
     x = normal(*(3 if isinstance(size, Poly) else size for size in graph.inputs[0].shape)).astype(BFLOAT16.storage)
     (found,) = run_kernels(graph, {graph.inputs[0].name: x})
     unfused = run_kernels(graph, {graph.inputs[0].name: x}, CompileOptions(0, winograd=False))
     np.testing.assert_array_equal(found, *unfused)
+
+
+@pytest.mark.parametrize("level", [0, 99])
+@pytest.mark.parametrize("depth", [1, 40, 41])
+def test_pairs_have_both_operands_rounded(level: int, depth: int) -> None:
+    sketch = Sketch()
+    x, b = normal(3, depth), normal(depth, 24, seed=1)
+    sketch.output(sketch.emit(MatMul(), sketch.input(["rows", depth], x), sketch.constant(b)))
+    options = CompileOptions(level, precision="bf16")
+    ((left, packed),) = operands(sketch.graph(), options, ZEN).values()
+    assert (left.dtype, packed.dtype, left.shape[-1], packed.shape[-2]) == (
+        BFLOAT16,
+        BFLOAT16,
+        *[depth + depth % 2] * 2,
+    )
+    (found,) = run_kernels(sketch.graph(), sketch.feeds, options, ZEN)
+    nearest_x, nearest_b = (array.astype(BFLOAT16.storage).astype(np.float32) for array in (x, b))
+    np.testing.assert_allclose(found, nearest_x @ nearest_b, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("graph", "expected"),
+    [
+        (convolution(32, 1, 40), {"packedmatmul": (BFLOAT16, BFLOAT16)}),
+        (convolution(4, 5, 9), {"packedconv": (BFLOAT16, BFLOAT16)}),
+        (convolution(3, 5, 9), {"packedconv": (FLOAT32, BFLOAT16)}),
+        (convolution(32, 3, 40), {"winogradconv": (FLOAT32, FLOAT32)}),
+        (convolution(32, 5, 40, np.float16), {"packedconv": (FLOAT32, FLOAT32)}),
+    ],
+    ids=["pointwise", "dense", "odd", "winograd", "float16"],
+)
+def test_convolutions_of_pairs(graph: Graph, expected: dict[str, object]) -> None:
+    found = operands(graph, BF16, ZEN)
+    assert {name: (x.dtype, weights.dtype) for name, (x, weights) in found.items()} == expected
+
+
+@pytest.mark.parametrize("lesser", [Target.generic_x86_64("v3"), Target.generic_x86_64("v4")], ids=lambda t: t.cpu)
+def test_levels_that_share_weights_have_pairs_only_where_all_do(lesser: Target) -> None:
+    graph = product().graph()
+    assert {left.dtype for left, _ in operands(graph, BF16, ZEN).values()} == {BFLOAT16}
+    shared = operands(graph, BF16, ZEN, (lesser,))
+    assert {(left.dtype, packed.dtype) for left, packed in shared.values()} == {(FLOAT32, BFLOAT16)}
+
+
+def test_operands_that_are_bfloat16_in_the_model_are_multiplied_as_they_are() -> None:
+    sketch = product("bfloat16")
+    ((left, _),) = operands(sketch.graph(), BF16, ZEN).values()
+    assert left in sketch.graph().inputs
+    (found,) = run_kernels(sketch.graph(), sketch.feeds, BF16, ZEN)
+    (plain,) = run_kernels(sketch.graph(), sketch.feeds)
+    np.testing.assert_allclose(found.astype(np.float32), plain.astype(np.float32), rtol=2.0**-7)
 
 
 def test_other_precisions_are_refused() -> None:
