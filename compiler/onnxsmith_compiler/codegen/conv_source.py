@@ -19,6 +19,7 @@ from onnxsmith_compiler.codegen.contraction_source import (
     sizes,
     tile_counts,
     tile_position,
+    widened_bytes,
 )
 from onnxsmith_compiler.codegen.epilogue import Epilogue
 from onnxsmith_compiler.codegen.pixel_table import PixelTable
@@ -55,7 +56,8 @@ class ConvForm:
 
     def scratch(self, channels: Dim, tiling: Tiling) -> Dim:
         """Bytes of scratch a thread needs; `channels`: of one group."""
-        return self.table.scratch(channels * self.table.run, tiling)
+        depth = channels * self.table.run
+        return self.table.scratch(depth, tiling) + widened_bytes(self.tile, self.table.taps * depth)
 
     def cost(self, channels: Dim, tiling: Tiling, target: Target) -> Dim:
         """About how many nanoseconds a tile takes; `channels`: of one group."""
@@ -111,6 +113,7 @@ def conv_source(form: ConvForm, epilogue: Epilogue, label: str = "conv") -> Kern
     body = [
         f"depth = group_channels * {table.run_text}",
         *table.setup(),
+        *([] if tile.wide is None else [f"wide = scratch(ctx, {tile.dtype}, {table.end_text})"]),
         f"sums = stack({tile.dtype}, {tile.rows * tile.columns})",
         *tile_counts(tile.columns),
         "for tile in range(begin, end):",

@@ -20,6 +20,7 @@ from onnxsmith_compiler.codegen.contraction_source import (
     sizes,
     tile_counts,
     tile_position,
+    widened_bytes,
 )
 from onnxsmith_compiler.codegen.epilogue import Epilogue, Prologue
 from onnxsmith_compiler.codegen.row_tile import ROW_TILE_PANELS
@@ -29,6 +30,7 @@ from onnxsmith_compiler.codegen.tiles import TileShape
 from onnxsmith_compiler.ir.dim import Dim
 
 _AXES = "pqr"
+_TABLE_BYTES = f"(rows_per_tile * {ADDRESS_BYTES} + {CACHE_LINE - 1}) // {CACHE_LINE} * {CACHE_LINE}"
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ class MatmulForm:
 
         Raises ValueError where the tiling's rows are no multiple of the register tile's.
         """
-        table = _table_bytes(self.tile, tiling.rows)
+        table = _table_bytes(self.tile, tiling.rows) + (0 if self.single_row else widened_bytes(self.tile, k))
         if not staged:
             return table
         return table + tiling.rows * _pitch(k, self.tile) * self.tile.left.itemsize
@@ -119,6 +121,7 @@ def matmul_source(
     ]
     body = [
         "table = scratch(ctx, int64, 0)",
+        *([] if form.tile.wide is None or form.single_row else [f"wide = scratch(ctx, {dtype}, {_TABLE_BYTES})"]),
         *([] if prologue is None else _staging(form.tile)),
         f"sums = stack({dtype}, {(ROW_TILE_PANELS if form.single_row else form.tile.rows) * width})",
         "depth = k_size",
@@ -174,9 +177,9 @@ def _direct_rows(height: int) -> list[str]:
 
 def _staging(tile: TileShape) -> list[str]:
     line = CACHE_LINE // tile.left.itemsize
-    table = f"(rows_per_tile * {ADDRESS_BYTES} + {CACHE_LINE - 1}) // {CACHE_LINE}"
+    wide = "" if tile.wide is None else f" + k_size * {tile.wide.panel_row_bytes}"
     return [
-        f"staged = scratch(ctx, {tile.left}, {table} * {CACHE_LINE})",
+        f"staged = scratch(ctx, {tile.left}, {_TABLE_BYTES}{wide})",
         f"pitch = (k_size + {2 * line - 1}) // {2 * line} * {2 * line} + {line}",
     ]
 

@@ -144,7 +144,7 @@ def _emit_products(
         near = builder.bitcast(line, _I8.as_pointer())
         for distance in range(0, shape.panel_row_bytes * shape.terms, _ALIGNMENT):
             emit_prefetch(builder, builder.gep(near, [_I64(_AHEAD_BYTES + distance)]), L1)
-        for weight, phi in zip(load_weights(builder, shape, line, _vectors(shape)), phis, strict=True):
+        for weight, phi in zip(load_weights(builder, shape, target, line, _vectors(shape)), phis, strict=True):
             phi.add_incoming(accumulate(builder, shape, target, element, weight, phi), body)
     k.add_incoming(builder.add(k, _I64(1)), body)
     builder.branch(head)

@@ -5,9 +5,9 @@ in a register. The rows are given by address, one for each tap, so that the same
 matmul (one tap, a row of A) and convolution (one tap for each window position, a pixel or a row of zeros).
 
 Every element is one chain of fused multiply-adds from zero in the order of (tap, k), whatever the number
-of rows: results do not depend on how rows are grouped into tiles. Panels of bfloat16 are widened in registers,
-but for tiles of pairs: there both operands are bfloat16, and a step of the chain adds two products
-(`bfloat16_pairs`).
+of rows: results do not depend on how rows are grouped into tiles. Panels of bfloat16 and float16 are widened
+in registers, which changes no bit; where a panel is swept over many rows, the template widens it before. In
+tiles of pairs both operands are bfloat16, and a step of the chain adds two products (`bfloat16_pairs`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from __future__ import annotations
 import ctypes
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -24,6 +24,7 @@ from llvmlite import ir
 
 from onnxsmith_compiler.codegen import bfloat16_pairs
 from onnxsmith_compiler.codegen.kernel_function import Intrinsic
+from onnxsmith_compiler.codegen.narrow_float import widen
 from onnxsmith_compiler.codegen.prefetch import L1, L2, emit_prefetch
 from onnxsmith_compiler.codegen.routines import routine
 from onnxsmith_compiler.codegen.storage import array_pointer, storage_type
@@ -34,6 +35,8 @@ _I8 = ir.IntType(8)
 _I32 = ir.IntType(32)
 _I64 = ir.IntType(64)
 FLOATS: dict[str, ir.Type] = {"float32": ir.FloatType(), "float64": ir.DoubleType()}
+STORED: Mapping[str, str] = MappingProxyType({"bfloat16": "bf16", "float16": "f16"})
+"""The types that panels of tiles of float32 may have instead, with what names of tiles say of them."""
 _ALIGNMENT = 64
 # How far ahead of its use a panel is brought into the first-level cache.
 _NEAR_BYTES = 1024
@@ -43,7 +46,7 @@ _NEAR_BYTES = 1024
 class TileShape:
     """The largest tile of a kind: `rows` by `vectors` vectors of `lanes` elements of type `dtype`, a name.
 
-    `stored` is the name of the type of the panels' elements: "bfloat16" for a tile of float32, or None for `dtype`.
+    `stored` is the name of the type of the panels' elements: one of STORED for a tile of float32, or None for `dtype`.
     A tile of several `passes` reads panels that are as wide as another CPU's vectors want them: it runs over k once
     for each pass, with `vectors` further vectors of the panel.
     `pairs`: A is bfloat16 like the panels, whose rows are interleaved two by two, and the depth is even.
@@ -69,17 +72,17 @@ class TileShape:
     @property
     def name(self) -> str:
         """The name that printed kernels call: `tile_14x2_f32x16`, `tile_6x2x2_f32x8` for one of two passes."""
-        return f"tile_{self.rows}x{self.wide}_{self.types}"
+        return f"tile_{self.rows}x{self.width}_{self.types}"
 
     @property
-    def wide(self) -> str:
+    def width(self) -> str:
         """What names say of the width: vectors, and passes where there are several."""
         return f"{self.vectors}" if self.passes == 1 else f"{self.vectors}x{self.passes}"
 
     @property
     def types(self) -> str:
         """What names say of the types: `f32x16`, `bf16_f32x16` where panels are bfloat16, `bf16x2_f32x16` of pairs."""
-        stored = "bf16x2_" if self.pairs else "bf16_" if self.stored else ""
+        stored = "" if self.stored is None else f"{STORED[self.stored]}{'x2' if self.pairs else ''}_"
         return f"{stored}f{self.element.bits}x{self.lanes}"
 
     @property
@@ -99,6 +102,11 @@ class TileShape:
     @property
     def panel_element(self) -> DType:
         return BY_NAME[self.stored or self.dtype]
+
+    @property
+    def wide(self) -> TileShape | None:
+        """The tile that reads panels of this one's once they are widened; None where there is nothing to widen."""
+        return None if self.stored is None or self.pairs else replace(self, stored=None)
 
     @property
     def panel_row_bytes(self) -> int:
@@ -131,7 +139,7 @@ class NarrowTileShape(TileShape):
 
     @property
     def name(self) -> str:
-        return f"tile_{self.rows}x{self.wide}of{self.panel_vectors}_{self.types}"
+        return f"tile_{self.rows}x{self.width}of{self.panel_vectors}_{self.types}"
 
     @property
     def heights(self) -> tuple[int, ...]:
@@ -169,7 +177,7 @@ def _tile_shapes() -> tuple[TileShape, ...]:
         (4, 12, 1, 1),
     ):
         shapes.append(TileShape(rows, vectors, lanes, "float32", passes=passes))
-        shapes.append(TileShape(rows, vectors, lanes, "float32", stored="bfloat16", passes=passes))
+        shapes += [TileShape(rows, vectors, lanes, "float32", stored=name, passes=passes) for name in STORED]
         shapes.append(TileShape(rows, vectors, lanes // 2, "float64", passes=passes))
         if lanes == 16:
             shapes.append(TileShape(rows, vectors, lanes, "float32", stored="bfloat16", pairs=True))
@@ -403,7 +411,7 @@ class _TileEmitter:
 
     def _multiply(self, addresses: list[ir.Value], k: ir.Value, panel: ir.Value, sums: Accumulators) -> Accumulators:
         builder = self.builder
-        weights = load_weights(builder, self.shape, panel, self.shape.vectors)
+        weights = load_weights(builder, self.shape, self.target, panel, self.shape.vectors)
         new = []
         for address, row in zip(addresses, sums, strict=True):
             element = broadcast_left(builder, self.shape, builder.gep(address, [k]))
@@ -438,7 +446,9 @@ def accumulate(
     return multiply_add(builder, target, a, b, total)
 
 
-def load_weights(builder: ir.IRBuilder, shape: TileShape, place: ir.Value, vectors: int) -> list[ir.Value]:
+def load_weights(
+    builder: ir.IRBuilder, shape: TileShape, target: Target, place: ir.Value, vectors: int
+) -> list[ir.Value]:
     """`vectors` vectors of a panel's row from `place` on, as the shape's dtype, or of its pairs of rows, as words."""
     stored = ir.VectorType(storage_type(shape.panel_element), shape.lanes * shape.terms)
     weights = []
@@ -447,9 +457,7 @@ def load_weights(builder: ir.IRBuilder, shape: TileShape, place: ir.Value, vecto
         weights.append(builder.load(at, align=shape.panel_element.itemsize))
     if shape.stored is None or shape.pairs:
         return weights
-    words, floats = (ir.VectorType(kind, shape.lanes) for kind in (_I32, FLOATS[shape.dtype]))
-    half = ir.Constant(words, [16] * shape.lanes)
-    return [builder.bitcast(builder.shl(builder.zext(weight, words), half), floats) for weight in weights]
+    return [widen(builder, shape.stored, weight, native_half=target.native_half) for weight in weights]
 
 
 def multiply_add(builder: ir.IRBuilder, target: Target, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:

@@ -1,8 +1,8 @@
 """Matrix products and convolutions over packed weights, as kernels compute them.
 
 B is stored in panels of `columns` columns, [..., panels, K, columns], filled up with zero columns. Weights of products
-of float32 may be bfloat16: where they are so in the model, and by `passes.precision` unless the operator is `exact`.
-They are widened as they are read.
+of float32 may be float16 or bfloat16 as they are in the model, and become bfloat16 by `passes.precision` unless the
+operator is `exact`. They are widened as they are read.
 Operators of `pairs` have a left operand of bfloat16 too: K is even in each tap of a window, and the elements of rows 2i
 and 2i + 1 of a panel alternate (`in_pairs`). Their results are float32.
 """
@@ -152,8 +152,8 @@ def _panels(b: Value, columns: int) -> np.ndarray:
 
 
 def widened(builder: GraphBuilder, weights: Value) -> Value:
-    """The weights of a product of narrow floats in float32, but for constants of bfloat16, which kernels widen."""
-    if weights.is_constant and weights.dtype is dtypes.BFLOAT16:
+    """The weights of a product of narrow floats in float32, but for constants of 16 bits, which kernels widen."""
+    if weights.is_constant and weights.dtype in (dtypes.BFLOAT16, dtypes.FLOAT16):
         return weights
     return builder.emit(Cast(dtypes.FLOAT32), weights)
 

@@ -11,7 +11,7 @@ from onnxsmith_compiler.codegen.contraction_source import Tiling
 from onnxsmith_compiler.codegen.conv_source import ConvForm, conv_source, conv_tiling, merges_taps
 from onnxsmith_compiler.codegen.epilogue import store_epilogue
 from onnxsmith_compiler.codegen.tiles import panel_tile, tile_shape
-from onnxsmith_compiler.ir.dtype import BFLOAT16, FLOAT32, FLOAT64, DType
+from onnxsmith_compiler.ir.dtype import BFLOAT16, FLOAT16, FLOAT32, FLOAT64, DType
 
 RNG = np.random.default_rng(11)
 COMPILED: dict[ConvForm, CompiledKernel] = {}
@@ -74,12 +74,13 @@ def test_float64() -> None:
     np.testing.assert_allclose(y, expected_result(x, w, case), rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("narrow", [BFLOAT16, FLOAT16], ids=str)
 @pytest.mark.parametrize("case", CASES[:4] + CASES[8:10], ids=str)
-def test_weights_of_bfloat16_give_the_bits_of_the_same_in_float32(case: Case) -> None:
+def test_narrow_weights_give_the_bits_of_the_same_in_float32(case: Case, narrow: DType) -> None:
     x, w, _ = _operands(case, "float32")
-    w = w.astype(BFLOAT16.storage)
+    w = w.astype(narrow.storage)
     results = []
-    for stored in (FLOAT32, BFLOAT16):
+    for stored in (FLOAT32, narrow):
         form = _form(case, stored=stored)
         source = conv_source(form, store_epilogue(FLOAT32))
         y = aligned((case.batch, *case.out, case.outputs))

@@ -11,7 +11,7 @@ from onnxsmith_compiler.codegen import llvm_backend, tiles
 from onnxsmith_compiler.codegen.numba_adapter import Compiler
 from onnxsmith_compiler.codegen.target import Target
 from onnxsmith_compiler.codegen.tiles import TILES, TileShape, narrow_tile, panel_tile, tile_shape
-from onnxsmith_compiler.ir.dtype import BFLOAT16, FLOAT32, FLOAT64, DType
+from onnxsmith_compiler.ir.dtype import BFLOAT16, FLOAT16, FLOAT32, FLOAT64, DType
 
 NATIVE = [
     shape
@@ -52,7 +52,7 @@ def test_nothing_to_add_gives_zeros() -> None:
     np.testing.assert_array_equal(out, 0)
 
 
-@pytest.mark.parametrize("stored", [FLOAT32, BFLOAT16], ids=str)
+@pytest.mark.parametrize("stored", [FLOAT32, BFLOAT16, FLOAT16], ids=str)
 def test_special_values_go_through(stored: DType) -> None:
     shape = _tile(HOST, "float32", stored)
     a = np.array([[[np.inf, 1]], [[0, np.nan]], [[-0.0, -0.0]]], np.float32)
@@ -64,11 +64,19 @@ def test_special_values_go_through(stored: DType) -> None:
     assert (out[2] == 0).all()
 
 
-def test_every_bfloat16_is_widened_exactly() -> None:
-    shape = _tile(HOST, "float32", BFLOAT16)
-    kernel = CompiledKernel(tile_source(shape))
+WITHOUT_HALF = replace(HOST, features=HOST.features.replace("+f16c", "-f16c"))
+
+
+@pytest.mark.parametrize(
+    ("stored", "target"),
+    [(BFLOAT16, HOST), (FLOAT16, HOST), (FLOAT16, WITHOUT_HALF)],
+    ids=["bfloat16", "float16", "integer"],
+)
+def test_every_narrow_float_is_widened_exactly(stored: DType, target: Target) -> None:
+    shape = _tile(target, "float32", stored)
+    kernel = CompiledKernel(tile_source(shape), target)
     one = np.ones((1, 1, 1), np.float32)
-    every = np.arange(1 << 16, dtype=np.uint16).view(BFLOAT16.storage)
+    every = np.arange(1 << 16, dtype=np.uint16).view(stored.storage)
     for panel in every.reshape(-1, 1, shape.columns):
         out = aligned((shape.rows, shape.columns))
         kernel((row_addresses(one, shape), 1, 1, 1, panel, out), 1, 64)
@@ -76,10 +84,10 @@ def test_every_bfloat16_is_widened_exactly() -> None:
 
 
 @pytest.mark.parametrize("shape", [s for s in NATIVE if s.stored], ids=lambda shape: shape.name)
-def test_panels_of_bfloat16_give_the_bits_of_the_same_in_float32(shape: TileShape) -> None:
+def test_narrow_panels_give_the_bits_of_the_same_in_float32(shape: TileShape) -> None:
     rng = np.random.default_rng(5)
     a = rng.standard_normal((shape.rows, 3, 21)).astype(np.float32)
-    panel = rng.standard_normal((63, shape.panel_columns)).astype(BFLOAT16.storage)
+    panel = rng.standard_normal((63, shape.panel_columns)).astype(shape.panel_element.storage)
     results = []
     for tile, weights in ((shape, panel), (replace(shape, stored=None), panel.astype(np.float32))):
         out = aligned((shape.rows, shape.columns))
@@ -98,9 +106,13 @@ TARGETS = [
 
 @pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.cpu)
 @pytest.mark.parametrize(
-    ("dtype", "stored"), [("float32", FLOAT32), ("float32", BFLOAT16), ("float64", FLOAT64)], ids=str
+    ("dtype", "stored"),
+    [("float32", FLOAT32), ("float32", BFLOAT16), ("float32", FLOAT16), ("float64", FLOAT64)],
+    ids=str,
 )
 def test_accumulators_of_the_default_tile_stay_in_registers(target: Target, dtype: str, stored: DType) -> None:
+    if stored is FLOAT16 and not target.native_half:
+        pytest.skip("integer code that widens takes registers of its own")
     shape = _tile(target, dtype, stored)
     assert shape.rows * shape.vectors + shape.vectors < target.vector_registers
     module = Compiler(target).kernel_module(tile_source(shape), "kernel")

@@ -148,7 +148,7 @@ def test_tilings_leave_no_core_idle_and_need_bounded_memory() -> None:
 
 
 def test_few_or_odd_channels_and_small_images_stay_direct() -> None:
-    assert winograd_block(HOST, 64, 64, 56, 56) == 4
-    assert winograd_block(HOST, 3, 64, 224, 224) == 0
-    assert winograd_block(HOST, 8 * LANES + 1, 64, 56, 56) == 0
-    assert winograd_block(HOST, 512, 512, 4, 4) == 0
+    assert winograd_block(HOST, 64, 64, 56, 56, 4) == 4
+    assert winograd_block(HOST, 3, 64, 224, 224, 4) == 0
+    assert winograd_block(HOST, 8 * LANES + 1, 64, 56, 56, 4) == 0
+    assert winograd_block(HOST, 512, 512, 4, 4, 4) == 0
