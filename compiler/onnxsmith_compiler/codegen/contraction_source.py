@@ -16,7 +16,7 @@ from onnxsmith_compiler.codegen.epilogue import Epilogue
 from onnxsmith_compiler.codegen.row_tile import ROW_TILE_PANELS, row_tile_name
 from onnxsmith_compiler.codegen.source import KernelSource, Parameter
 from onnxsmith_compiler.codegen.target import Target
-from onnxsmith_compiler.codegen.tiles import TileShape, narrow_tile
+from onnxsmith_compiler.codegen.tile_shapes import TileShape, narrow_tile
 from onnxsmith_compiler.ir import dim as dims
 from onnxsmith_compiler.ir.dim import Dim
 

@@ -19,7 +19,7 @@ from onnxsmith_compiler.codegen.matmul_source import MatmulForm, matmul_source, 
 from onnxsmith_compiler.codegen.other_tilings import TilingSpace
 from onnxsmith_compiler.codegen.row_tile import ROW_TILE_PANELS
 from onnxsmith_compiler.codegen.target import Target
-from onnxsmith_compiler.codegen.tiles import panel_tile, tile_shape
+from onnxsmith_compiler.codegen.tile_shapes import panel_tile, tile_shape
 from onnxsmith_compiler.codegen.winograd_source import MOST_BLOCK_GROUPS, WinogradForm, winograd_source, winograd_tiling
 from onnxsmith_compiler.ir import dim as dims
 from onnxsmith_compiler.ir.dim import Dim

@@ -26,7 +26,7 @@ from onnxsmith_compiler.codegen.epilogue import Epilogue, Prologue
 from onnxsmith_compiler.codegen.row_tile import ROW_TILE_PANELS
 from onnxsmith_compiler.codegen.source import KernelSource, Parameter
 from onnxsmith_compiler.codegen.target import Target
-from onnxsmith_compiler.codegen.tiles import TileShape
+from onnxsmith_compiler.codegen.tile_shapes import TileShape
 from onnxsmith_compiler.ir.dim import Dim
 
 _AXES = "pqr"

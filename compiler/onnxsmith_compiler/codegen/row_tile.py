@@ -19,10 +19,9 @@ from onnxsmith_compiler.codegen.prefetch import L1, emit_prefetch
 from onnxsmith_compiler.codegen.routines import routine
 from onnxsmith_compiler.codegen.storage import array_pointer
 from onnxsmith_compiler.codegen.target import Target
+from onnxsmith_compiler.codegen.tile_shapes import TILE_SHAPES, TileShape
 from onnxsmith_compiler.codegen.tiles import (
     FLOATS,
-    TILE_SHAPES,
-    TileShape,
     accumulate,
     broadcast_left,
     chains,

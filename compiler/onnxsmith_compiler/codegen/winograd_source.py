@@ -24,7 +24,7 @@ from onnxsmith_compiler.codegen.epilogue import Epilogue
 from onnxsmith_compiler.codegen.pixel_table import PixelTable
 from onnxsmith_compiler.codegen.source import KernelSource, Parameter
 from onnxsmith_compiler.codegen.target import Target
-from onnxsmith_compiler.codegen.tiles import TileShape, tile_shape
+from onnxsmith_compiler.codegen.tile_shapes import TileShape, tile_shape
 from onnxsmith_compiler.codegen.winograd_transforms import BLOCKS, WINDOW, input_name, output_name
 from onnxsmith_compiler.ir.dim import Dim
 

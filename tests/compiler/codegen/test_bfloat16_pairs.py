@@ -15,7 +15,7 @@ from tests import bfloat16_pairs as machine
 from tests.compiler.codegen.packing import interleave, pack_matmul
 from tile_harness import VECTOR_ON_STACK, row_addresses, tile_source
 
-from onnxsmith_compiler.codegen import bfloat16_pairs, llvm_backend, tiles
+from onnxsmith_compiler.codegen import bfloat16_pairs, llvm_backend, tile_shapes
 from onnxsmith_compiler.codegen.contraction_source import Tiling
 from onnxsmith_compiler.codegen.conv_source import ConvForm, conv_source, merges_taps
 from onnxsmith_compiler.codegen.epilogue import store_epilogue
@@ -23,14 +23,14 @@ from onnxsmith_compiler.codegen.matmul_source import MatmulForm, matmul_source, 
 from onnxsmith_compiler.codegen.numba_adapter import Compiler
 from onnxsmith_compiler.codegen.source import KernelSource
 from onnxsmith_compiler.codegen.target import Target
-from onnxsmith_compiler.codegen.tiles import TileShape, panel_tile, tile_shape
+from onnxsmith_compiler.codegen.tile_shapes import TileShape, panel_tile, tile_shape
 from onnxsmith_compiler.ir.dtype import BFLOAT16, FLOAT32
 
 Array = np.ndarray[Any, Any]
 
 BF16 = BFLOAT16.storage
 ZEN = machine.fast_target(Target.generic_x86_64("v4"))
-PAIRS = [shape for shape in (*tiles.TILE_SHAPES, *tiles.NARROW_TILE_SHAPES) if shape.pairs]
+PAIRS = [shape for shape in (*tile_shapes.TILE_SHAPES, *tile_shapes.NARROW_TILE_SHAPES) if shape.pairs]
 
 
 def _tile(columns: int | None = None) -> TileShape:

@@ -13,7 +13,7 @@ from onnxsmith_compiler.codegen.epilogue import Epilogue, Prologue, store_epilog
 from onnxsmith_compiler.codegen.matmul_source import MatmulForm, matmul_source, matmul_tiling
 from onnxsmith_compiler.codegen.source import Parameter
 from onnxsmith_compiler.codegen.target import Target
-from onnxsmith_compiler.codegen.tiles import panel_tile, tile_shape
+from onnxsmith_compiler.codegen.tile_shapes import panel_tile, tile_shape
 from onnxsmith_compiler.ir import dim as dims
 from onnxsmith_compiler.ir.dtype import BFLOAT16, BY_NAME, FLOAT16, FLOAT32, DType
 

@@ -7,15 +7,16 @@ import pytest
 from contraction_harness import HOST, CompiledKernel, aligned, run_uncompiled
 from tile_harness import VECTOR_ON_STACK, row_addresses, tile_source
 
-from onnxsmith_compiler.codegen import llvm_backend, tiles
+from onnxsmith_compiler.codegen import llvm_backend, tile_shapes
 from onnxsmith_compiler.codegen.numba_adapter import Compiler
 from onnxsmith_compiler.codegen.target import Target
-from onnxsmith_compiler.codegen.tiles import TILES, TileShape, narrow_tile, panel_tile, tile_shape
+from onnxsmith_compiler.codegen.tile_shapes import TileShape, narrow_tile, panel_tile, tile_shape
+from onnxsmith_compiler.codegen.tiles import TILES
 from onnxsmith_compiler.ir.dtype import BFLOAT16, FLOAT16, FLOAT32, FLOAT64, DType
 
 NATIVE = [
     shape
-    for shape in (*tiles.TILE_SHAPES, *tiles.NARROW_TILE_SHAPES)
+    for shape in (*tile_shapes.TILE_SHAPES, *tile_shapes.NARROW_TILE_SHAPES)
     if shape.lanes * shape.element.bits <= HOST.vector_bits and not shape.pairs
 ]
 
@@ -168,6 +169,6 @@ def test_the_type_of_panels_does_not_change_their_width(columns: int | None) -> 
 
 
 def test_names_are_those_of_the_table() -> None:
-    assert set(TILES) == {shape.name for shape in (*tiles.TILE_SHAPES, *tiles.NARROW_TILE_SHAPES)}
+    assert set(TILES) == {shape.name for shape in (*tile_shapes.TILE_SHAPES, *tile_shapes.NARROW_TILE_SHAPES)}
     expected = {"tile_14x2_f32x16", "tile_14x2_bf16_f32x16", "tile_14x1of2_bf16_f32x16", "tile_14x2_bf16x2_f32x16"}
     assert expected <= set(TILES)

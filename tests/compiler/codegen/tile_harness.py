@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from onnxsmith_compiler.codegen.source import KernelSource, Parameter
-from onnxsmith_compiler.codegen.tiles import TileShape
+from onnxsmith_compiler.codegen.tile_shapes import TileShape
 
 VECTOR_ON_STACK = re.compile(r"v?mov[ua]p[sd]\s+%[xyz]mm.*\(%rsp\)|st[rp]\s+q.*\[sp")
 """Assembly that spills a vector."""
