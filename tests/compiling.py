@@ -23,10 +23,13 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 
 class Compiler:
-    """Compiles models. Use as a context manager; compiled kernels are kept in `cache_dir`."""
+    """Compiles models, for this machine unless `target` is given. Use as a context manager.
 
-    def __init__(self, cache_dir: Path, workers: int = 1) -> None:
-        self.target = Target.host()
+    Compiled kernels are kept in `cache_dir`.
+    """
+
+    def __init__(self, cache_dir: Path, workers: int = 1, target: Target | None = None) -> None:
+        self.target = target or Target.host()
         cache = open_cache(cache_dir)
         self.pool = CompilePool(workers, self.target, None if cache is None else cache.kernels)
 

@@ -47,12 +47,14 @@ class Context(np.ndarray[Any, np.dtype[np.int64]]):
         return context
 
 
-def run_kernels(graph: Graph, feeds: Mapping[str, Array], options: CompileOptions | None = None) -> list[Array]:
+def run_kernels(
+    graph: Graph, feeds: Mapping[str, Array], options: CompileOptions | None = None, target: Target = HOST
+) -> list[Array]:
     """The outputs of `graph` as its passes, schedule and printed kernels compute them. Raises Fault."""
     options = options or CompileOptions()
-    graph = run_passes(graph, options, HOST)
+    graph = run_passes(graph, options, target)
     scheduled = schedule(graph, options.fuse)
-    return run_steps(graph, print_steps(graph, scheduled, HOST), scheduled.aliases, feeds)
+    return run_steps(graph, print_steps(graph, scheduled, target), scheduled.aliases, feeds)
 
 
 def run_steps(

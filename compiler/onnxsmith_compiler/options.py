@@ -30,11 +30,12 @@ class CompileOptions:
     algorithm, which is faster and less exact (about 1e-5 of the output's scale; what is not finite reaches all outputs
     of its block). `precision` "bf16" stores constant weights of float32 matrix products and convolutions, but for
     Winograd's and depthwise ones, as bfloat16: half the memory, with errors of up to about 1e-2 of the output's
-    scale; sums stay float32. `tune` measures how the steps of a model whose inputs have fixed sizes are cut into
-    tiles fastest (see `tuning`); results stay the same. `target`, one of TARGETS, is what code is made for: "native" is
-    this machine with its CPU, the others are machines of a kind, for x86-64 with code for CPUs of several levels, which
-    share the weights. `interface` names C functions that run the program without Python, if it is to have some.
-    `workers` is the number of compile processes (0: one a core).
+    scale; sums stay float32. Where the target is faster at products of bfloat16, their other operands are rounded too.
+    `tune` measures how the steps of a model whose inputs have fixed sizes are cut into tiles fastest (see `tuning`);
+    results stay the same. `target`, one of TARGETS, is what code is made for: "native" is this machine with its CPU,
+    the others are machines of a kind, for x86-64 with code for CPUs of several levels, which share the weights.
+    `interface` names C functions that run the program without Python, if it is to have some. `workers` is the number of
+    compile processes (0: one a core).
 
     Raises InvalidOption.
     """

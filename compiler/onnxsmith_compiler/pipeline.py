@@ -48,7 +48,7 @@ from onnxsmith_compiler.passes.gates import move_gates
 from onnxsmith_compiler.passes.layout import channels_last
 from onnxsmith_compiler.passes.outputs import separate_outputs
 from onnxsmith_compiler.passes.packing import pack_matmuls
-from onnxsmith_compiler.passes.precision import narrow_weights
+from onnxsmith_compiler.passes.precision import narrow_operands
 from onnxsmith_compiler.passes.recurrent import pack_recurrences
 from onnxsmith_compiler.passes.rolls import view_rolls
 from onnxsmith_compiler.passes.simplify import simplify
@@ -124,8 +124,10 @@ def passes(options: CompileOptions, target: Target, lesser: Iterable[Target] = (
     The vectors of lesser targets are narrower.
     """
     columns = partial(tile_columns, target)
-    recurrence = partial(recurrence_tiling, target, tuple(lesser))
-    precision = (("narrow_weights", narrow_weights),) if options.precision == "bf16" else ()
+    others = tuple(lesser)
+    recurrence = partial(recurrence_tiling, target, others)
+    narrow = partial(narrow_operands, pairs=all(each.bfloat16_pairs for each in (target, *others)))
+    precision = (("narrow_operands", narrow),) if options.precision == "bf16" else ()
     needed = (
         ("remove_dead_nodes", remove_dead_nodes),
         ("channels_last", lambda graph: channels_last(graph, columns)),

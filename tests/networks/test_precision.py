@@ -19,6 +19,17 @@ BF16 = CompileOptions(precision="bf16")
 
 @pytest.mark.parametrize("name", ["bert-symbolic", "gpt2", "vit", "resnet18-batch", "mobilenet_v2", "lstm"])
 def test_networks_are_close_to_float32_whatever_the_threads(name: str, compiler: Compiler) -> None:
+    _check_network(name, compiler)
+
+
+@pytest.mark.parametrize("name", ["vit", "resnet18-batch"])
+def test_networks_of_pairs_are_close_to_float32_whatever_the_threads(name: str, pairs_compiler: Compiler) -> None:
+    lowered = pairs_compiler.lower(BY_NAME[name].proto, BF16)
+    assert any("bf16x2" in step.kernel.source.text for step in lowered.steps)
+    _check_network(name, pairs_compiler)
+
+
+def _check_network(name: str, compiler: Compiler) -> None:
     model = BY_NAME[name]
     peer = onnxruntime.InferenceSession(model.proto.SerializeToString(), providers=["CPUExecutionProvider"])
     compiled, wide = (compiler.compile(model.proto, options) for options in (BF16, CompileOptions()))
@@ -33,6 +44,14 @@ def test_networks_are_close_to_float32_whatever_the_threads(name: str, compiler:
 
 
 def test_images_keep_their_bits_in_a_batch(compiler: Compiler) -> None:
+    _check_images(compiler)
+
+
+def test_images_keep_their_bits_in_a_batch_of_pairs(pairs_compiler: Compiler) -> None:
+    _check_images(pairs_compiler)
+
+
+def _check_images(compiler: Compiler) -> None:
     model = BY_NAME["resnet18-batch"]
     executor = executor_of(compiler.compile(model.proto, BF16), threads=2)
     feed = model.feeds()[0]

@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 from onnxsmith_compiler.codegen.kernel_function import Intrinsic
 from onnxsmith_compiler.codegen.routines import printed_routine
-from onnxsmith_compiler.codegen.tiles import TILE_SHAPES
+from onnxsmith_compiler.codegen.tile_shapes import TILE_SHAPES
 
 _EXPONENTIALS = {"float32": "exp_negative_f32", "float64": "exp_f64"}
 

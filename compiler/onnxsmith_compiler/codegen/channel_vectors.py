@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 
 from llvmlite import ir
 
-from onnxsmith_compiler.codegen.tiles import FLOATS, TileShape
+from onnxsmith_compiler.codegen.tile_shapes import TileShape
+from onnxsmith_compiler.codegen.tiles import FLOATS
 
 _I32 = ir.IntType(32)
 _I64 = ir.IntType(64)

@@ -3,7 +3,8 @@
 A step's *tile* is a group of rows by a group of panels (columns) of one product. In it, every panel of B is
 taken once and swept over the rows in *blocks*, each the rows of one register tile, so that the panel stays
 in the caches; meanwhile the next panel is prefetched. The addresses of the rows stand in a table in scratch
-memory.
+memory. Panels of narrow floats are widened into scratch memory before the sweep where that has several blocks: each of
+them would spend instructions on it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from onnxsmith_compiler.codegen.epilogue import Epilogue
 from onnxsmith_compiler.codegen.row_tile import ROW_TILE_PANELS, row_tile_name
 from onnxsmith_compiler.codegen.source import KernelSource, Parameter
 from onnxsmith_compiler.codegen.target import Target
-from onnxsmith_compiler.codegen.tiles import TileShape, narrow_tile
+from onnxsmith_compiler.codegen.tile_shapes import TileShape, narrow_tile
 from onnxsmith_compiler.ir import dim as dims
 from onnxsmith_compiler.ir.dim import Dim
 
@@ -30,6 +31,8 @@ _FEW_BLOCKS = 2
 _FEW_PANELS = 3
 _MANY_BLOCKS = 16
 _LARGE_TILE = 8_000_000  # multiply-adds
+_WIDENED_BLOCKS = 3
+"""So many blocks make it worth while to widen a panel first."""
 
 
 @dataclass(frozen=True)
@@ -47,12 +50,13 @@ def choose_tiling(
 
     `row` is about how many elements of memory a further row takes. Where all of B fits into half of the
     second-level cache, a tile is few rows by all panels; otherwise as many rows share a panel as fit beside it.
-    Tiles are made smaller where there would be too few of them for all cores.
+    Tiles are made smaller where there would be too few of them for all cores. Panels that are to be widened are swept
+    over many rows wherever B fits.
     """
-    element, height = tile.element.itemsize, tile.rows
+    element, height = tile.left.itemsize, tile.rows
     depth = max(1, depth or _TYPICAL_DEPTH)
     most_panels = max(2, target.l2 // 2 // (depth * tile.panel_row_bytes))
-    if n is not None and part_count(n, tile.columns) <= most_panels:
+    if n is not None and part_count(n, tile.columns) <= most_panels and tile.wide is None:
         rows = _FEW_BLOCKS * height
         few_tiles = m is not None and part_count(m, rows) < TILES_PER_CORE * target.cores
         if few_tiles and part_count(n, tile.columns) <= _FEW_PANELS:
@@ -149,8 +153,9 @@ def panel_sweep(
     """Lines that run the panels [first_panel, end_panel) over a tile's rows, in blocks of the tile's height.
 
     Reads `b_matrix` (the product's first panel), `depth` (elements of a row in one tap), `first_row`,
-    `row_count`, `n_size`, `panels` and `column_origin` (the epilogue's n for the product's first column).
-    `last_columns` is what `columns_of_last_panel` says.
+    `row_count`, `n_size`, `panels`, `column_origin` (the epilogue's n for the product's first column) and, where panels
+    are of narrow floats, `wide` (room in scratch memory, see `widened_bytes`). `last_columns` is what
+    `columns_of_last_panel` says.
     """
     width, height = shape.columns, shape.rows
     setup, choice = _prefetching(shape, epilogue, sweep, batch)
@@ -158,21 +163,48 @@ def panel_sweep(
         f"blocks = (row_count + {height - 1}) // {height}",
         f"steps = {sweep.taps} * depth",
         *setup,
+        *([] if shape.wide is None else [f"is_wide = blocks >= {_WIDENED_BLOCKS}"]),
         "for panel_index in range(first_panel, end_panel):",
         f"    panel = offset(b_matrix, panel_index * steps * {width})",
         f"    first_column = panel_index * {width}",
+        *([] if shape.wide is None else indent(_widen_panel(width))),
         "    for block in range(blocks):",
         f"        row = block * {height}",
         f"        rows = min({height}, row_count - row)",
         *indent(choice, 2),
-        *indent(panel_block(shape, epilogue, sweep, last_columns, batch), 2),
+        *indent(panel_block(shape, epilogue, sweep, last_columns, batch, widened=shape.wide is not None), 2),
     ]
 
 
-def panel_block(shape: TileShape, epilogue: Epilogue, sweep: Sweep, last_columns: int | None, batch: str) -> list[str]:
-    """Lines that multiply a block by `panel`, number `panel_index` of `panels`, and hand it to the epilogue."""
-    arguments = f"({sweep.table}, rows, {sweep.taps}, depth, panel, sums, ahead, share)"
-    whole = [f"{shape.name}{arguments}"]
+def widened_bytes(shape: TileShape, steps: Dim) -> Dim:
+    """Bytes of scratch memory that `panel_sweep` needs for sums of `steps` terms: a widened panel, if it makes one."""
+    return 0 if shape.wide is None else steps * shape.wide.panel_row_bytes
+
+
+def _widen_panel(width: int) -> list[str]:
+    return [
+        "if is_wide:",
+        f"    for i in range(steps * {width}):",
+        "        store(wide, i, load(panel, i))",
+    ]
+
+
+def panel_block(
+    shape: TileShape, epilogue: Epilogue, sweep: Sweep, last_columns: int | None, batch: str, *, widened: bool = False
+) -> list[str]:
+    """Lines that multiply a block by `panel`, number `panel_index` of `panels`, and hand it to the epilogue.
+
+    `widened`: the panel may be in `wide` (if `is_wide`).
+    """
+
+    def call(tile: TileShape) -> list[str]:
+        line = f"{tile.name}({sweep.table}, rows, {sweep.taps}, depth, panel, sums, ahead, share)"
+        if not widened or tile.wide is None:
+            return [line]
+        wide = f"{tile.wide.name}({sweep.table}, rows, {sweep.taps}, depth, wide, sums, ahead, share)"
+        return ["if is_wide:", f"    {wide}", "else:", f"    {line}"]
+
+    whole = call(shape)
     narrow = None if last_columns is None else narrow_tile(shape, last_columns)
     if narrow is None:
         return [*whole, *epilogue_block(shape, epilogue, batch, last_columns)]
@@ -180,7 +212,7 @@ def panel_block(shape: TileShape, epilogue: Epilogue, sweep: Sweep, last_columns
         "if panel_index < panels - 1:",
         *indent([*whole, *_epilogue_loops(shape, epilogue, str(shape.columns), batch)]),
         "else:",
-        *indent([f"{narrow.name}{arguments}", *_epilogue_loops(narrow, epilogue, str(last_columns), batch)]),
+        *indent([*call(narrow), *_epilogue_loops(narrow, epilogue, str(last_columns), batch)]),
     ]
 
 

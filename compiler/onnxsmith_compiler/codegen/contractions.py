@@ -19,7 +19,7 @@ from onnxsmith_compiler.codegen.matmul_source import MatmulForm, matmul_source, 
 from onnxsmith_compiler.codegen.other_tilings import TilingSpace
 from onnxsmith_compiler.codegen.row_tile import ROW_TILE_PANELS
 from onnxsmith_compiler.codegen.target import Target
-from onnxsmith_compiler.codegen.tiles import panel_tile, tile_shape
+from onnxsmith_compiler.codegen.tile_shapes import panel_tile, tile_shape
 from onnxsmith_compiler.codegen.winograd_source import MOST_BLOCK_GROUPS, WinogradForm, winograd_source, winograd_tiling
 from onnxsmith_compiler.ir import dim as dims
 from onnxsmith_compiler.ir.dim import Dim
@@ -63,7 +63,7 @@ def _matmul(group: ContractGroup, kernel: PackedMatMul, target: Target) -> Print
     batch = batch_axes(a.shape[:-2], b.shape[:-3])
     k = a.shape[-1]
     m = a.shape[-2] if batch else dims.product(a.shape[:-1])
-    shape = panel_tile(target, a.dtype.name, kernel.columns, b.dtype)
+    shape = panel_tile(target, a.dtype.compute.name, kernel.columns, b.dtype, pairs=kernel.pairs)
     form = MatmulForm(shape, columns_of_last_panel(shape, kernel.n), len(batch), single_row=m == 1)
     tiling = matmul_tiling(form, _known(m), _known(kernel.n), _known(k), target)
     bound = bind_epilogue(group, m, kernel.n, batched=bool(batch))
@@ -95,7 +95,7 @@ def _conv(group: ContractGroup, kernel: PackedConv, target: Target) -> PrintedSt
     group_channels, outputs = dims.floordiv(channels, groups), dims.floordiv(kernel.outputs, groups)
     positions = group.node.output.shape[1:-1]
     pixels = dims.product((x.shape[0], *positions))
-    shape = panel_tile(target, x.dtype.name, kernel.columns, weights.dtype)
+    shape = panel_tile(target, x.dtype.compute.name, kernel.columns, weights.dtype, pairs=kernel.pairs)
     merged = merges_taps(_known(channels), groups, window.dilations)
     form = ConvForm(shape, window.size, merged, columns_of_last_panel(shape, outputs))
     tiling = conv_tiling(form, _known(pixels), _known(outputs), _known(group_channels), target)

@@ -19,12 +19,13 @@ from onnxsmith_compiler.codegen.contraction_source import (
     sizes,
     tile_counts,
     tile_position,
+    widened_bytes,
 )
 from onnxsmith_compiler.codegen.epilogue import Epilogue
 from onnxsmith_compiler.codegen.pixel_table import PixelTable
 from onnxsmith_compiler.codegen.source import KernelSource, Parameter
 from onnxsmith_compiler.codegen.target import Target
-from onnxsmith_compiler.codegen.tiles import TileShape
+from onnxsmith_compiler.codegen.tile_shapes import TileShape
 from onnxsmith_compiler.ir.dim import Dim
 
 _MERGED_CHANNELS = 16
@@ -46,7 +47,7 @@ class ConvForm:
 
     @property
     def table(self) -> PixelTable:
-        return PixelTable(self.window, self.merged, self.tile.rows, self.tile.element)
+        return PixelTable(self.window, self.merged, self.tile.rows, self.tile.left)
 
     def tiles(self, pixels: Dim, outputs: Dim, groups: int, tiling: Tiling) -> Dim:
         """The number of tiles of a step; `pixels`: of all output images, `outputs`: channels of one group."""
@@ -55,11 +56,12 @@ class ConvForm:
 
     def scratch(self, channels: Dim, tiling: Tiling) -> Dim:
         """Bytes of scratch a thread needs; `channels`: of one group."""
-        return self.table.scratch(channels * self.table.run, tiling)
+        depth = channels * self.table.run
+        return self.table.scratch(depth, tiling) + widened_bytes(self.tile, self.table.taps * depth)
 
     def cost(self, channels: Dim, tiling: Tiling, target: Target) -> Dim:
         """About how many nanoseconds a tile takes; `channels`: of one group."""
-        per_nanosecond = 6 * target.vector_bits // self.tile.element.bits
+        per_nanosecond = 6 * target.vector_bits // self.tile.left.bits
         depth = channels * self.table.taps * self.table.run
         return (tiling.rows * tiling.panels * self.tile.columns * depth) // per_nanosecond + 500
 
@@ -88,7 +90,7 @@ def conv_source(form: ConvForm, epilogue: Epilogue, label: str = "conv") -> Kern
     """
     tile, table = form.tile, form.table
     parameters = (
-        Parameter("x", f"{tile.dtype}*"),
+        Parameter("x", f"{tile.left}*"),
         Parameter("w", f"{tile.panel_element}*"),
         *epilogue.parameters,
         *sizes("m_size", "n_size", "channels", "group_channels"),
@@ -98,8 +100,8 @@ def conv_source(form: ConvForm, epilogue: Epilogue, label: str = "conv") -> Kern
     sweep = Sweep(
         taps="taps",
         table="offset(table, block * block_entries)",
-        row_bytes=f"stride_x * channels * {tile.element.itemsize}",
-        follow=f"{last} + depth * {tile.element.itemsize}",
+        row_bytes=f"stride_x * channels * {tile.left.itemsize}",
+        follow=f"{last} + depth * {tile.left.itemsize}",
     )
     per_tile = [
         *tile_position(tile.columns, True),
@@ -111,6 +113,7 @@ def conv_source(form: ConvForm, epilogue: Epilogue, label: str = "conv") -> Kern
     body = [
         f"depth = group_channels * {table.run_text}",
         *table.setup(),
+        *([] if tile.wide is None else [f"wide = scratch(ctx, {tile.dtype}, {table.end_text})"]),
         f"sums = stack({tile.dtype}, {tile.rows * tile.columns})",
         *tile_counts(tile.columns),
         "for tile in range(begin, end):",

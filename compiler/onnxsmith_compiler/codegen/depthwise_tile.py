@@ -20,7 +20,8 @@ from onnxsmith_compiler.codegen.kernel_function import Intrinsic
 from onnxsmith_compiler.codegen.routines import routine
 from onnxsmith_compiler.codegen.storage import array_pointer
 from onnxsmith_compiler.codegen.target import Target
-from onnxsmith_compiler.codegen.tiles import FLOATS, TileShape, elements_at, multiply_add
+from onnxsmith_compiler.codegen.tile_shapes import TileShape
+from onnxsmith_compiler.codegen.tiles import FLOATS, elements_at, multiply_add
 
 _I64 = ir.IntType(64)
 

@@ -14,7 +14,7 @@ from onnxsmith_compiler.codegen.expanded_depthwise_source import ExpandedDepthwi
 from onnxsmith_compiler.codegen.kernel_text import PrintedKernel, PrintedStep
 from onnxsmith_compiler.codegen.other_tilings import TilingSpace
 from onnxsmith_compiler.codegen.target import Target
-from onnxsmith_compiler.codegen.tiles import panel_tile
+from onnxsmith_compiler.codegen.tile_shapes import panel_tile
 from onnxsmith_compiler.ir import dim as dims
 from onnxsmith_compiler.ir.dim import Dim
 from onnxsmith_compiler.ops.packed import DepthwiseConv, PackedMatMul, Window

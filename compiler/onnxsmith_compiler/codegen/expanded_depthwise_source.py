@@ -29,7 +29,7 @@ from onnxsmith_compiler.codegen.pixel_sums import sum_block
 from onnxsmith_compiler.codegen.pixel_table import sizes_of
 from onnxsmith_compiler.codegen.source import KernelSource, Parameter
 from onnxsmith_compiler.codegen.target import Target
-from onnxsmith_compiler.codegen.tiles import TileShape
+from onnxsmith_compiler.codegen.tile_shapes import TileShape
 from onnxsmith_compiler.ir.dim import Dim
 
 _SHARE_OF_L2 = 4

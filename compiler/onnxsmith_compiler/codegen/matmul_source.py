@@ -20,15 +20,17 @@ from onnxsmith_compiler.codegen.contraction_source import (
     sizes,
     tile_counts,
     tile_position,
+    widened_bytes,
 )
 from onnxsmith_compiler.codegen.epilogue import Epilogue, Prologue
 from onnxsmith_compiler.codegen.row_tile import ROW_TILE_PANELS
 from onnxsmith_compiler.codegen.source import KernelSource, Parameter
 from onnxsmith_compiler.codegen.target import Target
-from onnxsmith_compiler.codegen.tiles import TileShape
+from onnxsmith_compiler.codegen.tile_shapes import TileShape
 from onnxsmith_compiler.ir.dim import Dim
 
 _AXES = "pqr"
+_TABLE_BYTES = f"(rows_per_tile * {ADDRESS_BYTES} + {CACHE_LINE - 1}) // {CACHE_LINE} * {CACHE_LINE}"
 
 
 @dataclass(frozen=True)
@@ -55,14 +57,14 @@ class MatmulForm:
 
         Raises ValueError where the tiling's rows are no multiple of the register tile's.
         """
-        table = _table_bytes(self.tile, tiling.rows)
+        table = _table_bytes(self.tile, tiling.rows) + (0 if self.single_row else widened_bytes(self.tile, k))
         if not staged:
             return table
-        return table + tiling.rows * _pitch(k, self.tile) * self.tile.element.itemsize
+        return table + tiling.rows * _pitch(k, self.tile) * self.tile.left.itemsize
 
     def cost(self, k: Dim, tiling: Tiling, target: Target) -> Dim:
         """About how many nanoseconds a tile takes."""
-        per_nanosecond = 6 * target.vector_bits // self.tile.element.bits
+        per_nanosecond = 6 * target.vector_bits // self.tile.left.bits
         return (tiling.rows * tiling.panels * self.tile.columns * k + 500 * per_nanosecond) // per_nanosecond
 
 
@@ -74,7 +76,7 @@ def _table_bytes(tile: TileShape, rows: int) -> int:
 
 def _pitch(k: Dim, tile: TileShape) -> Dim:
     """Elements between rows of staged A: an odd number of cache lines, which spreads rows over the sets."""
-    line = CACHE_LINE // tile.element.itemsize
+    line = CACHE_LINE // tile.left.itemsize
     return (k + (2 * line - 1)) // (2 * line) * (2 * line) + line
 
 
@@ -93,13 +95,13 @@ def matmul_source(
     Parameters, in order: `a` (or, with a prologue, its parameters), `b`, the epilogue's, m_size, n_size,
     k_size, `a_row` (elements between rows of A, which are dense; not with a prologue), for each batch axis
     its size and the strides of A (not with a prologue) and of B in elements, rows_per_tile, panels_per_tile
-    (a Tiling). A has the tile's dtype, B that of its panels; B is laid out as `ops.packed.pack_columns` does, with
-    panels of the tile's columns.
+    (a Tiling). A has the type of the tile's left operand, B that of its panels; B is laid out as
+    `ops.packed.pack_columns` does, with panels of the tile's columns.
     """
     dtype = form.tile.dtype
     axes = _AXES[: form.batch_axes]
     strides = [name for axis in axes for name in _axis_names(axis, prologue is None)]
-    left = (Parameter("a", f"{dtype}*"),) if prologue is None else prologue.parameters
+    left = (Parameter("a", f"{form.tile.left}*"),) if prologue is None else prologue.parameters
     parameters = (
         *left,
         Parameter("b", f"{form.tile.panel_element}*"),
@@ -119,6 +121,7 @@ def matmul_source(
     ]
     body = [
         "table = scratch(ctx, int64, 0)",
+        *([] if form.tile.wide is None or form.single_row else [f"wide = scratch(ctx, {dtype}, {_TABLE_BYTES})"]),
         *([] if prologue is None else _staging(form.tile)),
         f"sums = stack({dtype}, {(ROW_TILE_PANELS if form.single_row else form.tile.rows) * width})",
         "depth = k_size",
@@ -138,7 +141,7 @@ def _panels(form: MatmulForm, epilogue: Epilogue, pitch: str, batch: str) -> lis
 
 
 def _sweep(tile: TileShape, pitch: str) -> Sweep:
-    element = tile.element.itemsize
+    element = tile.left.itemsize
     return Sweep(
         taps="1",
         table="offset(table, row)",
@@ -173,10 +176,10 @@ def _direct_rows(height: int) -> list[str]:
 
 
 def _staging(tile: TileShape) -> list[str]:
-    line = CACHE_LINE // tile.element.itemsize
-    table = f"(rows_per_tile * {ADDRESS_BYTES} + {CACHE_LINE - 1}) // {CACHE_LINE}"
+    line = CACHE_LINE // tile.left.itemsize
+    wide = "" if tile.wide is None else f" + k_size * {tile.wide.panel_row_bytes}"
     return [
-        f"staged = scratch(ctx, {tile.dtype}, {table} * {CACHE_LINE})",
+        f"staged = scratch(ctx, {tile.left}, {_TABLE_BYTES}{wide})",
         f"pitch = (k_size + {2 * line - 1}) // {2 * line} * {2 * line} + {line}",
     ]
 

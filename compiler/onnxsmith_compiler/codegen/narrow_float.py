@@ -6,6 +6,7 @@ infinity, or the largest value where it has neither (float4e2m1), as in ml_dtype
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 from llvmlite import ir
@@ -80,15 +81,31 @@ def largest(name: str) -> float:
 
 
 def widen(builder: ir.IRBuilder, name: str, stored: ir.Value, *, native_half: bool) -> ir.Value:
-    """The float32 value of `stored`, an integer that holds an element of the DType `name`; exact."""
+    """The float32 value of `stored`, an integer that holds an element of the DType `name`; exact. Or so for vectors."""
     if name == "float16" and native_half:
-        return builder.fpext(builder.bitcast(stored, ir.HalfType()), F32)
-    bits = builder.zext(stored, I32)
+        half = builder.bitcast(stored, _as_many(stored, ir.HalfType()))
+        return builder.fpext(half, _as_many(stored, F32))
+    bits = builder.zext(stored, _as_many(stored, I32))
     if name == "bfloat16":
-        return builder.bitcast(builder.shl(bits, I32(16)), F32)
+        return _float_of(builder, builder.shl(bits, _word(bits, 16)))
     if name == "float8e8m0":
         return _widen_e8m0(builder, bits)
     return _widen_format(builder, FORMATS[name], bits)
+
+
+def _as_many(value: ir.Value, element: ir.Type) -> ir.Type:
+    """`element`, or the vector of as many of them as the vector `value` has elements."""
+    return ir.VectorType(element, value.type.count) if isinstance(value.type, ir.VectorType) else element
+
+
+def _word(bits: ir.Value, number: int) -> ir.Constant:
+    """`number` as a value of the type of `bits`, 32-bit integers."""
+    count = bits.type.count if isinstance(bits.type, ir.VectorType) else 0
+    return ir.Constant(bits.type, [number] * count) if count else ir.Constant(bits.type, number)
+
+
+def _float_of(builder: ir.IRBuilder, bits: ir.Value) -> ir.Value:
+    return builder.bitcast(bits, _as_many(bits, F32))
 
 
 def narrow(builder: ir.IRBuilder, name: str, value: ir.Value, *, native_half: bool) -> ir.Value:
@@ -105,29 +122,29 @@ def narrow(builder: ir.IRBuilder, name: str, value: ir.Value, *, native_half: bo
 
 
 def _widen_format(builder: ir.IRBuilder, fmt: NarrowFormat, bits: ir.Value) -> ir.Value:
-    magnitude = builder.and_(bits, I32(fmt.magnitude))
-    shifted = builder.shl(magnitude, I32(_F32_MANTISSA - fmt.mantissa))
+    word = functools.partial(_word, bits)
+    magnitude = builder.and_(bits, word(fmt.magnitude))
+    shifted = builder.shl(magnitude, word(_F32_MANTISSA - fmt.mantissa))
     rebias = (_F32_BIAS - fmt.bias) << _F32_MANTISSA
-    normal = builder.add(shifted, I32(rebias))
+    normal = builder.add(shifted, word(rebias))
     # A subnormal is m * 2**(1 - bias - mantissa): put m below an implicit one, then take that one away.
-    one = rebias + (1 << _F32_MANTISSA)
-    implicit = builder.bitcast(I32(one), F32)
-    subnormal = builder.fsub(builder.bitcast(builder.add(shifted, I32(one)), F32), implicit)
-    is_subnormal = builder.icmp_unsigned("<", magnitude, I32(1 << fmt.mantissa))
-    result = builder.select(is_subnormal, builder.bitcast(subnormal, I32), normal)
+    one = word(rebias + (1 << _F32_MANTISSA))
+    subnormal = builder.fsub(_float_of(builder, builder.add(shifted, one)), _float_of(builder, one))
+    is_subnormal = builder.icmp_unsigned("<", magnitude, word(1 << fmt.mantissa))
+    result = builder.select(is_subnormal, builder.bitcast(subnormal, bits.type), normal)
     if fmt.inf is not None:
-        special = builder.icmp_unsigned(">=", magnitude, I32(fmt.inf))
-        is_inf = builder.icmp_unsigned("==", magnitude, I32(fmt.inf))
-        result = builder.select(special, builder.select(is_inf, I32(_F32_INF), I32(_F32_NAN)), result)
+        special = builder.icmp_unsigned(">=", magnitude, word(fmt.inf))
+        is_inf = builder.icmp_unsigned("==", magnitude, word(fmt.inf))
+        result = builder.select(special, builder.select(is_inf, word(_F32_INF), word(_F32_NAN)), result)
     elif fmt.nan is not None:
-        is_nan = builder.icmp_unsigned("==", magnitude, I32(fmt.nan))
-        result = builder.select(is_nan, I32(_F32_NAN), result)
-    sign = builder.shl(builder.and_(bits, I32(fmt.sign_bit)), I32(31 - fmt.exponent - fmt.mantissa))
+        is_nan = builder.icmp_unsigned("==", magnitude, word(fmt.nan))
+        result = builder.select(is_nan, word(_F32_NAN), result)
+    sign = builder.shl(builder.and_(bits, word(fmt.sign_bit)), word(31 - fmt.exponent - fmt.mantissa))
     result = builder.or_(result, sign)
     if fmt.unsigned_zero:
-        is_nan = builder.icmp_unsigned("==", bits, I32(fmt.sign_bit))
-        result = builder.select(is_nan, I32(_F32_NAN), result)
-    return builder.bitcast(result, F32)
+        is_nan = builder.icmp_unsigned("==", bits, word(fmt.sign_bit))
+        result = builder.select(is_nan, word(_F32_NAN), result)
+    return _float_of(builder, result)
 
 
 def _narrow_format(builder: ir.IRBuilder, fmt: NarrowFormat, bits: ir.Value) -> ir.Value:
@@ -174,11 +191,12 @@ def _narrow_bfloat16(builder: ir.IRBuilder, bits: ir.Value) -> ir.Value:
 
 
 def _widen_e8m0(builder: ir.IRBuilder, bits: ir.Value) -> ir.Value:
-    power = builder.shl(bits, I32(_F32_MANTISSA))
-    is_smallest = builder.icmp_unsigned("==", bits, I32(0))
-    power = builder.select(is_smallest, I32(1 << (_F32_MANTISSA - 1)), power)
-    is_nan = builder.icmp_unsigned("==", bits, I32(0xFF))
-    return builder.bitcast(builder.select(is_nan, I32(_F32_NAN), power), F32)
+    word = functools.partial(_word, bits)
+    power = builder.shl(bits, word(_F32_MANTISSA))
+    is_smallest = builder.icmp_unsigned("==", bits, word(0))
+    power = builder.select(is_smallest, word(1 << (_F32_MANTISSA - 1)), power)
+    is_nan = builder.icmp_unsigned("==", bits, word(0xFF))
+    return _float_of(builder, builder.select(is_nan, word(_F32_NAN), power))
 
 
 def _narrow_e8m0(builder: ir.IRBuilder, bits: ir.Value) -> ir.Value:

@@ -11,13 +11,14 @@ from types import MappingProxyType
 
 from onnxsmith_compiler.codegen.kernel_function import Intrinsic
 from onnxsmith_compiler.codegen.routines import printed_routine
+from onnxsmith_compiler.ir.dtype import BFLOAT16, FLOAT32, FLOAT64, DType
 
 AXES = "zyx"
 STARTS_SIZES = ("in", "out", "stride", "pad")
 """What `pixel_starts` is told of each axis."""
 STRIDES = (8, 16, 24)
 """Entries of a block that there are routines for."""
-_ELEMENTS = ("float32", "float64")
+_ELEMENTS = (FLOAT32, FLOAT64, BFLOAT16)
 
 
 def pixel_starts_name(axes: int, stride: int) -> str:
@@ -97,8 +98,8 @@ def next_pixel(axes: str) -> list[str]:
     ]
 
 
-def pixel_edges(stride: int, element: str) -> Intrinsic:
-    """The routine `pixel_edges_{stride}_{element}`, for taps that are runs of pixels on a line of the image.
+def pixel_edges(stride: int, element: DType) -> Intrinsic:
+    """The routine `pixel_edges_{stride}_{element.name}`, for taps that are runs of pixels on a line of the image.
 
     Of the entries of a block's `table`, those of runs that leave the image at a side come to be addresses of copies
     with zeros outside. `at` has where the runs begin on the innermost axis, of `in_x` pixels. A run has `window_x`
@@ -117,9 +118,9 @@ def pixel_edges(stride: int, element: str) -> Intrinsic:
                     place = load(table, tap * {stride} + i)
                     if place != nowhere:
                         copy = offset(copies, (tap * rows + i) * pitch)
-                        source = offset(x, (place - address(x)) // {4 if element == "float32" else 8})
+                        source = offset(x, (place - address(x)) // {element.itemsize})
                         for j in range(depth):
-                            store(copy, j, {element}(0.0))
+                            store(copy, j, {element.compute.name}(0.0))
                         inside = min(window_x, in_x - left) * channels
                         for j in range(max(0, -left) * channels, inside):
                             store(copy, j, load(source, j))
@@ -130,8 +131,8 @@ def pixel_edges(stride: int, element: str) -> Intrinsic:
 """
     sizes = ["nowhere", "rows", "taps", "pitch", "depth", "channels", "window_x", "in_x"]
     text = f"def kernel(table, at, x, copies, {', '.join(sizes)}):" + body
-    arguments = ["int64*", "int64*", f"{element}*", f"{element}*", *["int64"] * len(sizes)]
-    return printed_routine(pixel_edges_name(stride, element), arguments, text)
+    arguments = ["int64*", "int64*", f"{element.name}*", f"{element.name}*", *["int64"] * len(sizes)]
+    return printed_routine(pixel_edges_name(stride, element.name), arguments, text)
 
 
 def _indented(lines: list[str], depth: int = 1) -> list[str]:

@@ -66,6 +66,21 @@ class PixelTable:
         """The expression of `run` in the kernel."""
         return "window_x" if self.merged else "1"
 
+    @property
+    def end_text(self) -> str:
+        """The expression of where in scratch memory that ends which `setup` lays out; in bytes."""
+        rows = f"pitch * {self.dtype.itemsize}"
+        return (
+            f"table_bytes + {rows} * (1 + {self._blocks} * taps * {self.rows})"
+            if self.merged
+            else f"table_bytes + {rows}"
+        )
+
+    @property
+    def _blocks(self) -> str:
+        """The expression of the blocks of a tile."""
+        return f"((rows_per_tile + {self.rows - 1}) // {self.rows})"
+
     def scratch(self, depth: Dim, tiling: Tiling) -> Dim:
         """Bytes of scratch that `setup` lays out, for taps of `depth` elements."""
         entries = -(-tiling.rows // self.rows) * self.taps
@@ -79,15 +94,14 @@ class PixelTable:
         """
         line = CACHE_LINE // self.dtype.itemsize
         tapped = [f"window_{axis}" for axis in self.axes][: -1 if self.merged else None]
-        blocks = f"((rows_per_tile + {self.rows - 1}) // {self.rows})"
         lines = [
             f"taps = {' * '.join(tapped) or '1'}",
             f"block_entries = taps * {self.stride}",
-            f"table_bytes = {blocks} * block_entries * {ADDRESS_BYTES}",
+            f"table_bytes = {self._blocks} * block_entries * {ADDRESS_BYTES}",
             "table = scratch(ctx, int64, 0)",
             f"zeros = scratch(ctx, {self.dtype}, table_bytes)",
             "for i in range(depth):",
-            f"    store(zeros, i, {self.dtype}(0.0))",
+            f"    store(zeros, i, {self.dtype.compute}(0.0))",
             "nowhere = address(zeros)",
             f"pitch = (depth + {line - 1}) // {line} * {line}",
             f"at = stack(int64, {len(self.axes) * self.stride})",

@@ -9,7 +9,7 @@ from onnxsmith_compiler.codegen.kernel_text import PrintedKernel, PrintedStep
 from onnxsmith_compiler.codegen.recurrent_source import RecurrentForm, recurrent_source
 from onnxsmith_compiler.codegen.recurrent_start import start_source
 from onnxsmith_compiler.codegen.target import Target
-from onnxsmith_compiler.codegen.tiles import panel_tile, tile_shape
+from onnxsmith_compiler.codegen.tile_shapes import panel_tile, tile_shape
 from onnxsmith_compiler.ir import dim as dims
 from onnxsmith_compiler.ir.dim import Dim
 from onnxsmith_compiler.ir.dtype import DType

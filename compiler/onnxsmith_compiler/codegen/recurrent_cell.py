@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from onnxsmith_compiler.codegen.contraction_source import indent
 from onnxsmith_compiler.codegen.scalar_text import literal, scalar_text
-from onnxsmith_compiler.codegen.tiles import TileShape
+from onnxsmith_compiler.codegen.tile_shapes import TileShape
 from onnxsmith_compiler.ir import dtype as dtypes
 from onnxsmith_compiler.ir.dtype import BY_NAME, DType
 from onnxsmith_compiler.ops.recurrent import Activation, Cell

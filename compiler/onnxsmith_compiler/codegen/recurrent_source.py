@@ -13,7 +13,7 @@ from onnxsmith_compiler.codegen.contraction_source import CACHE_LINE, ceil_to, i
 from onnxsmith_compiler.codegen.recurrent_cell import cell_loop
 from onnxsmith_compiler.codegen.row_tile import ROW_TILE_PANELS, row_tile_name
 from onnxsmith_compiler.codegen.source import KernelSource, Parameter
-from onnxsmith_compiler.codegen.tiles import TileShape
+from onnxsmith_compiler.codegen.tile_shapes import TileShape
 from onnxsmith_compiler.ops.recurrent import COUNTER_WORDS, Cell
 
 

@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-import numpy as np
 from llvmlite import ir
 
 from onnxsmith_compiler.codegen.kernel_function import Intrinsic
@@ -20,10 +19,19 @@ from onnxsmith_compiler.codegen.prefetch import L1, emit_prefetch
 from onnxsmith_compiler.codegen.routines import routine
 from onnxsmith_compiler.codegen.storage import array_pointer
 from onnxsmith_compiler.codegen.target import Target
-from onnxsmith_compiler.codegen.tiles import FLOATS, TILE_SHAPES, TileShape, elements_at, load_weights, multiply_add
+from onnxsmith_compiler.codegen.tile_shapes import TILE_SHAPES, TileShape
+from onnxsmith_compiler.codegen.tiles import (
+    FLOATS,
+    accumulate,
+    broadcast_left,
+    chains,
+    elements_at,
+    left_type,
+    load_weights,
+    panel_rows,
+)
 
 _I8 = ir.IntType(8)
-_I32 = ir.IntType(32)
 _I64 = ir.IntType(64)
 _ALIGNMENT = 64
 ROW_TILE_PANELS = 4
@@ -47,8 +55,8 @@ def row_tile_intrinsic(shape: TileShape) -> Intrinsic:
     """The intrinsic `row_tile_name(shape)(row, depth, panels, count, out, pitch)`.
 
     out[p * pitch + j] = sum over k < depth of row[k] * panels[(p * depth + k) * columns + j] for p < count and
-    j < columns. `row` is the address of elements of the shape's dtype, which `out` has too; `panels` points to its
-    panel_element. `out` is aligned to whole vectors, and `pitch` is a multiple of one.
+    j < columns. `row` is the address of elements of type shape.left; `panels` points to its panel_element, and `out`
+    to its dtype. `out` is aligned to whole vectors, and `pitch` is a multiple of one.
     """
 
     arguments = ("int64", "int64", f"{shape.panel_element.name}*", "int64", f"{shape.dtype}*", "int64")
@@ -58,14 +66,11 @@ def row_tile_intrinsic(shape: TileShape) -> Intrinsic:
 def _reference(shape: TileShape) -> Any:
     def reference(row: int, depth: int, panels: Any, count: int, out: Any, pitch: int) -> None:
         weights, result = array_pointer(panels), array_pointer(out)
-        a = elements_at(int(row), depth, shape.dtype)
+        a = elements_at(int(row), depth, shape.left.name)
         for number in range(count):
             start = weights.start + number * depth * shape.columns
-            b = weights.array[start : start + depth * shape.columns].reshape(depth, shape.columns).astype(shape.dtype)
-            total = np.zeros(shape.columns, b.dtype)
-            for element, line in zip(a, b, strict=True):
-                total += element * line
             place = result.start + number * pitch
+            total = chains(shape, a, panel_rows(shape, weights.array[start:], depth))
             result.array[place : place + shape.columns] = total
 
     return reference
@@ -77,7 +82,7 @@ def _build_row(shape: TileShape, function: ir.Function, target: Target) -> None:
         argument.add_attribute("noalias")
     builder = ir.IRBuilder(function.append_basic_block("entry"))
     row, depth, panels, count, out, pitch = function.args
-    row = builder.inttoptr(row, FLOATS[shape.dtype].as_pointer())
+    row = builder.inttoptr(row, left_type(shape).as_pointer())
     done = builder.alloca(_I64)
     builder.store(_I64(0), done)
     for together in range(min(ROW_TILE_PANELS, _MOST_SUMS // _vectors(shape)), 0, -1):
@@ -118,6 +123,7 @@ def _emit_products(
     """The sums over k for the panels that begin at `starts`."""
     vector = ir.VectorType(FLOATS[shape.dtype], shape.lanes)
     zero = ir.Constant(vector, [0.0] * shape.lanes)
+    steps = builder.lshr(depth, _I64(1)) if shape.pairs else depth
     before = builder.block
     head, body, after = (builder.append_basic_block(name) for name in ("k", "k.body", "k.done"))
     builder.branch(head)
@@ -127,28 +133,22 @@ def _emit_products(
     sums = [[builder.phi(vector) for _ in range(_vectors(shape))] for _ in starts]
     for phi in (phi for phis in sums for phi in phis):
         phi.add_incoming(zero, before)
-    builder.cbranch(builder.icmp_signed("<", k, depth), body, after)
+    builder.cbranch(builder.icmp_signed("<", k, steps), body, after)
 
     builder.position_at_end(body)
-    element = _broadcast(builder, builder.load(builder.gep(row, [k])), vector)
-    place = builder.mul(k, _I64(shape.columns))
+    element = broadcast_left(builder, shape, builder.gep(row, [k]))
+    place = builder.mul(k, _I64(shape.columns * shape.terms))
     for start, phis in zip(starts, sums, strict=True):
         line = builder.gep(start, [place])
         near = builder.bitcast(line, _I8.as_pointer())
-        for distance in range(0, shape.panel_row_bytes, _ALIGNMENT):
+        for distance in range(0, shape.panel_row_bytes * shape.terms, _ALIGNMENT):
             emit_prefetch(builder, builder.gep(near, [_I64(_AHEAD_BYTES + distance)]), L1)
-        for weight, phi in zip(load_weights(builder, shape, line, _vectors(shape)), phis, strict=True):
-            phi.add_incoming(multiply_add(builder, target, element, weight, phi), body)
+        for weight, phi in zip(load_weights(builder, shape, target, line, _vectors(shape)), phis, strict=True):
+            phi.add_incoming(accumulate(builder, shape, target, element, weight, phi), body)
     k.add_incoming(builder.add(k, _I64(1)), body)
     builder.branch(head)
     builder.position_at_end(after)
     return sums
-
-
-def _broadcast(builder: ir.IRBuilder, value: ir.Value, vector: ir.VectorType) -> ir.Value:
-    nothing = ir.Constant(vector, ir.Undefined)
-    first = builder.insert_element(nothing, value, _I32(0))
-    return builder.shuffle_vector(first, nothing, ir.Constant(ir.VectorType(_I32, vector.count), [0] * vector.count))
 
 
 ROW_TILES: Mapping[str, Intrinsic] = MappingProxyType(

@@ -5,28 +5,31 @@ in a register. The rows are given by address, one for each tap, so that the same
 matmul (one tap, a row of A) and convolution (one tap for each window position, a pixel or a row of zeros).
 
 Every element is one chain of fused multiply-adds from zero in the order of (tap, k), whatever the number
-of rows: results do not depend on how rows are grouped into tiles. Panels of bfloat16 are widened in registers.
+of rows: results do not depend on how rows are grouped into tiles. Panels of bfloat16 and float16 are widened
+in registers, which changes no bit; where a panel is swept over many rows, the template widens it before. In
+tiles of pairs both operands are bfloat16, and a step of the chain adds two products (`bfloat16_pairs`).
 """
 
 from __future__ import annotations
 
 import ctypes
 import functools
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from llvmlite import ir
 
+from onnxsmith_compiler.codegen import bfloat16_pairs
 from onnxsmith_compiler.codegen.kernel_function import Intrinsic
+from onnxsmith_compiler.codegen.narrow_float import widen
 from onnxsmith_compiler.codegen.prefetch import L1, L2, emit_prefetch
 from onnxsmith_compiler.codegen.routines import routine
 from onnxsmith_compiler.codegen.storage import array_pointer, storage_type
 from onnxsmith_compiler.codegen.target import Target
-from onnxsmith_compiler.ir.dtype import BY_NAME, DType
+from onnxsmith_compiler.codegen.tile_shapes import NARROW_TILE_SHAPES, TILE_SHAPES, TileShape
+from onnxsmith_compiler.ir.dtype import BY_NAME
 
 _I8 = ir.IntType(8)
 _I32 = ir.IntType(32)
@@ -37,167 +40,13 @@ _ALIGNMENT = 64
 _NEAR_BYTES = 1024
 
 
-@dataclass(frozen=True)
-class TileShape:
-    """The largest tile of a kind: `rows` by `vectors` vectors of `lanes` elements of type `dtype`, a name.
-
-    `stored` is the name of the type of the panels' elements: "bfloat16" for a tile of float32, or None for `dtype`.
-    A tile of several `passes` reads panels that are as wide as another CPU's vectors want them: it runs over k once
-    for each pass, with `vectors` further vectors of the panel.
-    """
-
-    rows: int
-    vectors: int
-    lanes: int
-    dtype: str
-    stored: str | None = field(default=None, kw_only=True)
-    passes: int = field(default=1, kw_only=True)
-
-    @property
-    def columns(self) -> int:
-        return self.passes * self.vectors * self.lanes
-
-    @property
-    def panel_columns(self) -> int:
-        """The width of the panels that the tile reads."""
-        return self.columns
-
-    @property
-    def name(self) -> str:
-        """The name that printed kernels call: `tile_14x2_f32x16`, `tile_6x2x2_f32x8` for one of two passes."""
-        return f"tile_{self.rows}x{self.wide}_{self.types}"
-
-    @property
-    def wide(self) -> str:
-        """What names say of the width: vectors, and passes where there are several."""
-        return f"{self.vectors}" if self.passes == 1 else f"{self.vectors}x{self.passes}"
-
-    @property
-    def types(self) -> str:
-        """What names say of the types: `f32x16`, or `bf16_f32x16` where panels are bfloat16."""
-        return f"{'bf16_' if self.stored else ''}f{self.element.bits}x{self.lanes}"
-
-    @property
-    def element(self) -> DType:
-        return BY_NAME[self.dtype]
-
-    @property
-    def panel_element(self) -> DType:
-        return BY_NAME[self.stored or self.dtype]
-
-    @property
-    def panel_row_bytes(self) -> int:
-        """Bytes of a panel that the tile reads for one k."""
-        return self.columns * self.panel_element.itemsize
-
-    @property
-    def table_stride(self) -> int:
-        """Entries of the table of row addresses from one tap to the next: `rows`, in whole vectors."""
-        return -(-self.rows // 8) * 8
-
-    @property
-    def heights(self) -> tuple[int, ...]:
-        """Numbers of rows there is code for, ascending; another number takes the next higher one's.
-
-        Few, because each takes time to compile, and only the last block of a matrix has fewer than `rows`.
-        """
-        return (*(height for height in (2, 4, 8) if height < self.rows), self.rows)
-
-
-@dataclass(frozen=True)
-class NarrowTileShape(TileShape):
-    """A tile of the first of the `panel_vectors` vectors of a panel: for a last panel that is not full."""
-
-    panel_vectors: int
-
-    @property
-    def panel_columns(self) -> int:
-        return self.panel_vectors * self.lanes
-
-    @property
-    def name(self) -> str:
-        return f"tile_{self.rows}x{self.wide}of{self.panel_vectors}_{self.types}"
-
-    @property
-    def heights(self) -> tuple[int, ...]:
-        """One: rows too many in a narrow panel cost less than the time to compile more."""
-        return (self.rows,)
-
-
-def narrow_tile(shape: TileShape, columns: int) -> NarrowTileShape | None:
-    """The tile for the first `columns` columns of the panels of `shape`; None where it takes as long as `shape`."""
-    panel_vectors = shape.columns // shape.lanes
-    vectors = 1 if columns <= shape.lanes else shape.vectors
-    passes = -(-columns // (vectors * shape.lanes))
-    if passes * vectors >= panel_vectors:
-        return None
-    return NarrowTileShape(
-        shape.rows, vectors, shape.lanes, shape.dtype, panel_vectors, stored=shape.stored, passes=passes
-    )
-
-
-def _tile_shapes() -> tuple[TileShape, ...]:
-    shapes = []
-    # (lanes of float32, rows, vectors, passes): AVX-512, AVX2, and NEON or SSE; those of several passes read what is
-    # packed for AVX-512.
-    for lanes, rows, vectors, passes in (
-        (16, 14, 2, 1),
-        (16, 14, 1, 1),
-        (8, 6, 2, 1),
-        (8, 6, 2, 2),
-        (8, 12, 1, 1),
-        (4, 8, 3, 1),
-        (4, 6, 2, 1),
-        (4, 6, 2, 2),
-        (4, 6, 2, 4),
-        (4, 12, 1, 1),
-    ):
-        shapes.append(TileShape(rows, vectors, lanes, "float32", passes=passes))
-        shapes.append(TileShape(rows, vectors, lanes, "float32", stored="bfloat16", passes=passes))
-        shapes.append(TileShape(rows, vectors, lanes // 2, "float64", passes=passes))
-    return tuple(shapes)
-
-
-def tile_shape(target: Target, dtype: str, columns: int | None = None) -> TileShape:
-    """The tile that a B of `columns` columns (None: many) of `dtype`, "float32" or "float64", is packed for."""
-    candidates = [shape for shape in _shapes_of(target, dtype, None) if shape.passes == 1]
-    few = [shape for shape in candidates if columns is not None and columns <= shape.columns]
-    if few:
-        return min(few, key=lambda shape: shape.columns)
-    fitting = [shape for shape in candidates if _registers(shape) <= target.vector_registers]
-    return max(fitting, key=lambda shape: shape.rows * shape.vectors)
-
-
-def panel_tile(target: Target, dtype: str, columns: int, stored: DType | None = None) -> TileShape:
-    """The tile for panels of `columns` columns, as `tile_shape` of this target or of one of wider vectors has them.
-
-    `stored` is the type of their elements (None: `dtype`). ValueError where there is none.
-    """
-    fitting = [shape for shape in _shapes_of(target, dtype, stored) if shape.columns == columns]
-    if not fitting:
-        raise ValueError(f"{target.cpu} has no tile for panels of {columns} columns of {dtype}")
-    return min(fitting, key=lambda shape: shape.passes)
-
-
-def _shapes_of(target: Target, dtype: str, stored: DType | None) -> list[TileShape]:
-    """The tiles of the target's vectors for a type, and a type of panels."""
-    lanes = target.vector_bits // BY_NAME[dtype].bits
-    kind = (lanes, BY_NAME[dtype], stored or BY_NAME[dtype])
-    return [shape for shape in TILE_SHAPES if (shape.lanes, shape.element, shape.panel_element) == kind]
-
-
-def _registers(shape: TileShape) -> int:
-    """Accumulators, a row of B and one broadcast element of A."""
-    return shape.rows * shape.vectors + shape.vectors + 1
-
-
 def tile_intrinsic(shape: TileShape) -> Intrinsic:
     """The intrinsic `shape.name(rows, count, taps, depth, panel, out, ahead, step)`.
 
     `panel` is taps * depth rows of shape.panel_columns elements of type shape.panel_element.
     out[i, j] = sum over t, k of A(i, t)[k] * panel[t * depth + k, j] for i < count and j < columns, where
-    A(i, t) are the `depth` elements at address rows[t * shape.table_stride + i]. They and `out`
-    have the shape's dtype, `rows` is int64*; `out` is dense, shape.rows * columns elements, aligned to 64 bytes;
+    A(i, t) are the `depth` elements of type shape.left at address rows[t * shape.table_stride + i]. `out`
+    has the shape's dtype, `rows` is int64*; `out` is dense, shape.rows * columns elements, aligned to 64 bytes;
     `count` is at least 1; where taps * depth is 0, `out` becomes zero. Rows from `count` to the next of
     shape.heights are computed too: their addresses must be readable, and their part of `out` is undefined.
     Meanwhile it prefetches memory that is needed later: from address `ahead` on, `step` bytes for each k.
@@ -212,23 +61,39 @@ def _tile_reference(shape: TileShape) -> Any:
     def reference(rows: Any, count: int, taps: int, depth: int, panel: Any, out: Any, ahead: int, step: int) -> None:
         table, weights, result = array_pointer(rows), array_pointer(panel), array_pointer(out)
         width = shape.columns
-        panel_shape = (taps * depth, shape.panel_columns)
-        b = weights.array[weights.start :][: math.prod(panel_shape)].reshape(panel_shape)[:, :width].astype(shape.dtype)
+        b = panel_rows(shape, weights.array[weights.start :], taps * depth)[:, :width]
         c = result.array[result.start :][: shape.rows * width].reshape(shape.rows, width)
         for i in range(count):
             addresses = [int(table.array[table.start + tap * shape.table_stride + i]) for tap in range(taps)]
-            a = np.concatenate([elements_at(address, depth, shape.dtype) for address in addresses])
-            total = np.zeros(width, a.dtype)
-            for element, row in zip(a, b, strict=True):
-                total += element * row
-            c[i] = total
+            a = np.concatenate([elements_at(address, depth, shape.left.name) for address in addresses])
+            c[i] = chains(shape, a, b)
 
     return reference
 
 
+def panel_rows(shape: TileShape, panel: np.ndarray[Any, Any], depth: int) -> np.ndarray[Any, Any]:
+    """The first `depth` rows of a flat panel, [depth, shape.panel_columns]."""
+    rows = panel[: depth * shape.panel_columns]
+    if not shape.pairs:
+        return rows.reshape(depth, shape.panel_columns)
+    pairs = rows.reshape(depth // 2, shape.panel_columns, 2)
+    return pairs.swapaxes(1, 2).reshape(depth, shape.panel_columns)
+
+
+def chains(shape: TileShape, a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """a[K] times b[K, N] in the order in which the tile adds up each of the N elements."""
+    if shape.pairs:
+        return bfloat16_pairs.sum_of_products(a, b)
+    total = np.zeros(b.shape[1], a.dtype)
+    for element, row in zip(a, b.astype(a.dtype), strict=True):
+        total += element * row
+    return total
+
+
 def elements_at(address: int, count: int, dtype: str) -> np.ndarray[Any, Any]:
-    kind = ctypes.c_float if dtype == "float32" else ctypes.c_double
-    return np.ctypeslib.as_array((kind * count).from_address(int(address)))
+    """The `count` elements of `dtype` (the name of a DType) from `address` on."""
+    storage = BY_NAME[dtype].storage
+    return np.ctypeslib.as_array((ctypes.c_uint8 * (count * storage.itemsize)).from_address(int(address))).view(storage)
 
 
 def _build_tile(shape: TileShape, function: ir.Function, target: Target) -> None:
@@ -285,13 +150,14 @@ class _TileEmitter:
 
     def __init__(self, function: ir.Function, shape: TileShape, height: int, target: Target) -> None:
         self.function, self.shape, self.height, self.target = function, shape, height, target
-        self.element = FLOATS[shape.dtype]
-        self.vector = ir.VectorType(self.element, shape.lanes)
+        self.vector = ir.VectorType(FLOATS[shape.dtype], shape.lanes)
         self.builder = ir.IRBuilder(function.append_basic_block("entry"))
 
     def emit(self) -> None:
         builder = self.builder
         rows, _, taps, depth, panel, out, ahead, step = self.function.args
+        if self.shape.pairs:
+            depth, step = builder.lshr(depth, _I64(1)), builder.shl(step, _I64(1))
         entry = builder.block
         each_tap = self.function.append_basic_block("tap")
         each_k = self.function.append_basic_block("k")
@@ -316,10 +182,10 @@ class _TileEmitter:
         sums = [[self._phi(self.vector, start, each_tap) for start in row] for row in tap_sums]
         emit_prefetch(builder, at_ahead, L2)
         near = builder.bitcast(at_panel, _I8.as_pointer())
-        for line in range(0, self.shape.panel_row_bytes // self.shape.passes, _ALIGNMENT):
+        for line in range(0, self.shape.panel_row_bytes * self.shape.terms // self.shape.passes, _ALIGNMENT):
             emit_prefetch(builder, builder.gep(near, [_I64(_NEAR_BYTES + line)]), L1)
         new = self._multiply(addresses, k, at_panel, sums)
-        next_panel = builder.gep(at_panel, [_I64(self.shape.panel_columns)])
+        next_panel = builder.gep(at_panel, [_I64(self.shape.panel_columns * self.shape.terms)])
         next_ahead = builder.gep(at_ahead, [step])
         next_k = builder.add(k, _I64(1))
         for phi, value in ((k, next_k), (at_panel, next_panel), (at_ahead, next_ahead)):
@@ -362,41 +228,57 @@ class _TileEmitter:
         builder = self.builder
         first = builder.mul(tap, _I64(self.shape.table_stride))
         words = [builder.load(builder.gep(rows, [builder.add(first, _I64(i))])) for i in range(self.height)]
-        return [builder.inttoptr(word, self.element.as_pointer()) for word in words]
+        return [builder.inttoptr(word, left_type(self.shape).as_pointer()) for word in words]
 
     def _multiply(self, addresses: list[ir.Value], k: ir.Value, panel: ir.Value, sums: Accumulators) -> Accumulators:
         builder = self.builder
-        weights = load_weights(builder, self.shape, panel, self.shape.vectors)
+        weights = load_weights(builder, self.shape, self.target, panel, self.shape.vectors)
         new = []
         for address, row in zip(addresses, sums, strict=True):
-            element = self._broadcast(builder.load(builder.gep(address, [k])))
+            element = broadcast_left(builder, self.shape, builder.gep(address, [k]))
             new.append(
                 [
-                    multiply_add(builder, self.target, element, weight, total)
+                    accumulate(builder, self.shape, self.target, element, weight, total)
                     for weight, total in zip(weights, row, strict=True)
                 ]
             )
         return new
 
-    def _broadcast(self, value: ir.Value) -> ir.Value:
-        nothing = ir.Constant(self.vector, ir.Undefined)
-        first = self.builder.insert_element(nothing, value, _I32(0))
-        lanes = ir.Constant(ir.VectorType(_I32, self.shape.lanes), [0] * self.shape.lanes)
-        return self.builder.shuffle_vector(first, nothing, lanes)
+
+def left_type(shape: TileShape) -> ir.Type:
+    """The LLVM type of what a step takes of a row of A: an element, or a pair as one word."""
+    return _I32 if shape.pairs else FLOATS[shape.dtype]
 
 
-def load_weights(builder: ir.IRBuilder, shape: TileShape, place: ir.Value, vectors: int) -> list[ir.Value]:
-    """`vectors` vectors of a panel's row from `place` on, as the shape's dtype."""
-    stored = ir.VectorType(storage_type(shape.panel_element), shape.lanes)
+def broadcast_left(builder: ir.IRBuilder, shape: TileShape, place: ir.Value) -> ir.Value:
+    """A vector of what a step takes of a row of A, from `place`."""
+    vector = ir.VectorType(left_type(shape), shape.lanes)
+    nothing = ir.Constant(vector, ir.Undefined)
+    first = builder.insert_element(nothing, builder.load(place, align=shape.left.itemsize), _I32(0))
+    return builder.shuffle_vector(first, nothing, ir.Constant(ir.VectorType(_I32, shape.lanes), [0] * shape.lanes))
+
+
+def accumulate(
+    builder: ir.IRBuilder, shape: TileShape, target: Target, a: ir.Value, b: ir.Value, total: ir.Value
+) -> ir.Value:
+    """One step of a vector of chains: `a` from `broadcast_left`, `b` from `load_weights`."""
+    if shape.pairs:
+        return bfloat16_pairs.add_products(builder, a, b, total)
+    return multiply_add(builder, target, a, b, total)
+
+
+def load_weights(
+    builder: ir.IRBuilder, shape: TileShape, target: Target, place: ir.Value, vectors: int
+) -> list[ir.Value]:
+    """`vectors` vectors of a panel's row from `place` on, as the shape's dtype, or of its pairs of rows, as words."""
+    stored = ir.VectorType(storage_type(shape.panel_element), shape.lanes * shape.terms)
     weights = []
     for j in range(vectors):
-        at = builder.bitcast(builder.gep(place, [_I64(j * shape.lanes)]), stored.as_pointer())
+        at = builder.bitcast(builder.gep(place, [_I64(j * shape.lanes * shape.terms)]), stored.as_pointer())
         weights.append(builder.load(at, align=shape.panel_element.itemsize))
-    if shape.stored is None:
+    if shape.stored is None or shape.pairs:
         return weights
-    words, floats = (ir.VectorType(kind, shape.lanes) for kind in (_I32, FLOATS[shape.dtype]))
-    half = ir.Constant(words, [16] * shape.lanes)
-    return [builder.bitcast(builder.shl(builder.zext(weight, words), half), floats) for weight in weights]
+    return [widen(builder, shape.stored, weight, native_half=target.native_half) for weight in weights]
 
 
 def multiply_add(builder: ir.IRBuilder, target: Target, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
@@ -411,15 +293,6 @@ def multiply_add(builder: ir.IRBuilder, target: Target, a: ir.Value, b: ir.Value
     return builder.call(declared, [a, b, c])
 
 
-TILE_SHAPES: tuple[TileShape, ...] = _tile_shapes()
-NARROW_TILE_SHAPES: tuple[NarrowTileShape, ...] = tuple(
-    narrow
-    for shape in TILE_SHAPES
-    for columns in sorted(
-        {shape.lanes, *range(shape.vectors * shape.lanes, shape.columns, shape.vectors * shape.lanes)}
-    )
-    if (narrow := narrow_tile(shape, columns)) is not None
-)
 TILES: Mapping[str, Intrinsic] = MappingProxyType(
     {shape.name: tile_intrinsic(shape) for shape in (*TILE_SHAPES, *NARROW_TILE_SHAPES)}
 )

@@ -25,7 +25,7 @@ from onnxsmith_compiler.codegen.epilogue import Epilogue
 from onnxsmith_compiler.codegen.pixel_table import PixelTable
 from onnxsmith_compiler.codegen.source import KernelSource, Parameter
 from onnxsmith_compiler.codegen.target import Target
-from onnxsmith_compiler.codegen.tiles import TileShape, tile_shape
+from onnxsmith_compiler.codegen.tile_shapes import TileShape, tile_shape
 from onnxsmith_compiler.codegen.winograd_transforms import BLOCKS, WINDOW, input_name, output_name
 from onnxsmith_compiler.ir.dim import Dim
 
@@ -131,10 +131,13 @@ def _transform_work(block: int, blocks: int, channels: int, outputs: int) -> int
     return _MULTIPLY_ADDS_PER_TRANSFORMED * block**2 * blocks * (channels + outputs)
 
 
-def winograd_block(target: Target, channels: int, outputs: int, height: int | None, width: int | None) -> int:
+def winograd_block(
+    target: Target, channels: int, outputs: int, height: int | None, width: int | None, weight_bytes: int
+) -> int:
     """The extent of the blocks by which a convolution of 3 by 3 windows in float32 is fastest, 0 where it is direct.
 
-    `height` and `width` are those of an output image, None where unknown. Channels must fill whole vectors.
+    `height` and `width` are those of an output image, None where unknown, `weight_bytes` those of an element of the
+    direct convolution's weights. Channels must fill whole vectors.
     """
     if channels % tile_shape(target, "float32", outputs).lanes:
         return 0
@@ -147,7 +150,7 @@ def winograd_block(target: Target, channels: int, outputs: int, height: int | No
         work = elements * max(blocks, _FEWEST_ROWS) * weights + _transform_work(block, blocks, channels, outputs)
         return _duration(work, elements * weights * _ELEMENT_BYTES)
 
-    direct = _duration(WINDOW**2 * math.prod(sizes) * weights, WINDOW**2 * weights * _ELEMENT_BYTES)
+    direct = _duration(WINDOW**2 * math.prod(sizes) * weights, WINDOW**2 * weights * weight_bytes)
     best = min(BLOCKS, key=duration)
     return best if duration(best) < _WORTHWHILE * direct else 0
 

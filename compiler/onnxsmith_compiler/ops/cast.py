@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from onnxsmith_compiler.ir import loop
-from onnxsmith_compiler.ir.dtype import DType
+from onnxsmith_compiler.ir.dtype import DType, from_numpy
 from onnxsmith_compiler.ir.graph import Node, TensorType
 from onnxsmith_compiler.ir.polynomial import Poly
 from onnxsmith_compiler.ops.base import Op, Types, required
@@ -56,6 +56,8 @@ class Cast(Op):
 
     def _evaluate_float(self, array: np.ndarray) -> tuple[np.ndarray, ...] | None:
         """Only conversions whose numpy meaning is ONNX's; the others are left to the kernel."""
+        if array.dtype.kind == "V" and from_numpy(array.dtype).is_float:
+            array = array.astype(np.float32)
         if array.dtype.kind == "f" and self.to.is_float and self.to.bits >= 16:
             return (self._stored(array),)
         if array.dtype.kind == "f" and self.to.is_integer and np.all(np.abs(array) < 2.0**31) and self.to.bits >= 32:

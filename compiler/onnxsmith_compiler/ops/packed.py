@@ -1,8 +1,10 @@
 """Matrix products and convolutions over packed weights, as kernels compute them.
 
 B is stored in panels of `columns` columns, [..., panels, K, columns], filled up with zero columns. Weights of products
-of float32 may be bfloat16: where they are so in the model, and by `passes.precision` unless the operator is `exact`.
-They are widened as they are read.
+of float32 may be float16 or bfloat16 as they are in the model, and become bfloat16 by `passes.precision` unless the
+operator is `exact`. They are widened as they are read.
+Operators of `pairs` have a left operand of bfloat16 too: K is even in each tap of a window, and the elements of rows 2i
+and 2i + 1 of a panel alternate (`in_pairs`). Their results are float32.
 """
 
 from __future__ import annotations
@@ -34,11 +36,12 @@ class PackedMatMul(Op):
     n: Dim
     columns: int
     exact: bool = False
+    pairs: bool = False
 
     def infer(self, inputs: Types) -> tuple[TensorType, ...]:
         a, b = required(inputs, 0), required(inputs, 1)
         batch = broadcast_shapes([a.shape[:-2], b.shape[:-3]])
-        return (TensorType(a.dtype, (*batch, a.shape[-2], self.n)),)
+        return (TensorType(a.dtype.compute, (*batch, a.shape[-2], self.n)),)
 
     def lower(self, node: Node) -> Contract:
         return Contract(self)
@@ -104,10 +107,11 @@ class PackedConv(Op):
     outputs: Dim
     columns: int
     exact: bool = False
+    pairs: bool = False
 
     def infer(self, inputs: Types) -> tuple[TensorType, ...]:
         x = required(inputs, 0)
-        return (TensorType(x.dtype, (x.shape[0], *self.window.output(x.shape[1:-1]), self.outputs)),)
+        return (TensorType(x.dtype.compute, (x.shape[0], *self.window.output(x.shape[1:-1]), self.outputs)),)
 
     def lower(self, node: Node) -> Contract:
         return Contract(self)
@@ -161,7 +165,14 @@ def _panels(b: Value, columns: int, depth_axes: int) -> Iterator[np.ndarray]:
 
 
 def widened(builder: GraphBuilder, weights: Value) -> Value:
-    """The weights of a product of narrow floats in float32, but for constants of bfloat16, which kernels widen."""
-    if weights.is_constant and weights.dtype is dtypes.BFLOAT16:
+    """The weights of a product of narrow floats in float32, but for constants of 16 bits, which kernels widen."""
+    if weights.is_constant and weights.dtype in (dtypes.BFLOAT16, dtypes.FLOAT16):
         return weights
     return builder.emit(Cast(dtypes.FLOAT32), weights)
+
+
+def in_pairs(panels: np.ndarray) -> np.ndarray:
+    """Panels [..., K, columns] with the elements of each two rows alternating; K is even."""
+    *outer, depth, columns = panels.shape
+    split = panels.reshape(*outer, depth // 2, 2, columns)
+    return np.ascontiguousarray(split.swapaxes(-1, -2)).reshape(panels.shape)

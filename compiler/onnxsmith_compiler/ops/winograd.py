@@ -49,19 +49,19 @@ def transformed_weights(builder: GraphBuilder, packed: Value, matrix: np.ndarray
         assert packed.data is not None
         return transform_weights(packed.data, matrix)
 
-    return builder.computed_constant(TensorType(packed.dtype, shape), compute)
+    return builder.computed_constant(TensorType(packed.dtype.compute, shape), compute)
 
 
 def transform_weights(packed: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     """Panels of a direct convolution, [1, panels, 9 * C, columns], as those of a WinogradConv.
 
     `matrix` is G of shape [block + 2, 3]: a window g becomes G g G^T, computed in float64. Of windows as vectors of 9
-    elements that is one product with the Kronecker product of G with itself.
+    elements that is one product with the Kronecker product of G with itself. Narrow floats become float32.
     """
     _, panels, depth, columns = packed.shape
     channels = depth // 9
     both = np.kron(matrix, matrix)
-    result = np.empty((len(both), panels, channels, columns), packed.dtype)
+    result = np.empty((len(both), panels, channels, columns), np.result_type(packed.dtype, np.float32))
     for number, panel in enumerate(packed.reshape(panels, 9, channels * columns)):
         result[:, number] = (both @ panel.astype(np.float64)).reshape(-1, channels, columns)
     return result

@@ -1,6 +1,6 @@
 """Computes convolutions by Winograd's algorithm where that is faster.
 
-Transformed weights stay float32 whatever the precision asked for: the transforms would magnify their rounding.
+Transformed weights are float32 whatever the model's or the precision asked for: the transforms would magnify rounding.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from onnxsmith_compiler.ops.packed import PackedConv
 from onnxsmith_compiler.ops.winograd import WinogradConv, transformed_weights
 from onnxsmith_compiler.passes.rewrite import Rewriter, rewrite_nodes
 
-ChooseBlock = Callable[[int, int, int | None, int | None], int]
-"""The extent of output blocks for (input channels, output channels, height and width of an output), 0 for none.
+ChooseBlock = Callable[[int, int, int | None, int | None, int], int]
+"""The extent of output blocks for (input channels, output channels, height and width of an output, bytes of an element
+of the direct convolution's weights), 0 for none.
 
 Sizes that only a run can tell are None. The number of images is not among them: results must not depend on it.
 """
@@ -33,7 +34,8 @@ def use_winograd(graph: Graph, choose_block: ChooseBlock, matrices: Mapping[int,
         x, weights = node.operands()
         assert isinstance(op.outputs, int) and isinstance(weights.shape[-2], int)
         channels = weights.shape[-2] // 9
-        block = choose_block(channels, op.outputs, *map(_known, op.window.output(x.shape[1:-1])))
+        height, width = map(_known, op.window.output(x.shape[1:-1]))
+        block = choose_block(channels, op.outputs, height, width, weights.dtype.itemsize)
         if block == 0:
             return None
         transformed = transformed_weights(rewriter.builder, weights, matrices[block])
@@ -44,14 +46,14 @@ def use_winograd(graph: Graph, choose_block: ChooseBlock, matrices: Mapping[int,
 
 
 def _is_eligible(op: PackedConv, node: Node) -> bool:
-    """Whether it is a 3 by 3 window moved by one over images of float32, with constant weights of that type."""
+    """Whether it is a 3 by 3 window moved by one over images of float32, with constant weights."""
     x, weights = node.operands()
     window = op.window
     return (
         (window.size, window.strides, window.dilations, op.groups) == ((3, 3), (1, 1), (1, 1), 1)
         and weights.is_constant
         and isinstance(op.outputs, int)
-        and x.dtype is weights.dtype is dtypes.FLOAT32
+        and x.dtype is dtypes.FLOAT32
     )
 
 

@@ -29,11 +29,11 @@ def aligned(shape: Sequence[int], dtype: Any = np.float32) -> np.ndarray[Any, An
 
 
 class CompiledKernel:
-    """`source` as machine code."""
+    """`source` as machine code for `target`, which this machine must be able to run."""
 
-    def __init__(self, source: KernelSource) -> None:
+    def __init__(self, source: KernelSource, target: Target = HOST) -> None:
         self.source = source
-        code = compile_kernel(source, "kernel_under_test", HOST)
+        code = compile_kernel(source, "kernel_under_test", target)
         machine = llvm.Target.from_triple(HOST.triple).create_target_machine()
         self._engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
         self._engine.add_object_file(llvm.ObjectFileRef.from_data(code))

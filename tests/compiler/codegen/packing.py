@@ -35,6 +35,11 @@ def pack_conv(weights: Array, groups: int, columns: int) -> Array:
     return pack_matmul(matrix, columns)
 
 
+def interleave(panels: Array) -> Array:
+    """Panels [..., K, columns], K even, with element j of row 2i + 1 behind element j of row 2i."""
+    return np.stack([panels[..., ::2, :], panels[..., 1::2, :]], -1).reshape(panels.shape)
+
+
 def pack_depthwise(weights: Array) -> Array:
     """Depthwise weights [C * multiplier, 1, *window] as [*window, C * multiplier], contiguous."""
     return np.ascontiguousarray(np.moveaxis(weights[:, 0], 0, -1))

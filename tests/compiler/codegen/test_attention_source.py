@@ -11,7 +11,7 @@ from contraction_harness import HOST, CompiledKernel, aligned, run_uncompiled
 from onnxsmith_compiler.codegen.attention_form import AttentionForm, attention_rows_per_tile
 from onnxsmith_compiler.codegen.attention_source import attention_source
 from onnxsmith_compiler.codegen.epilogue import Mask, masked_score
-from onnxsmith_compiler.codegen.tiles import tile_shape
+from onnxsmith_compiler.codegen.tile_shapes import tile_shape
 from onnxsmith_compiler.ir.dtype import FLOAT32, FLOAT64
 
 RNG = np.random.default_rng(13)

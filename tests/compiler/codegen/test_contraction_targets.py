@@ -17,7 +17,7 @@ from onnxsmith_compiler.codegen.matmul_source import MatmulForm, matmul_source
 from onnxsmith_compiler.codegen.numba_adapter import Compiler
 from onnxsmith_compiler.codegen.source import KernelSource
 from onnxsmith_compiler.codegen.target import Target
-from onnxsmith_compiler.codegen.tiles import tile_shape
+from onnxsmith_compiler.codegen.tile_shapes import tile_shape
 from onnxsmith_compiler.ir.dtype import FLOAT32
 
 VECTOR_ON_STACK = re.compile(r"v?mov[ua]p[sd]\s+%[xyz]mm.*\(%rsp\)|st[rp]\s+q.*\[sp")

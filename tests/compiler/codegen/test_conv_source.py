@@ -1,107 +1,38 @@
 from __future__ import annotations
 
-import itertools
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pytest
 from contraction_harness import HOST, CompiledKernel, aligned, run_uncompiled
-from tests.compiler.codegen.packing import pack_conv
+from conv_harness import Case, case_arguments, expected_result, square_case
 
 from onnxsmith_compiler.codegen.contraction_source import Tiling
 from onnxsmith_compiler.codegen.conv_source import ConvForm, conv_source, conv_tiling, merges_taps
 from onnxsmith_compiler.codegen.epilogue import store_epilogue
-from onnxsmith_compiler.codegen.tiles import panel_tile, tile_shape
-from onnxsmith_compiler.ir.dtype import BFLOAT16, FLOAT32, FLOAT64, DType
+from onnxsmith_compiler.codegen.tile_shapes import panel_tile, tile_shape
+from onnxsmith_compiler.ir.dtype import BFLOAT16, FLOAT16, FLOAT32, FLOAT64, DType
 
 RNG = np.random.default_rng(11)
 COMPILED: dict[ConvForm, CompiledKernel] = {}
 
 
-@dataclass(frozen=True)
-class Case:
-    """One convolution: spatial sizes, channels in and out, and how its window moves."""
-
-    batch: int
-    size: tuple[int, ...]
-    channels: int
-    outputs: int
-    window: tuple[int, ...]
-    strides: tuple[int, ...]
-    dilations: tuple[int, ...]
-    before: tuple[int, ...]
-    after: tuple[int, ...]
-    groups: int = 1
-
-    @property
-    def out(self) -> tuple[int, ...]:
-        parts = zip(self.size, self.window, self.strides, self.dilations, self.before, self.after, strict=True)
-        return tuple((n + b + a - d * (w - 1) - 1) // s + 1 for n, w, s, d, b, a in parts)
-
-
-def _square(batch: int, size: int, channels: int, outputs: int, window: int, **options: Any) -> Case:
-    pad = options.pop("pad", 0)
-    pair = {name: (options.pop(name, 1),) * 2 for name in ("strides", "dilations")}
-    return Case(
-        batch,
-        (size, size),
-        channels,
-        outputs,
-        (window, window),
-        **pair,
-        before=(pad, pad),
-        after=(pad, pad),
-        **options,
-    )
-
-
 CASES = [
-    _square(1, 7, 16, 33, 3, pad=1),
-    _square(2, 9, 20, 64, 3, pad=1, strides=2),
-    _square(3, 5, 17, 12, 1),
-    _square(2, 8, 32, 40, 1, strides=2),
-    _square(1, 10, 18, 16, 3, pad=2, dilations=2),
-    _square(2, 23, 3, 35, 7, pad=3, strides=2),
-    _square(1, 4, 1, 5, 5, pad=2),
-    _square(1, 3, 3, 8, 5, pad=4),
-    _square(2, 6, 12, 18, 3, pad=1, groups=3),
+    square_case(1, 7, 16, 33, 3, pad=1),
+    square_case(2, 9, 20, 64, 3, pad=1, strides=2),
+    square_case(3, 5, 17, 12, 1),
+    square_case(2, 8, 32, 40, 1, strides=2),
+    square_case(1, 10, 18, 16, 3, pad=2, dilations=2),
+    square_case(2, 23, 3, 35, 7, pad=3, strides=2),
+    square_case(1, 4, 1, 5, 5, pad=2),
+    square_case(1, 3, 3, 8, 5, pad=4),
+    square_case(2, 6, 12, 18, 3, pad=1, groups=3),
     Case(2, (9, 31), 4, 33, (2, 5), (1, 3), (2, 1), (1, 0), (0, 4)),
     Case(2, (57,), 24, 10, (5,), (2,), (3,), (4,), (1,)),
     Case(1, (40,), 2, 10, (9,), (4,), (1,), (3,), (8,)),
     Case(1, (5, 6, 7), 16, 20, (3, 2, 3), (1, 2, 1), (1, 1, 2), (1, 0, 2), (1, 1, 2)),
     Case(1, (4, 5, 9), 3, 6, (2, 3, 4), (2, 1, 2), (1, 2, 1), (0, 2, 3), (1, 2, 0)),
 ]
-
-
-def _expected(x: np.ndarray[Any, Any], w: np.ndarray[Any, Any], case: Case) -> np.ndarray[Any, Any]:
-    """x [N, spatial..., C] and w [O, C / groups, window...]: [N, out..., O], tap by tap in float64."""
-    padding = [(0, 0), *zip(case.before, case.after, strict=True), (0, 0)]
-    padded = np.pad(x.astype(np.float64), padding)
-    result = np.zeros((case.batch, *case.out, case.outputs))
-    inputs, outputs = case.channels // case.groups, case.outputs // case.groups
-    for tap in itertools.product(*map(range, case.window)):
-        parts = zip(tap, case.dilations, case.strides, case.out, strict=True)
-        region = tuple(slice(t * d, t * d + s * (n - 1) + 1, s) for t, d, s, n in parts)
-        pixels = padded[(slice(None), *region)]
-        for group in range(case.groups):
-            own = slice(group * outputs, (group + 1) * outputs)
-            result[..., own] += pixels[..., group * inputs : (group + 1) * inputs] @ w[(own, slice(None), *tap)].T
-    return result
-
-
-def _arguments(case: Case, form: ConvForm, tiling: Tiling, x: Any, w: Any, y: Any) -> tuple[tuple[Any, ...], int, int]:
-    """The kernel's arguments, its tiles, its scratch."""
-    pixels, outputs = case.batch * int(np.prod(case.out)), case.outputs // case.groups
-    inputs = case.channels // case.groups
-    geometry = zip(case.size, case.out, case.window, case.strides, case.dilations, case.before, strict=True)
-    arguments = (
-        *(x, pack_conv(w, case.groups, form.tile.columns), y, case.outputs, 0),
-        *(pixels, outputs, case.channels, inputs),
-        *itertools.chain.from_iterable(geometry),
-        *(tiling.rows, tiling.panels),
-    )
-    return arguments, form.tiles(pixels, outputs, case.groups, tiling), form.scratch(inputs, tiling)
 
 
 def _operands(case: Case, dtype: str) -> tuple[Any, Any, Any]:
@@ -123,40 +54,43 @@ def test_convolution(case: Case) -> None:
     if form not in COMPILED:
         COMPILED[form] = CompiledKernel(conv_source(form, store_epilogue(FLOAT32, dense=True)))
     x, w, y = _operands(case, "float32")
-    expected = _expected(x, w, case)
+    expected = expected_result(x, w, case)
     pixels, outputs = case.batch * int(np.prod(case.out)), case.outputs // case.groups
     chosen = conv_tiling(form, pixels, outputs, case.channels // case.groups, HOST)
     for tiling in (chosen, Tiling(form.tile.rows, 1), Tiling(5 * form.tile.rows, 2)):
         y[...] = np.nan
-        arguments, tiles, scratch = _arguments(case, form, tiling, x, w, y)
+        arguments, tiles, scratch = case_arguments(case, form, tiling, x, w, y)
         assert COMPILED[form](arguments, tiles, scratch, cuts=[tiles // 2]) == 0
         np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_float64() -> None:
-    case = _square(1, 6, 5, 9, 3, pad=1)
+    case = square_case(1, 6, 5, 9, 3, pad=1)
     form = _form(case, "float64")
     kernel = CompiledKernel(conv_source(form, store_epilogue(FLOAT64)))
     x, w, y = _operands(case, "float64")
-    arguments, tiles, scratch = _arguments(case, form, Tiling(form.tile.rows, 1), x, w, y)
+    arguments, tiles, scratch = case_arguments(case, form, Tiling(form.tile.rows, 1), x, w, y)
     assert kernel(arguments, tiles, scratch) == 0
-    np.testing.assert_allclose(y, _expected(x, w, case), rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(y, expected_result(x, w, case), rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("narrow", [BFLOAT16, FLOAT16], ids=str)
 @pytest.mark.parametrize("case", CASES[:4] + CASES[8:10], ids=str)
-def test_weights_of_bfloat16_give_the_bits_of_the_same_in_float32(case: Case) -> None:
+def test_narrow_weights_give_the_bits_of_the_same_in_float32(case: Case, narrow: DType) -> None:
     x, w, _ = _operands(case, "float32")
-    w = w.astype(BFLOAT16.storage)
+    w = w.astype(narrow.storage)
     results = []
-    for stored in (FLOAT32, BFLOAT16):
+    for stored in (FLOAT32, narrow):
         form = _form(case, stored=stored)
         source = conv_source(form, store_epilogue(FLOAT32))
         y = aligned((case.batch, *case.out, case.outputs))
-        arguments, tiles, scratch = _arguments(case, form, Tiling(form.tile.rows, 1), x, w.astype(stored.storage), y)
+        arguments, tiles, scratch = case_arguments(
+            case, form, Tiling(form.tile.rows, 1), x, w.astype(stored.storage), y
+        )
         assert CompiledKernel(source)(arguments, tiles, scratch) == 0
         results.append(y)
     np.testing.assert_array_equal(*results)
-    np.testing.assert_allclose(y, _expected(x, w.astype(np.float64), case), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(y, expected_result(x, w.astype(np.float64), case), rtol=1e-4, atol=1e-4)
     y[...] = np.nan
     assert run_uncompiled(source, arguments, tiles, scratch) == 0
     np.testing.assert_allclose(y, results[0], rtol=1e-4, atol=1e-4)
@@ -167,9 +101,9 @@ def test_text_runs_uncompiled(index: int) -> None:
     case = CASES[index]
     form = _form(case)
     x, w, y = _operands(case, "float32")
-    arguments, tiles, scratch = _arguments(case, form, Tiling(2 * form.tile.rows, 1), x, w, y)
+    arguments, tiles, scratch = case_arguments(case, form, Tiling(2 * form.tile.rows, 1), x, w, y)
     assert run_uncompiled(conv_source(form, store_epilogue(FLOAT32)), arguments, tiles, scratch) == 0
-    np.testing.assert_allclose(y, _expected(x, w, case), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(y, expected_result(x, w, case), rtol=1e-4, atol=1e-4)
 
 
 def test_images_do_not_change_each_other_s_bits() -> None:
@@ -177,10 +111,10 @@ def test_images_do_not_change_each_other_s_bits() -> None:
     form = _form(case)
     x, w, y = _operands(case, "float32")
     kernel = CompiledKernel(conv_source(form, store_epilogue(FLOAT32)))
-    kernel(*_arguments(case, form, Tiling(3 * form.tile.rows, 2), x, w, y))
+    kernel(*case_arguments(case, form, Tiling(3 * form.tile.rows, 2), x, w, y))
     one = Case(**{**case.__dict__, "batch": 1})
     alone = aligned((1, *case.out, case.outputs))
-    kernel(*_arguments(one, form, Tiling(form.tile.rows, 1), x[1:2].copy(), w, alone))
+    kernel(*case_arguments(one, form, Tiling(form.tile.rows, 1), x[1:2].copy(), w, alone))
     np.testing.assert_array_equal(alone[0], y[1])
 
 

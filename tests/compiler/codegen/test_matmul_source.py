@@ -13,9 +13,9 @@ from onnxsmith_compiler.codegen.epilogue import Epilogue, Prologue, store_epilog
 from onnxsmith_compiler.codegen.matmul_source import MatmulForm, matmul_source, matmul_tiling
 from onnxsmith_compiler.codegen.source import Parameter
 from onnxsmith_compiler.codegen.target import Target
-from onnxsmith_compiler.codegen.tiles import panel_tile, tile_shape
+from onnxsmith_compiler.codegen.tile_shapes import panel_tile, tile_shape
 from onnxsmith_compiler.ir import dim as dims
-from onnxsmith_compiler.ir.dtype import BFLOAT16, BY_NAME, FLOAT32
+from onnxsmith_compiler.ir.dtype import BFLOAT16, BY_NAME, FLOAT16, FLOAT32, DType
 
 RNG = np.random.default_rng(7)
 COMPILED: dict[Any, CompiledKernel] = {}
@@ -158,11 +158,12 @@ def _pair(tiling: Tiling) -> tuple[int, int]:
     return tiling.rows, tiling.panels
 
 
+@pytest.mark.parametrize("narrow", [BFLOAT16, FLOAT16], ids=str)
 @pytest.mark.parametrize(("m", "n", "k"), SIZES)
-def test_panels_of_bfloat16_give_the_bits_of_the_same_in_float32(m: int, n: int, k: int) -> None:
-    a, b = _random((m, k), "float32"), _random((k, n), "float32").astype(BFLOAT16.storage)
+def test_narrow_panels_give_the_bits_of_the_same_in_float32(m: int, n: int, k: int, narrow: DType) -> None:
+    a, b = _random((m, k), "float32"), _random((k, n), "float32").astype(narrow.storage)
     results = []
-    for stored in (FLOAT32, BFLOAT16):
+    for stored in (FLOAT32, narrow):
         form = MatmulForm(
             panel_tile(HOST, "float32", tile_shape(HOST, "float32").columns, stored),
             last_columns=None,

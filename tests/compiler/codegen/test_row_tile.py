@@ -4,12 +4,16 @@ import numpy as np
 import pytest
 from contraction_harness import HOST, CompiledKernel, aligned, run_uncompiled
 
-from onnxsmith_compiler.codegen import tiles
+from onnxsmith_compiler.codegen import tile_shapes
 from onnxsmith_compiler.codegen.row_tile import row_tile_name
 from onnxsmith_compiler.codegen.source import KernelSource, Parameter
-from onnxsmith_compiler.codegen.tiles import TileShape
+from onnxsmith_compiler.codegen.tile_shapes import TileShape
 
-NATIVE = [shape for shape in tiles.TILE_SHAPES if shape.lanes * shape.element.bits <= HOST.vector_bits]
+NATIVE = [
+    shape
+    for shape in tile_shapes.TILE_SHAPES
+    if shape.lanes * shape.element.bits <= HOST.vector_bits and not shape.pairs
+]
 
 
 def _source(shape: TileShape, call: str) -> KernelSource:

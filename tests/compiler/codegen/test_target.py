@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,22 @@ def test_generic_levels(level: str, bits: int, registers: int, fma: bool) -> Non
     assert target.native_half == (level != "v2")
     assert target.has("avx512f") == (level == "v4")
     assert target.architecture == "x86_64"
+
+
+@pytest.mark.parametrize(
+    ("cpu", "features", "fast"),
+    [
+        ("znver4", "+avx512bf16", True),
+        ("znver5", "+avx512bf16", True),
+        ("znver5", "-avx512bf16", False),
+        ("sapphirerapids", "+avx512bf16", False),
+        ("emeraldrapids", "+avx512bf16", False),
+    ],
+)
+def test_pairs_of_bfloat16_are_for_cpus_that_are_fast_at_them(cpu: str, features: str, fast: bool) -> None:
+    base = Target.generic_x86_64("v4")
+    assert not base.bfloat16_pairs
+    assert replace(base, cpu=cpu, features=f"{base.features},{features}").bfloat16_pairs == fast
 
 
 def test_generic_arm() -> None:

@@ -11,7 +11,7 @@ from tests.compiler.codegen.packing import pack_conv
 
 from onnxsmith_compiler.codegen.contraction_source import Tiling
 from onnxsmith_compiler.codegen.epilogue import store_epilogue
-from onnxsmith_compiler.codegen.tiles import tile_shape
+from onnxsmith_compiler.codegen.tile_shapes import tile_shape
 from onnxsmith_compiler.codegen.winograd_source import WinogradForm, winograd_block, winograd_source, winograd_tiling
 from onnxsmith_compiler.codegen.winograd_transforms import BLOCKS, WEIGHT_MATRICES
 from onnxsmith_compiler.ir.dtype import FLOAT32
@@ -148,7 +148,7 @@ def test_tilings_leave_no_core_idle_and_need_bounded_memory() -> None:
 
 
 def test_few_or_odd_channels_and_small_images_stay_direct() -> None:
-    assert winograd_block(HOST, 64, 64, 56, 56) == 4
-    assert winograd_block(HOST, 3, 64, 224, 224) == 0
-    assert winograd_block(HOST, 8 * LANES + 1, 64, 56, 56) == 0
-    assert winograd_block(HOST, 512, 512, 4, 4) == 0
+    assert winograd_block(HOST, 64, 64, 56, 56, 4) == 4
+    assert winograd_block(HOST, 3, 64, 224, 224, 4) == 0
+    assert winograd_block(HOST, 8 * LANES + 1, 64, 56, 56, 4) == 0
+    assert winograd_block(HOST, 512, 512, 4, 4, 4) == 0

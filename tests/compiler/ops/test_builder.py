@@ -155,3 +155,12 @@ def test_packed_weights_come_in_blocks_that_fit_into_caches() -> None:
 def test_small_constants_are_moved_at_once() -> None:
     builder = GraphBuilder()
     assert isinstance(builder.emit(Transpose((1, 0)), builder.constant(normal(3, 4))).constant, np.ndarray)
+
+
+@pytest.mark.parametrize("dtype", [d for d in dtypes.ALL if d.is_float and d.bits < 32], ids=str)
+def test_constants_of_narrow_floats_are_widened_at_once(dtype: DType) -> None:
+    builder = GraphBuilder()
+    codes = np.arange(1 << dtype.bits, dtype=np.uint16 if dtype.bits == 16 else np.uint8).view(dtype.storage)
+    value = builder.emit(Cast(dtypes.FLOAT32), builder.constant(codes, dtype))
+    assert value.data is not None and not builder.nodes
+    np.testing.assert_array_equal(value.data, codes.astype(np.float32))
