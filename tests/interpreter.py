@@ -17,6 +17,7 @@ from onnxsmith_compiler.codegen.target import Target
 from onnxsmith_compiler.ir import dim as dims
 from onnxsmith_compiler.ir.dim import Dim
 from onnxsmith_compiler.ir.graph import Graph, TensorType, Value
+from onnxsmith_compiler.ir.polynomial import Poly
 from onnxsmith_compiler.ops.base import Op
 from onnxsmith_compiler.options import CompileOptions
 from onnxsmith_compiler.pipeline import print_steps, run_passes
@@ -116,7 +117,7 @@ def input_sizes(graph: Graph, feeds: Mapping[str, Array]) -> dict[str, int]:
     sizes: dict[str, int] = {}
     for value in graph.inputs:
         for size, length in zip(value.shape, feeds[value.name].shape, strict=True):
-            if isinstance(size, dims.Poly):
+            if isinstance(size, Poly):
                 sizes.setdefault(str(size), length)
             assert dims.evaluate(size, sizes) == length
     _bind_late(graph, sizes, lambda value: feeds[value.name] if value in graph.inputs else value.data)
@@ -137,7 +138,7 @@ def fixed(op: Op, sizes: Mapping[str, int]) -> Op:
 
 
 def _fixed(attribute: Any, sizes: Mapping[str, int]) -> Any:
-    if isinstance(attribute, dims.Poly):
+    if isinstance(attribute, Poly):
         return dims.evaluate(attribute, sizes)
     if isinstance(attribute, tuple):
         return tuple(_fixed(element, sizes) for element in attribute)

@@ -6,8 +6,8 @@ import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from onnxsmith.executor import TimedRun
 from onnxsmith.roofline import Roofline
+from onnxsmith.segment_runner import TimedRun
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from onnxsmith.executor import Executor
 from onnxsmith.loader import Library, LibraryError
 from onnxsmith.manifest import OtherMachineError
 from onnxsmith.options import SessionOptions, compile_options, settings
+from onnxsmith.threads import session_threads
 
 T = TypeVar("T")
 
@@ -31,7 +32,8 @@ def open_executor(
         try:
             package = artifact.read(folder)
             library = Library(package.code)
-            executor = Executor(package.program, library, package.weights, max(0, options.intra_op_num_threads))
+            threads = session_threads(options.intra_op_num_threads)
+            executor = Executor(package.program, library, package.weights, threads)
         except BaseException:
             locks.close(lock)
             raise

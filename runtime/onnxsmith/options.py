@@ -124,9 +124,9 @@ def _flag(value: Any) -> bool:
 class SessionOptions(_Entries):
     """Options of an InferenceSession, with onnxruntime's names and defaults.
 
-    `intra_op_num_threads` is the number of threads a run uses; 0 or less takes one for each core that the
-    process may use. Options about onnxruntime's own memory, order and logging are accepted and have no
-    effect, for a program's memory and order are planned when it is compiled.
+    `intra_op_num_threads` is the number of threads a run uses, at most the processors that the process may use;
+    0 or less takes one for each core among them. Options about onnxruntime's own memory, order and logging are
+    accepted and have no effect, for a program's memory and order are planned when it is compiled.
     """
 
     __slots__ = ("_denotations", "_dimensions", "_initializers")

@@ -39,6 +39,7 @@ class PackageSource(Record):
             from onnxsmith.executor import Executor
             from onnxsmith.loader import Library, LibraryError
             from onnxsmith.manifest import OtherMachineError, UnfitError
+            from onnxsmith.threads import session_threads
 
         if options._initializers or compile_options(options) != compile_options(None):
             raise error(
@@ -56,7 +57,7 @@ class PackageSource(Record):
             raise error(ModelRequiresCompilation, f"{problem}. {_remedy(storage)}") from None
         except (artifact.ArtifactError, LibraryError) as problem:
             raise error(Fail, f"{problem}. {_remedy(storage)}") from None
-        return Executor(package.program, library, package.weights, max(0, options.intra_op_num_threads))
+        return Executor(package.program, library, package.weights, session_threads(options.intra_op_num_threads))
 
     def _storage(self) -> Storage:
         from onnxsmith.storage import Folder, ZipFolder

@@ -34,8 +34,8 @@ from onnxsmith.version import __version__
 RUNTIME_MODULES = (
     "arrays", "artifact", "built_in", "cpu", "digests", "embedded", "errors", "executor", "faults", "feeds", "forks",
     "io_binding", "loader", "manifest", "memory", "native_layout", "options", "ort_value", "package", "plan",
-    "profiling", "program", "program_check", "program_json", "providers", "record", "run_errors", "seeds", "session",
-    "storage", "tables", "threads", "values", "zip_directory",
+    "profiling", "program", "program_check", "program_json", "providers", "record", "run_errors", "seeds",
+    "segment_runner", "session", "storage", "tables", "threads", "values", "zip_directory",
 )  # fmt: skip
 """The modules that a session of a compiled model imports, at once or when it needs them."""
 

@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from onnxsmith.executor import TimedRun
+    from onnxsmith.segment_runner import TimedRun
 
 _MAX_EVENTS = 1_000_000
 

@@ -20,12 +20,13 @@ from onnxsmith.values import ModelMetadata, NodeArg, model_metadata, node_arg
 
 if TYPE_CHECKING:
     from onnxsmith.compile_client import Progress
-    from onnxsmith.executor import Executor, TimedRun
+    from onnxsmith.executor import Executor
     from onnxsmith.feeds import Array, SymbolConflict
     from onnxsmith.io_binding import IOBinding
     from onnxsmith.ort_value import OrtValue
     from onnxsmith.profiling import Profile
     from onnxsmith.program import Program
+    from onnxsmith.segment_runner import TimedRun
 
 Path: TypeAlias = "str | os.PathLike[str]"
 Result = TypeVar("Result")

@@ -188,6 +188,11 @@ def default_threads() -> int:
     return max(1, min(len(cores), _quota()))
 
 
+def session_threads(asked: int) -> int:
+    """Threads of a session whose options ask for `asked`: one a processor at most, since more would only take turns."""
+    return min(asked, usable_cores()) if asked > 0 else default_threads()
+
+
 def _affinity() -> set[int]:
     if hasattr(os, "sched_getaffinity"):
         return os.sched_getaffinity(0)

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 import pytest
 
 from onnxsmith_compiler import workers
-from onnxsmith_compiler.codegen.compile_errors import KernelCompileError, WorkerCrash
-from onnxsmith_compiler.codegen.elf_linker import LinkError, link_shared_library
+from onnxsmith_compiler.codegen.compile_errors import KernelCompileError, LinkError, WorkerCrash
+from onnxsmith_compiler.codegen.elf_linker import link_shared_library
 from onnxsmith_compiler.codegen.kernel_key import core_key, kernel_key, kernel_symbol, routine_key
 from onnxsmith_compiler.codegen.source import KernelSource, Parameter
 from onnxsmith_compiler.codegen.target import Target

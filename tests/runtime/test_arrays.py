@@ -5,7 +5,7 @@ import pytest
 from hand_programs import make_executor, sum_program
 
 from onnxsmith import arrays
-from onnxsmith.executor import Executor
+from onnxsmith.segment_runner import SegmentRunner
 
 
 @pytest.fixture(autouse=True)
@@ -63,7 +63,7 @@ def test_a_run_like_the_last_one_is_left_to_native_code(monkeypatch) -> None:
     def look_closer(*arguments: object) -> None:
         raise AssertionError("the run was not left to native code")
 
-    monkeypatch.setattr(Executor, "_run_closely", look_closer)
+    monkeypatch.setattr(SegmentRunner, "run", look_closer)
     for x in (large, small, large, large):
         for result in (executor.run([x, x]), executor.run_feed({"y": x, "x": x}), executor.run_into([x, x], [None])):
             np.testing.assert_array_equal(result[0], x + x)

@@ -233,7 +233,7 @@ def test_native_code_takes_arrays_with_a_dtype_object_of_their_own(relu_model, m
     binding.bind_cpu_input("x", pickle.loads(pickle.dumps(np.array([-1, 3], np.float32))))
     binding.bind_ortvalue_output("y", OrtValue.ortvalue_from_numpy(out))
     session.run_with_iobinding(binding)
-    monkeypatch.setattr(session._executor, "_run_closely", None)
+    monkeypatch.setattr(session._executor, "_segments", None)
     session.run_with_iobinding(binding)
     assert out.tolist() == [0, 3]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from hand_programs import Draft, slot
 
-from onnxsmith.executor import StepTime, TimedRun
 from onnxsmith.kernel_times import KernelTime, by_label, step_times
 from onnxsmith.program import Program
 from onnxsmith.roofline import Roofline, Stream
+from onnxsmith.segment_runner import StepTime, TimedRun
 
 ROOFLINE = Roofline("cpu", 256, 1, peak=2e9, streams=(Stream(64, 1e9),))
 

@@ -13,7 +13,7 @@ from onnxsmith import native_layout as abi
 from onnxsmith import threads as threads_module
 from onnxsmith.artifact import Program
 from onnxsmith.faults import ExecutionFault
-from onnxsmith.threads import default_threads, process_pool, usable_cores
+from onnxsmith.threads import default_threads, process_pool, session_threads, usable_cores
 
 MILLISECOND = 1_000_000
 
@@ -158,13 +158,12 @@ def test_a_worker_that_sleeps_is_woken() -> None:
 
 def test_where_the_system_refuses_threads(monkeypatch) -> None:
     pool = threads_module.ThreadPool()
-    executor = make_executor(visit_program(50), 3)
 
     def refuse(self: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(threading.Thread, "start", refuse)
-    pool.ensure(3, executor._library)
+    pool.ensure(3, library())
     words = np.ctypeslib.as_array(pool._words)
     assert words[abi.POOL_WORKERS] == 2 and not pool._workers
 
@@ -179,6 +178,12 @@ def test_the_pool_is_one() -> None:
     assert process_pool() is process_pool()
     assert process_pool().threads_allowed(10**6) == abi.MAX_THREADS
     assert 1 <= default_threads() <= usable_cores()
+
+
+def test_sessions_have_no_more_threads_than_there_are_processors(monkeypatch) -> None:
+    monkeypatch.setattr(threads_module, "usable_cores", lambda: 4)
+    assert [session_threads(asked) for asked in (1, 3, 4, 5, 10**6)] == [1, 3, 4, 4, 4]
+    assert session_threads(0) == session_threads(-1) == default_threads()
 
 
 def _run_script(script: str) -> None:

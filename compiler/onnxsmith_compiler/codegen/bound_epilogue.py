@@ -10,7 +10,8 @@ from onnxsmith_compiler.codegen.kernel_text import KernelText
 from onnxsmith_compiler.codegen.loop_shape import FlatStage, flatten, join_axes
 from onnxsmith_compiler.ir import dim as dims
 from onnxsmith_compiler.ir import loop
-from onnxsmith_compiler.ir.dim import Dim, LoopIndex
+from onnxsmith_compiler.ir.atom import LoopIndex
+from onnxsmith_compiler.ir.dim import Dim
 from onnxsmith_compiler.ir.graph import Value
 from onnxsmith_compiler.ir.loop import Computation
 from onnxsmith_compiler.ops.view import delinearize

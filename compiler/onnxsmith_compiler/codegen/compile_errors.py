@@ -21,3 +21,7 @@ class UndefinedSymbolError(KernelCompileError):
 
 class WorkerCrash(KernelCompileError):
     """A compile worker that died, ran out of time or of memory while it compiled a kernel."""
+
+
+class LinkError(ValueError):
+    """Objects that are not linked; the message names the one that is at fault and says why."""

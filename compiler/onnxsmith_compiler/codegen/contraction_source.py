@@ -30,6 +30,7 @@ _GRANULE = 8
 _FEW_BLOCKS = 2
 _FEW_PANELS = 3
 _MANY_BLOCKS = 16
+_LARGE_TILE = 8_000_000  # multiply-adds
 _WIDENED_BLOCKS = 3
 """So many blocks make it worth while to widen a panel first."""
 
@@ -60,13 +61,13 @@ def choose_tiling(
         few_tiles = m is not None and part_count(m, rows) < TILES_PER_CORE * target.cores
         if few_tiles and part_count(n, tile.columns) <= _FEW_PANELS:
             rows = height
-        return Tiling(rows, _even_panels(tile, m, n, rows, most_panels, target))
+        return Tiling(rows, _even_panels(tile, m, n, rows, most_panels, depth, target))
     room = target.l2 // 2 // (max(1, row or depth) * element)
     rows = max(height, min(_MANY_BLOCKS * height, room))
     if m is not None:
         rows = part_count(m, max(1, part_count(m, rows)))
     rows = ceil_to(max(1, rows), height)
-    return Tiling(rows, _even_panels(tile, m, n, rows, most_panels, target))
+    return Tiling(rows, _even_panels(tile, m, n, rows, most_panels, depth, target))
 
 
 def single_row_tiling(tile: TileShape, n: int | None, target: Target) -> Tiling:
@@ -74,16 +75,20 @@ def single_row_tiling(tile: TileShape, n: int | None, target: Target) -> Tiling:
     if n is None:
         return Tiling(tile.rows, ROW_TILE_PANELS)
     groups = part_count(max(1, n), tile.columns * ROW_TILE_PANELS)
-    return Tiling(tile.rows, ROW_TILE_PANELS * part_count(groups, TILES_PER_CORE * target.cores))
+    return Tiling(tile.rows, ROW_TILE_PANELS * max(1, groups // (TILES_PER_CORE * target.cores)))
 
 
-def _even_panels(tile: TileShape, m: int | None, n: int | None, rows: int, most: int, target: Target) -> int:
+def _even_panels(
+    tile: TileShape, m: int | None, n: int | None, rows: int, most: int, depth: int, target: Target
+) -> int:
     """Panels of a tile, at most `most`, that cut all panels into equal parts, enough of them for all cores."""
     if n is None:
         return most
     panels = part_count(max(1, n), tile.columns)
     groups = 1 if m is None else part_count(max(1, m), rows)
     fewest = part_count(TILES_PER_CORE * target.cores, groups)
+    if target.cores > 1 and rows * part_count(panels, fewest) * tile.columns * depth > _LARGE_TILE:
+        fewest *= 2
     return min(_even(panels, most), _even(panels, max(1, panels // fewest)))
 
 
@@ -234,7 +239,7 @@ def row_sweep(shape: TileShape, epilogue: Epilogue, *, batch: str) -> list[str]:
         f"    first_column = panel_index * {width}",
         f"    columns = min(panel_count * {width}, n_size - first_column)",
         "    m_index = first_row",
-        *indent(_epilogue_columns(epilogue, "columns", "j", batch)),
+        *indent(epilogue_columns(epilogue, "columns", "j", batch)),
     ]
 
 
@@ -300,11 +305,12 @@ def _epilogue_loops(shape: TileShape, epilogue: Epilogue, columns: str, batch: s
     return [
         "for i in range(rows):",
         "    m_index = first_row + row + i",
-        *indent(_epilogue_columns(epilogue, columns, f"i * {shape.columns} + j", batch)),
+        *indent(epilogue_columns(epilogue, columns, f"i * {shape.columns} + j", batch)),
     ]
 
 
-def _epilogue_columns(epilogue: Epilogue, columns: str, place: str, batch: str) -> list[str]:
+def epilogue_columns(epilogue: Epilogue, columns: str, place: str, batch: str) -> list[str]:
+    """Lines that hand `columns` results of row `m_index` to the epilogue, the j-th from `place` in `sums`."""
     return [
         f"for j in range({columns}):",
         "    n_index = column_origin + first_column + j",

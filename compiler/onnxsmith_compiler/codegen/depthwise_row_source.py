@@ -15,9 +15,11 @@ from onnxsmith_compiler.codegen.contraction_source import (
     CACHE_LINE,
     Tiling,
     ceil_div,
+    ceil_to,
     epilogue_block,
     indent,
     kernel_source,
+    part_count,
     sizes,
 )
 from onnxsmith_compiler.codegen.depthwise_row_tile import DepthwiseRowShape
@@ -30,8 +32,10 @@ from onnxsmith_compiler.ir import dim as dims
 from onnxsmith_compiler.ir.dim import Dim
 
 _BLOCKS_PER_TILE = 16
-# Up to here the weights of all channels are few, so that pixels are read whole, in the order of memory.
-_SMALL_WINDOW = 3
+_FEWEST_PANELS = 4
+# All blocks take so many panels before the next: few enough that the rows of pixels that windows share stay in the
+# first-level cache, enough that what is read of a pixel is a run of memory.
+_STRIP_PANELS = 4
 
 
 @dataclass(frozen=True)
@@ -60,13 +64,16 @@ class DepthwiseRowForm:
         return dims.product(positions[:-1]) * ceil_div(positions[-1], self.tile.rows)
 
     def tiling(self, positions: Sequence[Dim], channels: Dim, target: Target) -> Tiling:
-        """Blocks and panels of a tile."""
-        panels = -(-channels // self.tile.columns) if isinstance(channels, int) else 1
-        rows = _BLOCKS_PER_TILE
+        """Blocks and panels of a tile: all panels, unless there are too few blocks for all cores."""
+        panels = part_count(channels, self.tile.columns) if isinstance(channels, int) else 1
         blocks = self.rows(positions)
-        if isinstance(blocks, int):
-            rows = -(-blocks // max(1, round(blocks / rows)))
-        return Tiling(max(1, rows), max(1, panels))
+        if not isinstance(blocks, int):
+            return Tiling(_BLOCKS_PER_TILE, max(1, panels))
+        tiles = max(1, round(blocks / _BLOCKS_PER_TILE))
+        if tiles < target.cores and panels >= _FEWEST_PANELS * target.cores:
+            return Tiling(max(1, part_count(blocks, tiles)), part_count(panels, target.cores))
+        even = ceil_to(tiles, target.cores)
+        return Tiling(max(1, part_count(blocks, even if even <= 2 * tiles else tiles)), max(1, panels))
 
     def scratch(self, channels: Dim, tiling: Tiling) -> Dim:
         """Bytes of scratch a thread needs."""
@@ -108,12 +115,6 @@ def _body(tile: DepthwiseRowShape, axes: str, epilogue: Epilogue, last_columns: 
         f"{tile.name}(block_table, window_rows, first_column, columns, weights, n_size, sums)",
         *epilogue_block(tile, epilogue, "0", last_columns),
     ]
-    loops = [
-        "for block in range(block_count):",
-        "for panel_index in range(first_panel, min(first_panel + panels_per_tile, panels)):",
-    ]
-    if tile.window > _SMALL_WINDOW:
-        loops.reverse()
     return [
         f"window_rows = {window_rows}",
         f"block_entries = window_rows * {tile.table_stride}",
@@ -137,9 +138,11 @@ def _body(tile: DepthwiseRowShape, axes: str, epilogue: Epilogue, last_columns: 
         "    first_block = row_group * rows_per_tile",
         "    block_count = min(rows_per_tile, all_blocks - first_block)",
         *indent(_fill_table(tile, axes)),
-        f"    {loops[0]}",
-        f"        {loops[1]}",
-        *indent(work, 3),
+        "    end_panel = min(first_panel + panels_per_tile, panels)",
+        f"    for strip in range(first_panel, end_panel, {_STRIP_PANELS}):",
+        "        for block in range(block_count):",
+        f"            for panel_index in range(strip, min(strip + {_STRIP_PANELS}, end_panel)):",
+        *indent(work, 4),
     ]
 
 

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-SECTION_HEADER = struct.Struct("<IIQQQQIIQQ")
-STRING_TABLE = 3
-"""The kind (sh_type) of sections of names."""
+from onnxsmith_compiler.codegen.elf_format import SECTION_HEADER, STRING_TABLE
 
 
 @dataclass(frozen=True)

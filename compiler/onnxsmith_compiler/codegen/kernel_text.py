@@ -14,8 +14,10 @@ from onnxsmith_compiler.codegen.scalar_text import literal, scalar_text
 from onnxsmith_compiler.codegen.source import KernelSource, Parameter
 from onnxsmith_compiler.ir import dim as dims
 from onnxsmith_compiler.ir import loop
-from onnxsmith_compiler.ir.dim import Dim, LoopIndex
+from onnxsmith_compiler.ir.atom import Atom, Computed, Extreme, LoopIndex, Monomial, Quotient, Remainder
+from onnxsmith_compiler.ir.dim import Dim
 from onnxsmith_compiler.ir.graph import Value
+from onnxsmith_compiler.ir.polynomial import Poly, all_atoms, from_terms
 from onnxsmith_compiler.schedule.work import Work
 
 BAKED_LIMIT = 4
@@ -128,12 +130,12 @@ class KernelText:
         """An index expression over loop variables and parameters."""
         if not self._varies(position):
             return self.size(position)
-        groups: dict[dims.Monomial, Dim] = {}
+        groups: dict[Monomial, Dim] = {}
         fixed: Dim = 0
-        assert isinstance(position, dims.Poly)
+        assert isinstance(position, Poly)
         for monomial, coefficient in position.terms:
             varying = tuple(atom for atom in monomial if self._varies(dims.from_atom(atom)))
-            rest = dims._poly({tuple(atom for atom in monomial if atom not in varying): coefficient})
+            rest = from_terms({tuple(atom for atom in monomial if atom not in varying): coefficient})
             if varying:
                 groups[varying] = groups.get(varying, 0) + rest
             else:
@@ -149,23 +151,23 @@ class KernelText:
         return " + ".join(parts)
 
     def _varies(self, position: Dim) -> bool:
-        return any(isinstance(atom, LoopIndex | dims.Computed) for atom in dims.all_atoms(position))
+        return any(isinstance(atom, LoopIndex | Computed) for atom in all_atoms(position))
 
     def _factor(self, position: Dim) -> str:
         text = self.dim(position)
         return f"({text})" if " " in text else text
 
-    def _atom(self, atom: dims.Atom) -> str:
+    def _atom(self, atom: Atom) -> str:
         match atom:
             case LoopIndex():
                 return self._indices[atom]
-            case dims.Computed(expression=expression):
+            case Computed(expression=expression):
                 return self.expr(expression)  # type: ignore[arg-type]
-            case dims.Quotient(numerator=a, denominator=b):
+            case Quotient(numerator=a, denominator=b):
                 return f"int_floordiv({self.dim(a)}, {self.dim(b)})"
-            case dims.Remainder(numerator=a, denominator=b):
+            case Remainder(numerator=a, denominator=b):
                 return f"int_mod({self.dim(a)}, {self.dim(b)})"
-            case dims.Extreme(kind=kind, left=a, right=b):
+            case Extreme(kind=kind, left=a, right=b):
                 return f"{kind}imum({self.dim(a)}, {self.dim(b)})"
         raise TypeError(f"{atom} does not vary")
 

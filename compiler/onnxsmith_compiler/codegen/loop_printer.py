@@ -23,7 +23,8 @@ from onnxsmith_compiler.codegen.transposing_map import print_transposing_map
 from onnxsmith_compiler.codegen.vertical_positions import print_vertical_positions
 from onnxsmith_compiler.ir import dim as dims
 from onnxsmith_compiler.ir import loop
-from onnxsmith_compiler.ir.dim import Dim, LoopIndex
+from onnxsmith_compiler.ir.atom import LoopIndex
+from onnxsmith_compiler.ir.dim import Dim
 from onnxsmith_compiler.ir.dtype import DType
 from onnxsmith_compiler.ir.graph import Value
 from onnxsmith_compiler.ops.scalar import SCALAR_FUNCTIONS

@@ -7,9 +7,11 @@ from dataclasses import dataclass, replace
 
 from onnxsmith_compiler.ir import dim as dims
 from onnxsmith_compiler.ir import loop
-from onnxsmith_compiler.ir.dim import Dim, LoopIndex
+from onnxsmith_compiler.ir.atom import LoopIndex, Quotient, Remainder
+from onnxsmith_compiler.ir.dim import Dim
 from onnxsmith_compiler.ir.graph import Value
 from onnxsmith_compiler.ir.loop import Computation, Expr
+from onnxsmith_compiler.ir.polynomial import all_atoms
 
 _MOST_SPLITS = 16
 
@@ -109,8 +111,8 @@ def split_own_axes(stage: FlatStage) -> FlatStage:
 
 def _division(stage: FlatStage, axes: Sequence[LoopIndex]) -> tuple[LoopIndex, Dim] | None:
     for offset in stage.offsets():
-        for atom in dims.all_atoms(offset):
-            if isinstance(atom, dims.Quotient | dims.Remainder):
+        for atom in all_atoms(offset):
+            if isinstance(atom, Quotient | Remainder):
                 for axis in axes:
                     if atom.numerator == dims.from_atom(axis) and _divides(atom.denominator, axis.extent):
                         return axis, atom.denominator

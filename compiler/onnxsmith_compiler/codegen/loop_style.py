@@ -8,7 +8,8 @@ from typing import Protocol
 
 from onnxsmith_compiler.codegen.kernel_text import KernelText
 from onnxsmith_compiler.codegen.source import Parameter
-from onnxsmith_compiler.ir.dim import Dim, LoopIndex
+from onnxsmith_compiler.ir.atom import LoopIndex
+from onnxsmith_compiler.ir.dim import Dim
 from onnxsmith_compiler.ir.dtype import DType
 
 CUDA_BLOCK = 128

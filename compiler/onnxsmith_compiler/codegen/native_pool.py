@@ -3,9 +3,11 @@
 A region is one step of one run. Its owner publishes it by a single store of the ticket word: how many threads
 may take part, how many tickets there are, which are taken. Threads of even number take tickets from the
 beginning, the others from the end: steps walk their tensors in order, so that a thread mostly finds in its own
-caches what it wrote in the step before. A thread takes a ticket by a compare-and-swap of that word, so a thread
+caches what it wrote in the step before. A thread takes tickets by a compare-and-swap of that word, so a thread
 that comes late sees only what is true now, and whoever holds a ticket keeps the region open: the owner returns
-once all tickets are counted as done. Nothing waits for a thread that holds none.
+once all tickets are counted as done. Nothing waits for a thread that holds none. As long as many tickets are left a
+thread takes several at a time, since threads slow each other down at that word; towards the end one by one, so that
+all finish together.
 
 The pool has one owner at a time; a caller that finds it owned runs its step alone. Workers spin, for a
 bounded number of turns, only while some run is in progress, and sleep otherwise, each on a word of its own. A
@@ -102,18 +104,35 @@ def wake_workers(pool: int, threads: int) -> int:
     return 0
 
 
-@helper("bool", "int64", "int64")
-def _open_to(ticket: int, number: int) -> bool:
-    """Whether the region of this ticket word has a ticket for thread `number`."""
-    threads = ticket >> (3 * abi.TICKET_BITS)
-    taken = (ticket & abi.TICKET_MASK) + ((ticket >> abi.TICKET_BITS) & abi.TICKET_MASK)
-    return number < threads and taken < _tickets(ticket)
+@helper("int64", "int64")
+def _threads(ticket: int) -> int:
+    """How many threads may take part in the region of this ticket word."""
+    return ticket >> (3 * abi.TICKET_BITS)
 
 
 @helper("int64", "int64")
 def _tickets(ticket: int) -> int:
     """How many tickets the region of this ticket word has."""
     return (ticket >> (2 * abi.TICKET_BITS)) & abi.TICKET_MASK
+
+
+@helper("int64", "int64")
+def _left(ticket: int) -> int:
+    """How many of them nobody has taken."""
+    return _tickets(ticket) - (ticket & abi.TICKET_MASK) - ((ticket >> abi.TICKET_BITS) & abi.TICKET_MASK)
+
+
+@helper("int64", "int64")
+def _share(ticket: int) -> int:
+    """How many of those left a thread takes at once: half of its part."""
+    twice = 2 * _threads(ticket)
+    return (_left(ticket) + twice - 1) // twice
+
+
+@helper("bool", "int64", "int64")
+def _open_to(ticket: int, number: int) -> bool:
+    """Whether the region of this ticket word has a ticket for thread `number`."""
+    return number < _threads(ticket) and _left(ticket) > 0
 
 
 @helper("int64", "int64", "int64", "int64", "int64", "int64")
@@ -150,17 +169,19 @@ def _take_tickets(pool: int, number: int) -> int:
         ticket = load_acquire(pool, abi.POOL_TICKET)
         if not _open_to(ticket, number):
             return 0
-        if not compare_swap(pool, abi.POOL_TICKET, ticket, ticket + (1 << from_end)):
-            continue
         total = _tickets(ticket)
+        count = _share(ticket)
+        if not compare_swap(pool, abi.POOL_TICKET, ticket, ticket + (count << from_end)):
+            continue
         taken = (ticket >> from_end) & abi.TICKET_MASK
         run = peek(pool, abi.POOL_RUN)
         step_number = peek(pool, abi.POOL_STEP)
         step = peek(run, abi.RUN_STEPS) + step_number * abi.STEP_WORDS * abi.WORD
         chunk = peek(step, abi.STEP_CHUNK)
-        begin = (taken if from_end == 0 else total - 1 - taken) * chunk
-        _run_tiles(run, step_number, number, begin, minimum(begin + chunk, peek(step, abi.STEP_TILES)))
-        if add_ordered(pool, abi.POOL_DONE, 1) + 1 == total:
+        first = taken if from_end == 0 else total - taken - count
+        end = minimum((first + count) * chunk, peek(step, abi.STEP_TILES))
+        _run_tiles(run, step_number, number, first * chunk, end)
+        if add_ordered(pool, abi.POOL_DONE, count) + count == total:
             _wake(pool, abi.POOL_CALLER_SLEEPS)
 
 

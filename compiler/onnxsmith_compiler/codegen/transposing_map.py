@@ -12,7 +12,8 @@ from onnxsmith_compiler.codegen.loop_style import CpuStyle
 from onnxsmith_compiler.codegen.transpose import transpose_name
 from onnxsmith_compiler.ir import dim as dims
 from onnxsmith_compiler.ir import loop
-from onnxsmith_compiler.ir.dim import Dim, LoopIndex
+from onnxsmith_compiler.ir.atom import LoopIndex
+from onnxsmith_compiler.ir.dim import Dim
 
 FEWEST = 8
 """An axis of fewer elements is not worth blocks."""

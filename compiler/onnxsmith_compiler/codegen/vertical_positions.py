@@ -11,7 +11,7 @@ from onnxsmith_compiler.codegen.loop_style import CpuStyle, serial_loops
 from onnxsmith_compiler.codegen.scalar_text import greatest, lowest
 from onnxsmith_compiler.ir import dim as dims
 from onnxsmith_compiler.ir import loop
-from onnxsmith_compiler.ir.dim import LoopIndex
+from onnxsmith_compiler.ir.atom import LoopIndex
 
 COLUMNS = 64
 """Columns that are searched at a time: their best elements and positions stay in the first level of cache."""

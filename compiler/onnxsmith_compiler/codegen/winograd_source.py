@@ -16,6 +16,7 @@ from onnxsmith_compiler.codegen.contraction_source import (
     Tiling,
     ceil_div,
     ceil_to,
+    epilogue_columns,
     indent,
     kernel_source,
     sizes,
@@ -99,6 +100,7 @@ def winograd_tiling(form: WinogradForm, blocks: int | None, outputs: int, channe
     Every group of blocks reads the weights of its panels, and has its transforms written and read again: what does not
     fit into the second-level cache comes from further away. A group of more blocks reads weights less often, a group
     of fewer keeps its transforms near; and panels may be divided between cores, which then transform the same inputs.
+    Where weights are far, a group is two of the tile's heights at least.
     """
     panels = -(-outputs // form.tile.columns)
     near = target.l2 // 2 // _ELEMENT_BYTES
@@ -119,7 +121,8 @@ def winograd_tiling(form: WinogradForm, blocks: int | None, outputs: int, channe
     height = form.tile.rows
     needed = MOST_BLOCK_GROUPS if blocks is None else -(-max(1, blocks) // height)
     most = min(MOST_BLOCK_GROUPS, needed)
-    heights = [height * count for count in range(min(2, most), most + 1)]
+    fewest = min(2, most) if weights_are_far else 1
+    heights = [height * count for count in range(fewest, most + 1)]
     return min((Tiling(rows, -(-panels // part)) for rows in heights for part in parts), key=duration)
 
 
@@ -174,7 +177,8 @@ def winograd_source(form: WinogradForm, epilogue: Epilogue, label: str = "winogr
         "depth = channels",
         *table.setup(),
         *_scratch_lines(form),
-        f"results = stack({tile.dtype}, {form.block**2 * tile.columns})",
+        f"sums = stack({tile.dtype}, {form.block**2 * tile.columns})",
+        "column_origin = 0",
         f"panels = {panels}",
         "panel_groups = int_div(panels + panels_per_tile - 1, panels_per_tile)",
         "transformed = -1",
@@ -245,9 +249,10 @@ def _multiply(form: WinogradForm) -> list[str]:
 def _transform_outputs(form: WinogradForm, epilogue: Epilogue) -> list[str]:
     tile, block = form.tile, form.block
     product = f"offset(products, ((panel_index - first_panel) * rows_per_tile + row) * {tile.columns})"
+    columns = str(tile.columns) if form.whole_panels else f"min({tile.columns}, n_size - first_column)"
     pixel = [
-        "m_index = (image * height + top + i) * width + left + j",
-        *_epilogue_loops(form, epilogue),
+        "m_index = (image * height + top + dy) * width + left + dx",
+        *epilogue_columns(epilogue, columns, f"(dy * {block} + dx) * {tile.columns} + j", "0"),
     ]
     return [
         "for row in range(row_count):",
@@ -257,24 +262,8 @@ def _transform_outputs(form: WinogradForm, epilogue: Epilogue) -> list[str]:
         f"    left = (first_row + row - line * out_x) * {block}",
         "    for panel_index in range(first_panel, end_panel):",
         f"        first_column = panel_index * {tile.columns}",
-        f"        {output_name(block, tile.lanes)}({product}, product_step, {tile.columns}, results)",
-        f"        for i in range(min({block}, height - top)):",
-        f"            for j in range(min({block}, width - left)):",
+        f"        {output_name(block, tile.lanes)}({product}, product_step, {tile.columns}, sums)",
+        f"        for dy in range(min({block}, height - top)):",
+        f"            for dx in range(min({block}, width - left)):",
         *indent(pixel, 4),
     ]
-
-
-def _epilogue_loops(form: WinogradForm, epilogue: Epilogue) -> list[str]:
-    lines = epilogue.lines("total", "m_index", "n_index", "0")
-
-    def over(columns: str) -> list[str]:
-        return [
-            f"for column in range({columns}):",
-            "    n_index = first_column + column",
-            f"    total = load(results, (i * {form.block} + j) * {form.tile.columns} + column)",
-            *indent(lines),
-        ]
-
-    if form.whole_panels:
-        return over(str(form.tile.columns))
-    return over(f"min({form.tile.columns}, n_size - first_column)")

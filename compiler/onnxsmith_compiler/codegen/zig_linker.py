@@ -13,8 +13,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from onnxsmith_compiler.codegen.compile_errors import MissingLinker
-from onnxsmith_compiler.codegen.elf_linker import LinkError
+from onnxsmith_compiler.codegen.compile_errors import LinkError, MissingLinker
 from onnxsmith_compiler.codegen.target import Target
 
 _SECONDS = 300.0

@@ -2,195 +2,19 @@
 
 A `Dim` is a Python int, or a `Poly`: a polynomial with integer coefficients over atoms. An atom is a
 named symbol (a size bound when the program runs), a loop index with its extent, a quotient,
-remainder, maximum or minimum of other Dims, or an integer computed by a scalar expression. Polynomials
-are canonical, so that equality is structural, and one that is constant is always a plain int.
+remainder, maximum or minimum of other Dims, or an integer computed by a scalar expression.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from functools import cached_property
-from typing import TypeAlias, Union
+from collections.abc import Callable, Iterable, Mapping
+from typing import TypeAlias
 
-Dim: TypeAlias = Union[int, "Poly"]
+from onnxsmith_compiler.ir.atom import Atom, Computed, Extreme, LoopIndex, Monomial, Quotient, Remainder, Symbol
+from onnxsmith_compiler.ir.bounds import is_nonnegative, is_within
+from onnxsmith_compiler.ir.polynomial import Poly, all_atoms, from_terms, terms_of
 
-_PLAIN_NAME = re.compile(r"\?[\w.]+|[^\W\d][\w.]*")
-
-
-@dataclass(frozen=True)
-class Symbol:
-    """An integer known when the program runs; never negative unless it is `signed`, as an element of a tensor may be.
-
-    Its name is the model's to choose: in texts one that could be read as something else is quoted.
-    """
-
-    name: str
-    signed: bool = False
-
-    def __str__(self) -> str:
-        return self.name if _PLAIN_NAME.fullmatch(self.name) else repr(self.name)
-
-
-@dataclass(frozen=True)
-class LoopIndex:
-    """An integer that runs from 0 to extent - 1."""
-
-    name: str
-    extent: Dim
-
-    def __str__(self) -> str:
-        return self.name
-
-
-@dataclass(frozen=True)
-class Quotient:
-    """Floor division."""
-
-    numerator: Dim
-    denominator: Dim
-
-    def __str__(self) -> str:
-        return f"({self.numerator} // {self.denominator})"
-
-
-@dataclass(frozen=True)
-class Remainder:
-    """Modulo with the sign of the divisor, as in Python."""
-
-    numerator: Dim
-    denominator: Dim
-
-    def __str__(self) -> str:
-        return f"({self.numerator} % {self.denominator})"
-
-
-@dataclass(frozen=True)
-class Extreme:
-    """The larger ("max") or smaller ("min") of two Dims, or ("broadcast") the one that is not 1."""
-
-    kind: str
-    left: Dim
-    right: Dim
-
-    def __str__(self) -> str:
-        return f"{self.kind}({self.left}, {self.right})"
-
-
-@dataclass(frozen=True)
-class Computed:
-    """The int64 result of a scalar loop-IR expression (`loop.Expr`), such as a gathered index."""
-
-    expression: object
-
-    def __str__(self) -> str:
-        return f"[{self.expression}]"
-
-
-Atom: TypeAlias = Symbol | LoopIndex | Quotient | Remainder | Extreme | Computed
-Monomial: TypeAlias = tuple[Atom, ...]
-
-
-def _atom_key(atom: Atom) -> tuple[str, str, str]:
-    """What atoms are sorted by: different ones have different keys, of one name too."""
-    return (str(atom), type(atom).__name__, str(atom.extent) if isinstance(atom, LoopIndex) else "")
-
-
-def _monomial_key(monomial: Monomial) -> tuple[int, tuple[tuple[str, str, str], ...]]:
-    return (len(monomial), tuple(map(_atom_key, monomial)))
-
-
-@dataclass(frozen=True, eq=False)
-class Poly:
-    """A polynomial that is not constant: ((monomial, coefficient), ...), highest degree first."""
-
-    terms: tuple[tuple[Monomial, int], ...]
-
-    @cached_property
-    def _hash(self) -> int:
-        return hash(self.terms)
-
-    def __hash__(self) -> int:
-        return self._hash
-
-    def __eq__(self, other: object) -> bool:
-        if self is other:
-            return True
-        return isinstance(other, Poly) and self._hash == other._hash and self.terms == other.terms
-
-    def __add__(self, other: Dim) -> Dim:
-        if not isinstance(other, int | Poly):
-            return NotImplemented
-        total = dict(self.terms)
-        for monomial, coefficient in _terms(other):
-            total[monomial] = total.get(monomial, 0) + coefficient
-        return _poly(total)
-
-    __radd__ = __add__
-
-    def __neg__(self) -> Dim:
-        return _poly({monomial: -coefficient for monomial, coefficient in self.terms})
-
-    def __sub__(self, other: Dim) -> Dim:
-        return self + (-other)
-
-    def __rsub__(self, other: Dim) -> Dim:
-        return (-self) + other
-
-    def __mul__(self, other: Dim) -> Dim:
-        if not isinstance(other, int | Poly):
-            return NotImplemented
-        total: dict[Monomial, int] = {}
-        for left, a in self.terms:
-            for right, b in _terms(other):
-                monomial = tuple(sorted(left + right, key=_atom_key))
-                total[monomial] = total.get(monomial, 0) + a * b
-        return _poly(total)
-
-    __rmul__ = __mul__
-
-    def __floordiv__(self, other: Dim) -> Dim:
-        return floordiv(self, other)
-
-    def __rfloordiv__(self, other: Dim) -> Dim:
-        return floordiv(other, self)
-
-    def __mod__(self, other: Dim) -> Dim:
-        return modulo(self, other)
-
-    def __rmod__(self, other: Dim) -> Dim:
-        return modulo(other, self)
-
-    def __str__(self) -> str:
-        return self._text
-
-    @cached_property
-    def _text(self) -> str:
-        parts = []
-        for monomial, coefficient in self.terms:
-            factors = [str(atom) for atom in monomial]
-            if coefficient != 1 or not factors:
-                factors.insert(0, str(coefficient))
-            parts.append("*".join(factors))
-        return " + ".join(parts).replace("+ -", "- ")
-
-    __repr__ = __str__
-
-
-def _terms(dim: Dim) -> tuple[tuple[Monomial, int], ...]:
-    if isinstance(dim, Poly):
-        return dim.terms
-    return (((), dim),) if dim else ()
-
-
-def _poly(terms: Mapping[Monomial, int]) -> Dim:
-    kept = {monomial: coefficient for monomial, coefficient in terms.items() if coefficient}
-    if not kept:
-        return 0
-    if len(kept) == 1 and () in kept:
-        return kept[()]
-    return Poly(tuple(sorted(kept.items(), key=lambda term: _monomial_key(term[0]), reverse=True)))
+Dim: TypeAlias = int | Poly
 
 
 def from_atom(atom: Atom) -> Dim:
@@ -201,9 +25,9 @@ def symbol(name: str, signed: bool = False) -> Dim:
     return from_atom(Symbol(name, signed))
 
 
-def product(dims: object) -> Dim:
+def product(dims: Iterable[Dim]) -> Dim:
     result: Dim = 1
-    for dim in dims:  # type: ignore[attr-defined]
+    for dim in dims:
         result = result * dim
     return result
 
@@ -216,15 +40,15 @@ def exact_quotient(numerator: Dim, denominator: Dim) -> Dim | None:
         return 0
     if numerator == denominator:
         return 1
-    lead, lead_coefficient = _terms(denominator)[0]
+    lead, lead_coefficient = terms_of(denominator)[0]
     quotient: Dim = 0
     rest = numerator
-    for _ in range(len(_terms(numerator)) * 4):
-        monomial, coefficient = _terms(rest)[0]
+    for _ in range(len(terms_of(numerator)) * 4):
+        monomial, coefficient = terms_of(rest)[0]
         factor = _divide_monomial(monomial, lead)
         if factor is None or coefficient % lead_coefficient:
             return None
-        step = _poly({factor: coefficient // lead_coefficient})
+        step = from_terms({factor: coefficient // lead_coefficient})
         quotient = quotient + step
         rest = rest - step * denominator
         if rest == 0:
@@ -279,8 +103,8 @@ def _split_divisible(numerator: Dim, denominator: Dim) -> tuple[Dim, Dim]:
         return exact, 0
     whole: Dim = 0
     rest: Dim = 0
-    for monomial, coefficient in _terms(numerator):
-        term = _poly({monomial: coefficient})
+    for monomial, coefficient in terms_of(numerator):
+        term = from_terms({monomial: coefficient})
         quotient = exact_quotient(term, denominator)
         if quotient is None:
             rest = rest + term
@@ -342,120 +166,6 @@ def _above_one(dim: Dim) -> bool:
     return isinstance(dim, int) and dim > 1
 
 
-def bounds_of(dim: Dim) -> tuple[Dim | None, Dim | None]:
-    """(least, greatest) value over all loop indices in it; None where not known. Symbols stay symbols."""
-    low: Dim | None = 0
-    high: Dim | None = 0
-    for monomial, coefficient in _terms(dim):
-        least, greatest = _monomial_bounds(monomial)
-        if coefficient < 0:
-            least, greatest = greatest, least
-        low = None if low is None or least is None else low + coefficient * least
-        high = None if high is None or greatest is None else high + coefficient * greatest
-    return low, high
-
-
-def _monomial_bounds(monomial: Monomial) -> tuple[Dim | None, Dim | None]:
-    low: Dim = 1
-    high: Dim | None = 1
-    if not all(map(_is_nonnegative_atom, monomial)):
-        if any(map(_varies, monomial)):
-            return None, None
-        value = _poly({monomial: 1})
-        return value, value
-    for atom in monomial:
-        least, greatest = _atom_bounds(atom)
-        if least is None:
-            return None, None
-        low = low * least
-        high = None if high is None or greatest is None else high * greatest
-    return low, high
-
-
-def _atom_bounds(atom: Atom) -> tuple[Dim | None, Dim | None]:
-    match atom:
-        case Symbol():
-            value = from_atom(atom)
-            return value, value
-        case LoopIndex(extent=extent):
-            return 0, extent - 1
-        case Remainder(denominator=denominator) if is_nonnegative(denominator):
-            return 0, denominator - 1
-        case Quotient(numerator=numerator, denominator=denominator):
-            low, high = bounds_of(numerator)
-            if isinstance(low, int) and low >= 0 and is_nonnegative(denominator):
-                return 0, high
-    if not _varies(atom):
-        value = from_atom(atom)
-        return value, value
-    return None, None
-
-
-def _varies(atom: Atom) -> bool:
-    """Whether a loop index or a computed value is part of the atom."""
-    return any(isinstance(part, LoopIndex | Computed) for part in all_atoms(from_atom(atom)))
-
-
-def is_nonnegative(dim: Dim) -> bool:
-    """Whether dim >= 0 is certain, taking every symbol that is not signed to be at least 0."""
-    low, _ = bounds_of(dim)
-    if low is None:
-        return False
-    return all(coefficient >= 0 and _plain(monomial) for monomial, coefficient in _terms(low))
-
-
-def _plain(monomial: Monomial) -> bool:
-    return all(map(_is_nonnegative_atom, monomial))
-
-
-def _is_nonnegative_atom(atom: Atom) -> bool:
-    match atom:
-        case Symbol(signed=signed):
-            return not signed
-        case LoopIndex():
-            return True
-        case Remainder(denominator=denominator):
-            return is_nonnegative(denominator)
-        case Quotient(numerator=a, denominator=b):
-            return is_nonnegative(a) and is_nonnegative(b)
-        case Extreme(kind="max", left=a, right=b):
-            return is_nonnegative(a) or is_nonnegative(b)
-        case Extreme(left=a, right=b):
-            return is_nonnegative(a) and is_nonnegative(b)
-    return False
-
-
-def is_within(dim: Dim, limit: Dim) -> bool:
-    """Whether 0 <= dim < limit is certain for every value of the loop indices."""
-    low, high = bounds_of(dim)
-    if low is None or high is None or not is_nonnegative(low):
-        return False
-    return is_nonnegative(limit - 1 - high)
-
-
-def atoms(dim: Dim) -> Iterator[Atom]:
-    """The atoms of a Dim's terms, each once, not those inside quotients, remainders and extremes."""
-    seen: set[Atom] = set()
-    for monomial, _ in _terms(dim):
-        for atom in monomial:
-            if atom not in seen:
-                seen.add(atom)
-                yield atom
-
-
-def all_atoms(dim: Dim) -> Iterator[Atom]:
-    """Every atom, those inside other atoms too (but not inside computed expressions)."""
-    for atom in atoms(dim):
-        yield atom
-        match atom:
-            case Quotient(numerator=a, denominator=b) | Remainder(numerator=a, denominator=b):
-                yield from all_atoms(a)
-                yield from all_atoms(b)
-            case Extreme(left=a, right=b):
-                yield from all_atoms(a)
-                yield from all_atoms(b)
-
-
 def symbols_of(dim: Dim) -> set[str]:
     return {atom.name for atom in all_atoms(dim) if isinstance(atom, Symbol)}
 
@@ -489,17 +199,27 @@ def _substitute_atom(atom: Atom, replace: Callable[[Atom], Dim | None]) -> Dim:
     return from_atom(atom)
 
 
+def evaluate(dim: Dim, values: Mapping[str, int]) -> int:
+    """The integer that `dim` is with these values of its symbols; KeyError names one without a value."""
+    if isinstance(dim, int):
+        return dim
+    result = substitute(dim, lambda atom: values[atom.name] if isinstance(atom, Symbol) else None)
+    if not isinstance(result, int):
+        raise ValueError(f"{dim} is not a constant once its symbols are known")
+    return result
+
+
 def coefficient_of(dim: Dim, index: LoopIndex) -> Dim | None:
     """c where dim = c * index + rest and neither c nor rest depends on index; None where it is not so."""
     total: dict[Monomial, int] = {}
-    for monomial, coefficient in _terms(dim):
+    for monomial, coefficient in terms_of(dim):
         count = monomial.count(index)
         rest = tuple(atom for atom in monomial if atom != index)
         if count > 1 or any(depends_on(from_atom(atom), index) for atom in rest):
             return None
         if count:
             total[rest] = total.get(rest, 0) + coefficient
-    return _poly(total)
+    return from_terms(total)
 
 
 def depends_on(dim: Dim, index: LoopIndex) -> bool:
@@ -509,13 +229,3 @@ def depends_on(dim: Dim, index: LoopIndex) -> bool:
         if isinstance(atom, Computed) and index in atom.expression.indices:  # type: ignore[attr-defined]
             return True
     return False
-
-
-def evaluate(dim: Dim, values: Mapping[str, int]) -> int:
-    """The integer that `dim` is with these values of its symbols; KeyError names one without a value."""
-    if isinstance(dim, int):
-        return dim
-    result = substitute(dim, lambda atom: values[atom.name] if isinstance(atom, Symbol) else None)
-    if not isinstance(result, int):
-        raise ValueError(f"{dim} is not a constant once its symbols are known")
-    return result

@@ -1,7 +1,7 @@
 """The loop IR: scalar expressions over loop indices, and the loop nests that compute a tensor with them.
 
 Expressions form a DAG of frozen nodes. Index arithmetic is not in them: a load names its element by
-Dims over the loop indices (`dim.LoopIndex`), so that index maps compose by substitution.
+Dims over the loop indices (`atom.LoopIndex`), so that index maps compose by substitution.
 """
 
 from __future__ import annotations
@@ -14,10 +14,12 @@ from typing import TypeAlias
 
 from onnxsmith_compiler.ir import dim as dims
 from onnxsmith_compiler.ir import dtype as dtypes
+from onnxsmith_compiler.ir.atom import Atom, Computed, LoopIndex
+from onnxsmith_compiler.ir.bounds import bounds_of, is_nonnegative, is_within
 from onnxsmith_compiler.ir.dim import Dim
-from onnxsmith_compiler.ir.dim import LoopIndex as LoopIndex
 from onnxsmith_compiler.ir.dtype import DType
 from onnxsmith_compiler.ir.graph import Value
+from onnxsmith_compiler.ir.polynomial import all_atoms
 
 Index: TypeAlias = tuple[Dim, ...]
 
@@ -197,10 +199,10 @@ class Accumulated(Expr):
 
 def loop_indices(dim: Dim) -> frozenset[LoopIndex]:
     found: set[LoopIndex] = set()
-    for atom in dims.all_atoms(dim):
+    for atom in all_atoms(dim):
         if isinstance(atom, LoopIndex):
             found.add(atom)
-        elif isinstance(atom, dims.Computed):
+        elif isinstance(atom, Computed):
             found |= atom.expression.indices  # type: ignore[attr-defined]
     return frozenset(found)
 
@@ -211,7 +213,7 @@ def computed(expr: Expr) -> Dim:
         return expr.dim
     if isinstance(expr, Const):
         return int(expr.value)
-    return dims.from_atom(dims.Computed(expr))
+    return dims.from_atom(Computed(expr))
 
 
 @dataclass(frozen=True)
@@ -337,10 +339,10 @@ def substitute_dim(dim: Dim, indices: Mapping[LoopIndex, Dim]) -> Dim:
 def map_dim(dim: Dim, indices: Mapping[LoopIndex, Dim], expression: Callable[[Expr], Expr]) -> Dim:
     """`dim` with loop indices replaced and `expression` applied to what is computed in it."""
 
-    def place(atom: dims.Atom) -> Dim | None:
+    def place(atom: Atom) -> Dim | None:
         if isinstance(atom, LoopIndex):
             return indices.get(atom)
-        if isinstance(atom, dims.Computed):
+        if isinstance(atom, Computed):
             return computed(expression(atom.expression))  # type: ignore[arg-type]
         return None
 
@@ -356,8 +358,8 @@ def walk(expr: Expr) -> Iterator[Expr]:
             return
         seen.add(id(node))
         for dim in node.index_dims:
-            for atom in dims.all_atoms(dim):
-                if isinstance(atom, dims.Computed):
+            for atom in all_atoms(dim):
+                if isinstance(atom, Computed):
                     yield from visit(atom.expression)  # type: ignore[arg-type]
         for child in node.children:
             yield from visit(child)
@@ -384,14 +386,14 @@ def load(value: Value, index: Index) -> Expr:
 
 def in_range(position: Dim, extent: Dim) -> Expr | None:
     """`0 <= position < extent`, or None where that is certain."""
-    if dims.is_within(position, extent):
+    if is_within(position, extent):
         return None
-    low, high = dims.bounds_of(position)
+    low, high = bounds_of(position)
     value = IndexValue(dtypes.INT64, position)
     checks = []
-    if low is None or not dims.is_nonnegative(low):
+    if low is None or not is_nonnegative(low):
         checks.append(apply("ge", value, IndexValue(dtypes.INT64, 0), dtype=dtypes.BOOL))
-    if high is None or not dims.is_nonnegative(extent - 1 - high):
+    if high is None or not is_nonnegative(extent - 1 - high):
         checks.append(apply("lt", value, IndexValue(dtypes.INT64, extent), dtype=dtypes.BOOL))
     return conjunction(checks)
 

@@ -13,6 +13,7 @@ import numpy as np
 from onnxsmith_compiler.ir import dim as dims
 from onnxsmith_compiler.ir.dim import Dim
 from onnxsmith_compiler.ir.graph import Node, Relation, TensorType, Value
+from onnxsmith_compiler.ir.polynomial import Poly
 
 if TYPE_CHECKING:
     from onnxsmith_compiler.ops.lowering import Lowering
@@ -72,7 +73,7 @@ class Op:
 
 def sizes_in(attribute: object) -> Iterator[Dim]:
     """The Dims that are not constant in an operator, or in an attribute of one: in tuples and dataclasses too."""
-    if isinstance(attribute, dims.Poly):
+    if isinstance(attribute, Poly):
         yield attribute
     elif isinstance(attribute, tuple):
         for element in attribute:

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from onnxsmith_compiler.ir import dim as dims
 from onnxsmith_compiler.ir import dtype as dtypes
+from onnxsmith_compiler.ir.bounds import is_nonnegative
 from onnxsmith_compiler.ir.dim import Dim
 from onnxsmith_compiler.ir.dtype import DType
 from onnxsmith_compiler.ir.graph import Assumption, LateSymbol, Node, Relation, TensorType, Value
+from onnxsmith_compiler.ir.polynomial import Poly
 from onnxsmith_compiler.ops.base import Op, ShapeError
 from onnxsmith_compiler.ops.cast import Cast
 from onnxsmith_compiler.ops.sizes import Sizes
@@ -82,7 +83,7 @@ class GraphBuilder:
         if isinstance(left, int) and isinstance(right, int):
             if not _holds(left, right, relation):
                 raise ShapeError(f"sizes {left} and {right} do not fit: {_EXPECTED[relation]}")
-        elif left != right and not (relation is Relation.AT_MOST and dims.is_nonnegative(right - left)):
+        elif left != right and not (relation is Relation.AT_MOST and is_nonnegative(right - left)):
             assumption = Assumption(left, right, relation, self.origin)
             self.assumptions.setdefault((left, right, relation), assumption)
 
@@ -195,7 +196,7 @@ def _known_integers(array: np.ndarray) -> np.ndarray | None:
 
 def _has_unknown(result: np.ndarray) -> bool:
     array = np.asarray(result, dtype=object)
-    return any(not isinstance(element, int | dims.Poly | np.integer | np.bool_) for element in array.flat)
+    return any(not isinstance(element, int | Poly | np.integer | np.bool_) for element in array.flat)
 
 
 def _wrapped(known: np.ndarray, dtype: DType) -> np.ndarray:
@@ -203,7 +204,7 @@ def _wrapped(known: np.ndarray, dtype: DType) -> np.ndarray:
     result = np.empty(known.shape, dtype=object)
     result[...] = known
     for position, element in enumerate(result.flat):
-        if not isinstance(element, dims.Poly):
+        if not isinstance(element, Poly):
             result.flat[position] = _wrap(int(element), dtype)
     return result
 

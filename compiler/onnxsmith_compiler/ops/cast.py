@@ -9,9 +9,9 @@ from typing import ClassVar
 import numpy as np
 
 from onnxsmith_compiler.ir import loop
-from onnxsmith_compiler.ir.dim import Poly
 from onnxsmith_compiler.ir.dtype import DType, from_numpy
 from onnxsmith_compiler.ir.graph import Node, TensorType
+from onnxsmith_compiler.ir.polynomial import Poly
 from onnxsmith_compiler.ops.base import Op, Types, required
 from onnxsmith_compiler.ops.rounding import narrowed
 

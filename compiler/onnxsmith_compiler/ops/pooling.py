@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from onnxsmith_compiler.ir import dim as dims
 from onnxsmith_compiler.ir import dtype as dtypes
 from onnxsmith_compiler.ir import loop
+from onnxsmith_compiler.ir.atom import LoopIndex
 from onnxsmith_compiler.ir.dim import Dim
 from onnxsmith_compiler.ir.dtype import DType
 from onnxsmith_compiler.ir.graph import Node, TensorType, Value
@@ -65,7 +66,7 @@ class PoolLast(Op):
         (x,) = node.operands()
         axes = loop.axes_for(node.output.shape)
         index = loop.index_of(axes)
-        taps = tuple(loop.LoopIndex(f"k{axis}", size) for axis, size in enumerate(self.window.size))
+        taps = tuple(LoopIndex(f"k{axis}", size) for axis, size in enumerate(self.window.size))
         positions = self.window.positions(index[1:-1], loop.index_of(taps))
         body = loop.load(x, (index[0], *positions, index[-1]))
         return loop.Computation(axes, body, taps, self.kind, loop.all_in_range(positions, x.shape[1:-1]))

@@ -10,6 +10,7 @@ import numpy as np
 
 from onnxsmith_compiler.ir import dtype as dtypes
 from onnxsmith_compiler.ir import loop
+from onnxsmith_compiler.ir.atom import LoopIndex
 from onnxsmith_compiler.ir.dim import Dim
 from onnxsmith_compiler.ir.graph import Node, TensorType
 from onnxsmith_compiler.ops.base import Op, Types, required
@@ -47,7 +48,7 @@ class Reduce(Op):
         (source,) = node.operands()
         axes = loop.axes_for(node.output.shape)
         outer = loop.index_of(axes)
-        inner = {axis: loop.LoopIndex(f"r{axis}", source.shape[axis]) for axis in self.axes}
+        inner = {axis: LoopIndex(f"r{axis}", source.shape[axis]) for axis in self.axes}
         inner_index = dict(zip(inner, loop.index_of(tuple(inner.values())), strict=True))
         origin: list[Dim] = [inner_index.get(axis, outer[axis]) for axis in range(source.rank)]
         return loop.Computation(axes, loop.load(source, tuple(origin)), tuple(inner.values()), self.kind)
@@ -82,7 +83,7 @@ class ReduceMasked(Op):
         (source,) = node.operands()
         axes = loop.axes_for(node.output.shape)
         inner = tuple(
-            loop.LoopIndex(f"r{axis}", 1 + named * (size - 1))
+            LoopIndex(f"r{axis}", 1 + named * (size - 1))
             for axis, (named, size) in enumerate(zip(self.mask, source.shape, strict=True))
         )
         # an axis is walked by its outer index or by its inner one; the other one is always 0

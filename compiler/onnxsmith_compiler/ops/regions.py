@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from onnxsmith_compiler.ir import dim as dims
 from onnxsmith_compiler.ir import dtype as dtypes
 from onnxsmith_compiler.ir import loop
+from onnxsmith_compiler.ir.atom import LoopIndex
 from onnxsmith_compiler.ir.dim import Dim
 from onnxsmith_compiler.ir.graph import Node, Relation, TensorType, Value
 from onnxsmith_compiler.ops.base import Op, Shape, ShapeError, SizePair, Types, required
@@ -143,7 +144,7 @@ class Col2Im(Op):
         (x,) = node.operands()
         axes = loop.axes_for(node.output.shape)
         batch, channel, *place = loop.index_of(axes)
-        taps = tuple(loop.LoopIndex(f"k{axis}", size) for axis, size in enumerate(self.block))
+        taps = tuple(LoopIndex(f"k{axis}", size) for axis, size in enumerate(self.block))
         tap = loop.index_of(taps)
         counts = self._positions()
         numbers: list[Dim] = []

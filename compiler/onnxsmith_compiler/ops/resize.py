@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from onnxsmith_compiler.ir import dim as dims
 from onnxsmith_compiler.ir import dtype as dtypes
 from onnxsmith_compiler.ir import loop
+from onnxsmith_compiler.ir.atom import LoopIndex
 from onnxsmith_compiler.ir.dim import Dim
 from onnxsmith_compiler.ir.dtype import DType
 from onnxsmith_compiler.ir.graph import Node, Relation, TensorType, Value
@@ -323,7 +324,7 @@ class FilterAxis(Op):
 
         count = weights.shape[0]
         if not isinstance(count, int) or count > _MOST_UNROLLED:
-            taps = (loop.LoopIndex("t", count),)
+            taps = (LoopIndex("t", count),)
             return loop.Computation(axes, product(loop.index_of(taps)[0]), taps, "sum")
         total = product(0)
         for tap in range(1, count):

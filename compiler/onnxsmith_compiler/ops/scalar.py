@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from onnxsmith_compiler.ir import dim as dims
-from onnxsmith_compiler.ir.dim import Poly
+from onnxsmith_compiler.ir.bounds import is_nonnegative
+from onnxsmith_compiler.ir.polynomial import Poly
 from onnxsmith_compiler.ops.rounding import narrowed
 
 
@@ -43,7 +44,7 @@ def dims_divide(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     def divide(x: dims.Dim, y: dims.Dim) -> dims.Dim:
         if isinstance(x, int) and isinstance(y, int):
             return (abs(x) // abs(y)) * (1 if (x < 0) == (y < 0) else -1) if y else 0
-        if y == 0 or not dims.is_nonnegative(x) or not dims.is_nonnegative(y):
+        if y == 0 or not is_nonnegative(x) or not is_nonnegative(y):
             raise TypeError("sign of a symbolic quotient is not known")
         return dims.floordiv(x, y)
 
@@ -65,9 +66,9 @@ def _compare(name: str) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
     def certain(x: dims.Dim, y: dims.Dim) -> bool:
         difference = x - y
         if not isinstance(difference, int):
-            if dims.is_nonnegative(difference - 1):
+            if is_nonnegative(difference - 1):
                 difference = 1
-            elif dims.is_nonnegative(-difference - 1):
+            elif is_nonnegative(-difference - 1):
                 difference = -1
             else:
                 raise TypeError("the order of two symbolic sizes is not known")

@@ -9,7 +9,8 @@ from itertools import chain
 from onnxsmith_compiler.ir import dim as dims
 from onnxsmith_compiler.ir import dtype as dtypes
 from onnxsmith_compiler.ir import loop
-from onnxsmith_compiler.ir.dim import Dim, LoopIndex
+from onnxsmith_compiler.ir.atom import LoopIndex
+from onnxsmith_compiler.ir.dim import Dim
 from onnxsmith_compiler.ir.graph import Graph, Node, Value
 from onnxsmith_compiler.ops.attention import FusedAttention, Strided
 from onnxsmith_compiler.ops.contraction import MatMul

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from onnxsmith_compiler.ir import dim as dims
 from onnxsmith_compiler.ir import loop
-from onnxsmith_compiler.ir.dim import Dim, LoopIndex
+from onnxsmith_compiler.ir.atom import LoopIndex
+from onnxsmith_compiler.ir.bounds import is_nonnegative
+from onnxsmith_compiler.ir.dim import Dim
 from onnxsmith_compiler.ir.graph import Value
 from onnxsmith_compiler.ops.attention import Strided
 from onnxsmith_compiler.passes.strided import Producers
@@ -35,7 +36,7 @@ def causal_past(mask: Value, index: loop.Index, row: LoopIndex, column: LoopInde
         return None
     difference = loop.index_of((column,))[0] - loop.index_of((row,))[0]
     past = difference - distance
-    return past if not loop.loop_indices(past) and dims.is_nonnegative(past) else None
+    return past if not loop.loop_indices(past) and is_nonnegative(past) else None
 
 
 def constant_past(mask: Value, view: Strided, rows: Dim, columns: Dim) -> int | None:

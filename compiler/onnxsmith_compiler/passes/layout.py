@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from onnxsmith_compiler.ir import dim as dims
+from onnxsmith_compiler.ir.bounds import is_nonnegative
 from onnxsmith_compiler.ir.dim import Dim
 from onnxsmith_compiler.ir.graph import Graph, Node, Value
 from onnxsmith_compiler.ops.cast import Cast
@@ -166,7 +166,7 @@ def _grows(node: Node) -> bool:
     before: Dim = 0
     for value in node.operands():
         before = before + value.type.size
-    return dims.is_nonnegative(node.output.type.size - 2 * before)
+    return is_nonnegative(node.output.type.size - 2 * before)
 
 
 def move_axes(rewriter: Rewriter, value: Value, permutation: Sequence[int]) -> Value:

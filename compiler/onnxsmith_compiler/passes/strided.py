@@ -6,8 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from onnxsmith_compiler.ir import dim as dims
 from onnxsmith_compiler.ir import loop
-from onnxsmith_compiler.ir.dim import Dim, LoopIndex
+from onnxsmith_compiler.ir.atom import LoopIndex, Quotient, Remainder
+from onnxsmith_compiler.ir.dim import Dim
 from onnxsmith_compiler.ir.graph import Node, Value
+from onnxsmith_compiler.ir.polynomial import all_atoms
 from onnxsmith_compiler.ops.attention import Strided
 from onnxsmith_compiler.ops.view import Expand, Reshape, Slice, Transpose
 
@@ -63,8 +65,8 @@ def _strides(value: Value, index: loop.Index, axes: Sequence[LoopIndex]) -> Stri
 def divided_axis(index: loop.Index, axes: Sequence[LoopIndex]) -> tuple[LoopIndex, Dim] | None:
     """One of `axes` that a place divides, and by what, where the axis is a multiple of it: it could be two axes."""
     for position in index:
-        for atom in dims.all_atoms(position):
-            if not isinstance(atom, dims.Quotient | dims.Remainder):
+        for atom in all_atoms(position):
+            if not isinstance(atom, Quotient | Remainder):
                 continue
             for axis in axes:
                 if atom.numerator == dims.from_atom(axis) and _divides(atom.denominator, axis.extent):

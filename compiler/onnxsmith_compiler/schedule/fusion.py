@@ -10,7 +10,8 @@ from typing import TypeAlias
 
 from onnxsmith_compiler.ir import dim as dims
 from onnxsmith_compiler.ir import loop
-from onnxsmith_compiler.ir.dim import Dim, LoopIndex
+from onnxsmith_compiler.ir.atom import LoopIndex
+from onnxsmith_compiler.ir.dim import Dim
 from onnxsmith_compiler.ir.graph import Graph, Value
 from onnxsmith_compiler.ir.loop import Computation
 from onnxsmith_compiler.ops.base import sizes_in

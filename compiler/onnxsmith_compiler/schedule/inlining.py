@@ -11,9 +11,11 @@ from typing import TypeAlias
 from onnxsmith_compiler.ir import dim as dims
 from onnxsmith_compiler.ir import dtype as dtypes
 from onnxsmith_compiler.ir import loop
+from onnxsmith_compiler.ir.atom import LoopIndex, Quotient, Remainder
 from onnxsmith_compiler.ir.dim import Dim
 from onnxsmith_compiler.ir.graph import Graph, Node, Value
 from onnxsmith_compiler.ir.loop import Computation
+from onnxsmith_compiler.ir.polynomial import all_atoms
 from onnxsmith_compiler.ops.lowering import Lowering, Pieces
 from onnxsmith_compiler.ops.view import Reshape, Transpose
 
@@ -158,9 +160,7 @@ def _stays_simple(item: Lowered, readers: Sequence[Lowered]) -> bool:
     body = computation.body
     if not isinstance(body, loop.Load):
         return False
-    divided = any(
-        isinstance(atom, dims.Quotient | dims.Remainder) for dim in body.index for atom in dims.all_atoms(dim)
-    )
+    divided = any(isinstance(atom, Quotient | Remainder) for dim in body.index for atom in all_atoms(dim))
     reduces = any(c.reduce for reader in readers for c in reader.computations())
     return divided and reduces
 
@@ -210,7 +210,7 @@ class Inliner:
     def __init__(self) -> None:
         self._definitions: dict[Value, Computation] = {}
         self._elements: dict[tuple[Value, loop.Index], loop.Expr] = {}
-        self._moves: dict[frozenset[tuple[loop.LoopIndex, Dim]], dict[int, loop.Expr]] = {}
+        self._moves: dict[frozenset[tuple[LoopIndex, Dim]], dict[int, loop.Expr]] = {}
 
     def define(self, value: Value, computation: Computation) -> None:
         """From here on loads of `value` become its element as `computation`, a map, gives it."""

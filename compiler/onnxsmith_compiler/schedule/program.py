@@ -22,8 +22,10 @@ from onnxsmith.artifact import (
     Tensor,
 )
 from onnxsmith_compiler.ir import dim as dims
+from onnxsmith_compiler.ir.atom import Atom, Extreme, Monomial, Quotient, Remainder, Symbol
 from onnxsmith_compiler.ir.dim import Dim
 from onnxsmith_compiler.ir.graph import Graph, LateSymbol, Value
+from onnxsmith_compiler.ir.polynomial import Poly
 
 _ALIGNMENT = 64
 # Equal constants up to this size share their place.
@@ -114,7 +116,7 @@ class _Slots:
     def bind(self, size: Dim, slot: int) -> None:
         self._slots[size] = slot
 
-    def _compute(self, size: dims.Poly) -> int:
+    def _compute(self, size: Poly) -> int:
         total: int | None = None
         for monomial, coefficient in size.terms:
             term = self._term(monomial, coefficient)
@@ -122,7 +124,7 @@ class _Slots:
         assert total is not None
         return total
 
-    def _term(self, monomial: dims.Monomial, coefficient: int) -> int:
+    def _term(self, monomial: Monomial, coefficient: int) -> int:
         term: int | None = None
         factors = [self._atom(atom) for atom in monomial]
         if coefficient != 1 or not factors:
@@ -132,18 +134,18 @@ class _Slots:
         assert term is not None
         return term
 
-    def _atom(self, atom: dims.Atom) -> int:
+    def _atom(self, atom: Atom) -> int:
         alone = dims.from_atom(atom)
         if alone in self._slots:
             return self._slots[alone]
         match atom:
-            case dims.Quotient(numerator=a, denominator=b):
+            case Quotient(numerator=a, denominator=b):
                 slot = self._emit(Opcode.FLOORDIV, self.slot(a), self.slot(b))
-            case dims.Remainder(numerator=a, denominator=b):
+            case Remainder(numerator=a, denominator=b):
                 slot = self._emit(Opcode.MOD, self.slot(a), self.slot(b))
-            case dims.Extreme(kind="broadcast", left=a, right=b):
+            case Extreme(kind="broadcast", left=a, right=b):
                 slot = self._broadcast(self.slot(a), self.slot(b))
-            case dims.Extreme(kind=kind, left=a, right=b):
+            case Extreme(kind=kind, left=a, right=b):
                 slot = self._emit(Opcode.MAX if kind == "max" else Opcode.MIN, self.slot(a), self.slot(b))
             case _:
                 raise ValueError(f"the size {atom} is not known when it is needed")
@@ -280,9 +282,9 @@ def _input_symbols(graph: Graph) -> tuple[list[str], list[tuple[int, int]]]:
     found: dict[str, tuple[int, int]] = {}
     for number, value in enumerate(graph.inputs):
         for axis, size in enumerate(value.shape):
-            if isinstance(size, dims.Poly) and len(size.terms) == 1:
+            if isinstance(size, Poly) and len(size.terms) == 1:
                 ((monomial, coefficient),) = size.terms
-                if coefficient == 1 and len(monomial) == 1 and isinstance(monomial[0], dims.Symbol):
+                if coefficient == 1 and len(monomial) == 1 and isinstance(monomial[0], Symbol):
                     found.setdefault(monomial[0].name, (number, axis))
     return list(found), list(found.values())
 

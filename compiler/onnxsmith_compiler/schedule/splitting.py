@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from onnxsmith_compiler.ir import dim as dims
 from onnxsmith_compiler.ir import loop
-from onnxsmith_compiler.ir.dim import Dim, LoopIndex
+from onnxsmith_compiler.ir.atom import LoopIndex
+from onnxsmith_compiler.ir.dim import Dim
 from onnxsmith_compiler.ir.graph import TensorType, Value
 from onnxsmith_compiler.ir.loop import Computation
 from onnxsmith_compiler.schedule.groups import Stage

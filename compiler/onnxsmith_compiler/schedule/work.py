@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 from onnxsmith_compiler.ir import dim as dims
 from onnxsmith_compiler.ir import loop
-from onnxsmith_compiler.ir.dim import Dim, LoopIndex
+from onnxsmith_compiler.ir.atom import LoopIndex
+from onnxsmith_compiler.ir.dim import Dim
 from onnxsmith_compiler.ir.graph import Value
 from onnxsmith_compiler.ops.attention import FusedAttention, Strided
 from onnxsmith_compiler.ops.packed import DepthwiseConv, PackedConv, PackedMatMul

@@ -14,11 +14,11 @@ import typer
 from onnxsmith.commands import common
 from onnxsmith.commands.profile_page import profile_page
 from onnxsmith.commands.run import read_inputs
-from onnxsmith.executor import TimedRun
 from onnxsmith.feeds import Array
 from onnxsmith.kernel_times import KernelTime, by_label, step_times, together
 from onnxsmith.profiling import Profile
 from onnxsmith.roofline import Roofline, measure
+from onnxsmith.segment_runner import TimedRun
 from onnxsmith.session import InferenceSession
 
 _WARM_UP = 3

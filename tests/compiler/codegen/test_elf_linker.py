@@ -12,7 +12,8 @@ import pytest
 from kernel_harness import host, load
 
 from onnxsmith_compiler.codegen import llvm_backend
-from onnxsmith_compiler.codegen.elf_linker import LinkError, link_shared_library
+from onnxsmith_compiler.codegen.compile_errors import LinkError
+from onnxsmith_compiler.codegen.elf_linker import link_shared_library
 from onnxsmith_compiler.codegen.target import Target
 
 ARM = Target.generic_aarch64()

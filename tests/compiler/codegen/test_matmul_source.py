@@ -103,7 +103,7 @@ def test_tiles_are_enough_for_two_cores(m: int, n: int, k: int, expected: Tiling
     assert matmul_tiling(form, m, n, k, target) == expected
 
 
-@pytest.mark.parametrize(("n", "panels"), [(1, 4), (1000, 4), (70000, 276)])
+@pytest.mark.parametrize(("n", "panels"), [(1, 4), (1000, 4), (1280, 4), (70000, 272)])
 def test_tiles_of_a_single_row_are_several_panels_and_few(n: int, panels: int) -> None:
     form = MatmulForm(tile_shape(Target.generic_x86_64("v4", cores=2), "float32"), False, single_row=True)
     assert matmul_tiling(form, 1, n, 64, Target.generic_x86_64("v4", cores=2)).panels == panels

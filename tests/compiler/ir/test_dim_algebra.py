@@ -10,7 +10,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from onnxsmith_compiler.ir import dim as dims
-from onnxsmith_compiler.ir.dim import Dim, LoopIndex
+from onnxsmith_compiler.ir.atom import Atom, LoopIndex, Symbol
+from onnxsmith_compiler.ir.bounds import bounds_of, is_nonnegative, is_within
+from onnxsmith_compiler.ir.dim import Dim
 
 A, B, LATE = dims.symbol("a"), dims.symbol("b"), dims.symbol("?late_0", signed=True)
 INDEX, J = LoopIndex("i", 3), LoopIndex("j", A)
@@ -80,8 +82,8 @@ VALUES = _values()
 
 
 def _evaluate(dim: Dim, values: Mapping[str, int]) -> int:
-    def place(atom: dims.Atom) -> Dim | None:
-        return values[atom.name] if isinstance(atom, dims.Symbol | LoopIndex) else None
+    def place(atom: Atom) -> Dim | None:
+        return values[atom.name] if isinstance(atom, Symbol | LoopIndex) else None
 
     result = dims.substitute(dim, place)
     assert isinstance(result, int)
@@ -108,20 +110,20 @@ def test_simplified_is_what_was_written(written: Written, values: dict[str, int]
 @given(WRITTEN, VALUES)
 def test_bounds_hold(written: Written, values: dict[str, int]) -> None:
     value = _expected(written, values)
-    low, high = dims.bounds_of(written.dim)
+    low, high = bounds_of(written.dim)
     try:
         assert low is None or _evaluate(low, values) <= value
         assert high is None or value <= _evaluate(high, values)
     except ZeroDivisionError:
         assume(False)
-    if dims.is_nonnegative(written.dim):
+    if is_nonnegative(written.dim):
         assert value >= 0
 
 
 @settings(max_examples=400, deadline=None)
 @given(WRITTEN, WRITTEN, VALUES)
 def test_within_is_within(written: Written, limit: Written, values: dict[str, int]) -> None:
-    if dims.is_within(written.dim, limit.dim):
+    if is_within(written.dim, limit.dim):
         assert 0 <= _expected(written, values) < _expected(limit, values)
 
 
@@ -155,7 +157,7 @@ def test_sums_and_products_are_canonical(x: Written, y: Written, z: Written) -> 
 
 
 def test_atoms_of_one_name_are_told_apart() -> None:
-    symbol, index, longer = (dims.from_atom(x) for x in (dims.Symbol("i"), INDEX, LoopIndex("i", 4)))
+    symbol, index, longer = (dims.from_atom(x) for x in (Symbol("i"), INDEX, LoopIndex("i", 4)))
     for left, right in ((symbol, index), (index, longer)):
         assert left * right == right * left
         assert left + right == right + left

@@ -8,7 +8,8 @@ import pytest
 
 from onnxsmith_compiler.ir import dim as dims
 from onnxsmith_compiler.ir import loop
-from onnxsmith_compiler.ir.dim import Dim, LoopIndex
+from onnxsmith_compiler.ir.atom import Atom, LoopIndex, Symbol
+from onnxsmith_compiler.ir.dim import Dim
 from onnxsmith_compiler.ops.view import reshape_index
 
 Values = dict[str, int]
@@ -39,10 +40,10 @@ def multiply(sizes: list[Dim], symbol: Dim, choose: random.Random) -> None:
 
 
 def evaluated(position: Dim, place: list[int], values: Values) -> Dim:
-    def value(atom: dims.Atom) -> Dim | None:
+    def value(atom: Atom) -> Dim | None:
         if isinstance(atom, LoopIndex):
             return place[int(atom.name[1:])]
-        return values[atom.name] if isinstance(atom, dims.Symbol) else None
+        return values[atom.name] if isinstance(atom, Symbol) else None
 
     return dims.substitute(position, value)
 

@@ -11,9 +11,9 @@ from tests.interpreter import HOST, run_kernels
 
 from onnxsmith_compiler.codegen.target import Target
 from onnxsmith_compiler.errors import InvalidOption
-from onnxsmith_compiler.ir.dim import Poly
 from onnxsmith_compiler.ir.dtype import BFLOAT16, BY_NAME, FLOAT16, FLOAT32, DType
 from onnxsmith_compiler.ir.graph import Graph, Value
+from onnxsmith_compiler.ir.polynomial import Poly
 from onnxsmith_compiler.onnx.importer import import_model
 from onnxsmith_compiler.onnx.loader import load_model
 from onnxsmith_compiler.ops.contraction import MatMul

@@ -8,8 +8,11 @@ import numpy as np
 
 from onnxsmith_compiler.ir import dim as dims
 from onnxsmith_compiler.ir import dtype as dtypes
+from onnxsmith_compiler.ir.atom import Symbol
+from onnxsmith_compiler.ir.bounds import is_nonnegative
 from onnxsmith_compiler.ir.dim import Dim
 from onnxsmith_compiler.ir.graph import Value
+from onnxsmith_compiler.ir.polynomial import all_atoms
 from onnxsmith_compiler.onnx.importers.runtime_axes import RuntimeAxes, checked_sizes, known_axes, runtime_axes
 from onnxsmith_compiler.onnx.node_import import NodeImport
 from onnxsmith_compiler.ops.base import normalize_axis
@@ -53,7 +56,7 @@ def reshape(node: NodeImport) -> Value:
 
 def _is_signed(size: Dim) -> bool:
     """Whether it is made of elements of a tensor, of which nothing is known."""
-    return any(isinstance(atom, dims.Symbol) and atom.signed for atom in dims.all_atoms(size))
+    return any(isinstance(atom, Symbol) and atom.signed for atom in all_atoms(size))
 
 
 def _reshape_at_run_time(node: NodeImport, x: Value, wanted: list[Dim]) -> Value:
@@ -185,7 +188,7 @@ def slice_bounds(start: Dim, end: Dim, step: int, extent: Dim) -> Bounds:
 def _from_end(position: Dim, extent: Dim) -> Dim:
     if isinstance(position, int):
         return position + extent if -_FAR < position < 0 else position
-    if dims.is_nonnegative(position):
+    if is_nonnegative(position):
         return position
     position = dims.maximum(position, -(1 << 62))  # so that its negation does not overflow
     negative = dims.maximum(0, dims.minimum(1, -position))
