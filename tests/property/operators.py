@@ -63,16 +63,19 @@ def _together(a: Shape, b: Shape, draft: Draft) -> Shape | None:
     return tuple(y if x == 1 else x for x, y in zip(wide_a, wide_b, strict=True))
 
 
-def _binary(op_type: str, *, dtypes: Sequence[str] = (REAL,), keeps_exact: bool = False) -> Rule:
+def _binary(
+    op_type: str, *, dtypes: Sequence[str] = (REAL,), keeps_exact: bool = False, exact_second: bool = False
+) -> Rule:
     def rule(draft: Draft) -> None:
         x = draft.pick(lambda value: value.dtype in dtypes)
         if x is None:
             return
-        partner = _partner(draft, x)
+        partner = _partner(draft, x, exact=exact_second)
         if partner is None:
             return
         other, shape, exact = partner
-        operands = [x.name, other] if draft.draw(st.booleans()) else [other, x.name]
+        swapped = (x.exact or not exact_second) and draft.draw(st.booleans())
+        operands = [other, x.name] if swapped else [x.name, other]
         draft.node(op_type, operands, x.dtype, shape, x.exact and exact and keeps_exact)
 
     return rule
@@ -426,7 +429,8 @@ def _recurrence(op_type: str, gates: int, **attributes: object) -> Rule:
 RULES: Mapping[str, Sequence[Rule]] = {
     "function": [_unary(name) for name in (*_MOVES_NOTHING, *_ROUNDS)],
     "arithmetic": [
-        *(_binary(name) for name in ("Mul", "Div")),
+        _binary("Mul"),
+        _binary("Div", exact_second=True),  # what is zero but for rounding can have any quotient
         *(_binary(name, keeps_exact=True) for name in ("Max", "Min")),
         *(_binary(name, dtypes=(REAL, "int32", "int64")) for name in ("Add", "Sub")),
     ],
