@@ -1,4 +1,4 @@
-"""What a contraction kernel does around its tiles: how an element is read, and what becomes of a result.
+"""What a contraction kernel does with the results of its tiles.
 
 Templates (matmul, convolution, attention) print the loops; their caller supplies the lines inside. A name
 that these lines define or take as a parameter is letters followed by digits ("x0", "v12"); no name of a
@@ -35,18 +35,6 @@ class Epilogue:
     lines: Callable[[str, str, str, str], Sequence[str]]
     destination: Callable[[str, str, str], str] | None = None
     sums: tuple[str, str] | None = None
-
-
-@dataclass(frozen=True)
-class Prologue:
-    """Produces every element of a contraction's left operand.
-
-    `lines(m, k, batch)` gives (Python lines for one element, the expression of the compute type that is its
-    value). They stand in a loop over k that should vectorise.
-    """
-
-    parameters: tuple[Parameter, ...]
-    lines: Callable[[str, str, str], tuple[Sequence[str], str]]
 
 
 @dataclass(frozen=True)

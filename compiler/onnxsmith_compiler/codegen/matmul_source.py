@@ -22,7 +22,7 @@ from onnxsmith_compiler.codegen.contraction_source import (
     tile_position,
     widened_bytes,
 )
-from onnxsmith_compiler.codegen.epilogue import Epilogue, Prologue
+from onnxsmith_compiler.codegen.epilogue import Epilogue
 from onnxsmith_compiler.codegen.row_tile import ROW_TILE_PANELS
 from onnxsmith_compiler.codegen.source import KernelSource, Parameter
 from onnxsmith_compiler.codegen.target import Target
@@ -52,15 +52,12 @@ class MatmulForm:
         panels = ceil_div(n, self.tile.columns)
         return batch * ceil_div(m, tiling.rows) * ceil_div(panels, tiling.panels)
 
-    def scratch(self, k: Dim, tiling: Tiling, *, staged: bool = False) -> Dim:
-        """Bytes of scratch a thread needs; `staged`: the kernel has a Prologue.
+    def scratch(self, k: Dim, tiling: Tiling) -> Dim:
+        """Bytes of scratch a thread needs.
 
         Raises ValueError where the tiling's rows are no multiple of the register tile's.
         """
-        table = _table_bytes(self.tile, tiling.rows) + (0 if self.single_row else widened_bytes(self.tile, k))
-        if not staged:
-            return table
-        return table + tiling.rows * _pitch(k, self.tile) * self.tile.left.itemsize
+        return _table_bytes(self.tile, tiling.rows) + (0 if self.single_row else widened_bytes(self.tile, k))
 
     def cost(self, k: Dim, tiling: Tiling, target: Target) -> Dim:
         """About how many nanoseconds a tile takes."""
@@ -74,12 +71,6 @@ def _table_bytes(tile: TileShape, rows: int) -> int:
     return ceil_to(rows * ADDRESS_BYTES, CACHE_LINE)
 
 
-def _pitch(k: Dim, tile: TileShape) -> Dim:
-    """Elements between rows of staged A: an odd number of cache lines, which spreads rows over the sets."""
-    line = CACHE_LINE // tile.left.itemsize
-    return (k + (2 * line - 1)) // (2 * line) * (2 * line) + line
-
-
 def matmul_tiling(form: MatmulForm, m: int | None, n: int | None, k: int | None, target: Target) -> Tiling:
     """Rows and panels of a tile for sizes that may be unknown (None)."""
     if form.single_row:
@@ -87,42 +78,35 @@ def matmul_tiling(form: MatmulForm, m: int | None, n: int | None, k: int | None,
     return choose_tiling(form.tile, m, n, k, k, target)
 
 
-def matmul_source(
-    form: MatmulForm, epilogue: Epilogue, prologue: Prologue | None = None, label: str = "matmul"
-) -> KernelSource:
+def matmul_source(form: MatmulForm, epilogue: Epilogue, label: str = "matmul") -> KernelSource:
     """The kernel of `form`.
 
-    Parameters, in order: `a` (or, with a prologue, its parameters), `b`, the epilogue's, m_size, n_size,
-    k_size, `a_row` (elements between rows of A, which are dense; not with a prologue), for each batch axis
-    its size and the strides of A (not with a prologue) and of B in elements, rows_per_tile, panels_per_tile
+    Parameters, in order: `a`, `b`, the epilogue's, m_size, n_size, k_size, `a_row` (elements between rows of A, which
+    are dense), for each batch axis its size and the strides of A and of B in elements, rows_per_tile, panels_per_tile
     (a Tiling). A has the type of the tile's left operand, B that of its panels; B is laid out as
     `ops.packed.pack_columns` does, with panels of the tile's columns.
     """
     dtype = form.tile.dtype
     axes = _AXES[: form.batch_axes]
-    strides = [name for axis in axes for name in _axis_names(axis, prologue is None)]
-    left = (Parameter("a", f"{form.tile.left}*"),) if prologue is None else prologue.parameters
+    strides = [name for axis in axes for name in (f"size_{axis}", f"a_{axis}", f"b_{axis}")]
     parameters = (
-        *left,
+        Parameter("a", f"{form.tile.left}*"),
         Parameter("b", f"{form.tile.panel_element}*"),
         *epilogue.parameters,
-        *sizes("m_size", "n_size", "k_size"),
-        *(sizes("a_row") if prologue is None else ()),
-        *sizes(*strides, "rows_per_tile", "panels_per_tile"),
+        *sizes("m_size", "n_size", "k_size", "a_row", *strides, "rows_per_tile", "panels_per_tile"),
     )
     width = form.tile.columns
     batch = "batch" if axes else "0"
     height = 1 if form.single_row else form.tile.rows
     per_tile = [
         *tile_position(width, bool(axes)),
-        *_batch_lines(axes, prologue is None),
-        *(_direct_rows(height) if prologue is None else _staged_rows(prologue, batch, height)),
-        *_panels(form, epilogue, "a_row" if prologue is None else "pitch", batch),
+        *_batch_lines(axes),
+        *_row_addresses(height),
+        *_panels(form, epilogue, batch),
     ]
     body = [
         "table = scratch(ctx, int64, 0)",
         *([] if form.tile.wide is None or form.single_row else [f"wide = scratch(ctx, {dtype}, {_TABLE_BYTES})"]),
-        *([] if prologue is None else _staging(form.tile)),
         f"sums = stack({dtype}, {(ROW_TILE_PANELS if form.single_row else form.tile.rows) * width})",
         "depth = k_size",
         "column_origin = 0",
@@ -133,65 +117,35 @@ def matmul_source(
     return kernel_source(label, parameters, body)
 
 
-def _panels(form: MatmulForm, epilogue: Epilogue, pitch: str, batch: str) -> list[str]:
+def _panels(form: MatmulForm, epilogue: Epilogue, batch: str) -> list[str]:
     if form.single_row:
         return row_sweep(form.tile, epilogue, batch=batch)
-    sweep = _sweep(form.tile, pitch)
+    element = form.tile.left.itemsize
+    sweep = Sweep(
+        taps="1",
+        table="offset(table, row)",
+        row_bytes=f"a_row * {element}",
+        follow=f"load(table, row + rows - 1) + k_size * {element}",
+    )
     return panel_sweep(form.tile, epilogue, sweep, last_columns=form.last_columns, batch=batch)
 
 
-def _sweep(tile: TileShape, pitch: str) -> Sweep:
-    element = tile.left.itemsize
-    return Sweep(
-        taps="1",
-        table="offset(table, row)",
-        row_bytes=f"{pitch} * {element}",
-        follow=f"load(table, row + rows - 1) + k_size * {element}",
-    )
-
-
-def _axis_names(axis: str, direct: bool) -> tuple[str, ...]:
-    return (f"size_{axis}", *((f"a_{axis}",) if direct else ()), f"b_{axis}")
-
-
-def _batch_lines(axes: str, direct: bool) -> list[str]:
+def _batch_lines(axes: str) -> list[str]:
     """Lines that find the product's first element of A and first panel of B."""
     if not axes:
-        return ["b_matrix = b", *(["a_matrix = a"] if direct else [])]
-    lines = ["rest = batch", "a_start = 0", "b_start = 0"] if direct else ["rest = batch", "b_start = 0"]
+        return ["b_matrix = b", "a_matrix = a"]
+    lines = ["rest = batch", "a_start = 0", "b_start = 0"]
     for axis in reversed(axes):
-        lines.append(f"b_start += int_rem(rest, size_{axis}) * b_{axis}")
-        if direct:
-            lines.append(f"a_start += int_rem(rest, size_{axis}) * a_{axis}")
-        lines.append(f"rest = int_div(rest, size_{axis})")
-    lines.append("b_matrix = offset(b, b_start)")
-    return [*lines, "a_matrix = offset(a, a_start)"] if direct else lines
+        lines += [
+            f"b_start += int_rem(rest, size_{axis}) * b_{axis}",
+            f"a_start += int_rem(rest, size_{axis}) * a_{axis}",
+            f"rest = int_div(rest, size_{axis})",
+        ]
+    return [*lines, "b_matrix = offset(b, b_start)", "a_matrix = offset(a, a_start)"]
 
 
-def _direct_rows(height: int) -> list[str]:
+def _row_addresses(height: int) -> list[str]:
     return [
         f"for i in range((row_count + {height - 1}) // {height} * {height}):",
         "    store(table, i, address(offset(a_matrix, (first_row + min(i, row_count - 1)) * a_row)))",
-    ]
-
-
-def _staging(tile: TileShape) -> list[str]:
-    line = CACHE_LINE // tile.left.itemsize
-    wide = "" if tile.wide is None else f" + k_size * {tile.wide.panel_row_bytes}"
-    return [
-        f"staged = scratch(ctx, {tile.left}, {_TABLE_BYTES}{wide})",
-        f"pitch = (k_size + {2 * line - 1}) // {2 * line} * {2 * line} + {line}",
-    ]
-
-
-def _staged_rows(prologue: Prologue, batch: str, height: int) -> list[str]:
-    lines, value = prologue.lines("m_index", "k_index", batch)
-    return [
-        "for i in range(row_count):",
-        "    m_index = first_row + i",
-        "    for k_index in range(k_size):",
-        *indent(lines, 2),
-        f"        store(staged, i * pitch + k_index, {value})",
-        f"for i in range((row_count + {height - 1}) // {height} * {height}):",
-        "    store(table, i, address(offset(staged, min(i, row_count - 1) * pitch)))",
     ]

@@ -9,7 +9,7 @@ from contraction_harness import HOST, CompiledKernel, aligned, run_uncompiled
 from tests.compiler.codegen.packing import pack_matmul
 
 from onnxsmith_compiler.codegen.contraction_source import Tiling, columns_of_last_panel
-from onnxsmith_compiler.codegen.epilogue import Epilogue, Prologue, store_epilogue
+from onnxsmith_compiler.codegen.epilogue import Epilogue, store_epilogue
 from onnxsmith_compiler.codegen.matmul_source import MatmulForm, matmul_source, matmul_tiling
 from onnxsmith_compiler.codegen.source import Parameter
 from onnxsmith_compiler.codegen.target import Target
@@ -262,12 +262,6 @@ def test_batch_axes_have_strides_of_their_own() -> None:
     _close(c, a @ b, k)
 
 
-def _half_prologue() -> Prologue:
-    """A transposed float16 matrix: element (m, k) is at k * x1 + m."""
-    parameters = (Parameter("x0", "float16*"), Parameter("x1", "int64"))
-    return Prologue(parameters, lambda m, k, batch: ([f"v0 = load(x0, {k} * x1 + {m})"], "v0"))
-
-
 def _bias_epilogue() -> Epilogue:
     parameters = (
         Parameter("y0", "float32*", noalias=True),
@@ -283,36 +277,28 @@ def _bias_epilogue() -> Epilogue:
     )
 
 
-def test_prologue_reads_and_epilogue_finishes() -> None:
+def test_the_epilogue_finishes() -> None:
     tile = tile_shape(HOST, "float32")
     form = MatmulForm(tile, last_columns=None)
-    kernel = CompiledKernel(matmul_source(form, _bias_epilogue(), _half_prologue()))
+    kernel = CompiledKernel(matmul_source(form, _bias_epilogue()))
     m, n, k = 31, 45, 19
-    a = RNG.standard_normal((k, m)).astype(np.float16)
-    b, bias, c = _random((k, n), "float32"), _random((n,), "float32"), aligned((m, n))
+    a, b, bias, c = _random((m, k), "float32"), _random((k, n), "float32"), _random((n,), "float32"), aligned((m, n))
     tiling = Tiling(tile.rows, 2)
-    arguments = (a, m, pack_matmul(b, tile.columns), c, n, bias, m, n, k, *_pair(tiling))
-    scratch = form.scratch(k, tiling, staged=True)
-    assert kernel(arguments, form.tiles(m, n, 1, tiling), scratch) == 0
-    _close(c, np.maximum(a.astype(np.float32).T @ b + bias, 0), k)
+    arguments = (a, pack_matmul(b, tile.columns), c, n, bias, m, n, k, k, *_pair(tiling))
+    assert kernel(arguments, form.tiles(m, n, 1, tiling), form.scratch(k, tiling)) == 0
+    _close(c, np.maximum(a @ b + bias, 0), k)
 
 
-@pytest.mark.parametrize("staged", [False, True])
-def test_text_runs_uncompiled(staged: bool) -> None:
+def test_text_runs_uncompiled() -> None:
     tile = tile_shape(HOST, "float32")
     form = MatmulForm(tile, last_columns=None)
-    prologue = _half_prologue() if staged else None
-    source = matmul_source(form, store_epilogue(FLOAT32), prologue)
     m, n, k = 16, 34, 3
     a, b, c = _random((m, k), "float32"), _random((k, n), "float32"), aligned((m, n))
     tiling = Tiling(tile.rows, 1)
-    left: tuple[Any, ...] = (a.T.astype(np.float16).copy(), m) if staged else (a,)
-    a_row = () if staged else (k,)
-    arguments = (*left, pack_matmul(b, tile.columns), c, n, 0, m, n, k, *a_row, *_pair(tiling))
-    tiles = form.tiles(m, n, 1, tiling)
-    assert run_uncompiled(source, arguments, tiles, form.scratch(k, tiling, staged=staged)) == 0
-    expected = (a.astype(np.float16).astype(np.float32) if staged else a) @ b
-    _close(c, expected, k)
+    arguments = (a, pack_matmul(b, tile.columns), c, n, 0, m, n, k, k, *_pair(tiling))
+    source = matmul_source(form, store_epilogue(FLOAT32))
+    assert run_uncompiled(source, arguments, form.tiles(m, n, 1, tiling), form.scratch(k, tiling)) == 0
+    _close(c, a @ b, k)
 
 
 def test_tiles_are_whole_register_tiles() -> None:
