@@ -14,6 +14,7 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from typing import IO
 
 from onnxsmith import protocol, scratch
@@ -113,6 +114,15 @@ class Nursery:
         except subprocess.TimeoutExpired:
             self._process.kill()
             return "the compile worker sent nonsense"
+
+
+def living(nursery: Nursery | None, start: Callable[[], Nursery]) -> Nursery:
+    """`nursery`, if there is one and its process lives; else what `start` gives, a dead one being closed."""
+    if nursery is not None and nursery.is_alive:
+        return nursery
+    if nursery is not None:
+        nursery.close()
+    return start()
 
 
 class Worker:

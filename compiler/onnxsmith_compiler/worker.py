@@ -62,13 +62,9 @@ class Kept:
     def nursery(self) -> Nursery:
         """The process that workers for this machine are forked from, started where there is none."""
         from onnxsmith_compiler.codegen.target import Target
-        from onnxsmith_compiler.nursery import Limits, Nursery
+        from onnxsmith_compiler.nursery import Limits, Nursery, living
 
-        if self._nursery is not None and not self._nursery.is_alive:
-            self._nursery.close()
-            self._nursery = None
-        if self._nursery is None:
-            self._nursery = Nursery(Target.host(), Limits())
+        self._nursery = living(self._nursery, lambda: Nursery(Target.host(), Limits()))
         return self._nursery
 
 

@@ -28,7 +28,7 @@ from onnxsmith_compiler.codegen.kernel_key import (
 from onnxsmith_compiler.codegen.routine_names import called_routines
 from onnxsmith_compiler.codegen.source import KernelSource
 from onnxsmith_compiler.codegen.target import Target
-from onnxsmith_compiler.nursery import Limits, Nursery, Worker
+from onnxsmith_compiler.nursery import Limits, Nursery, Worker, living
 
 _ROUTINE_LENGTH = 3000
 Progress = Callable[[int, int], None]
@@ -122,11 +122,7 @@ class CompilePool:
         if self._lent is not None and self._lent.is_alive:
             return self._lent
         with self._starting:
-            if self._nursery is not None and not self._nursery.is_alive:
-                self._nursery.close()
-                self._nursery = None
-            if self._nursery is None:
-                self._nursery = Nursery(self.target, self._limits)
+            self._nursery = living(self._nursery, lambda: Nursery(self.target, self._limits))
             return self._nursery
 
     def compile(self, sources: Iterable[KernelSource], on_progress: Progress | None = None) -> dict[str, bytes]:

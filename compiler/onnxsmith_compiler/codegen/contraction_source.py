@@ -30,7 +30,8 @@ _GRANULE = 8
 _FEW_BLOCKS = 2
 _FEW_PANELS = 3
 _MANY_BLOCKS = 16
-_LARGE_TILE = 8_000_000  # multiply-adds
+_LARGE_TILE = 8_000_000
+"""Multiply-adds from which on a tile is cut once more, so that no core waits long for the last one."""
 _WIDENED_BLOCKS = 3
 """So many blocks make it worth while to widen a panel first."""
 

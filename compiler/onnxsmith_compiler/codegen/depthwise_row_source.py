@@ -34,6 +34,7 @@ from onnxsmith_compiler.ir import dim as dims
 from onnxsmith_compiler.ir.dim import Dim
 
 _BLOCKS_PER_TILE = 16
+# Channels are cut only into parts of so many panels: each part finds the addresses of the pixels anew.
 _FEWEST_PANELS = 4
 # All blocks take so many panels before the next: few enough that the rows of pixels that windows share stay in the
 # first-level cache, enough that what is read of a pixel is a run of memory.

@@ -69,12 +69,8 @@ class PixelTable:
     @property
     def end_text(self) -> str:
         """The expression of where in scratch memory that ends which `setup` lays out; in bytes."""
-        rows = f"pitch * {self.dtype.itemsize}"
-        return (
-            f"table_bytes + {rows} * (1 + {self._blocks} * taps * {self.rows})"
-            if self.merged
-            else f"table_bytes + {rows}"
-        )
+        copies = f" * (1 + {self._blocks} * taps * {self.rows})" if self.merged else ""
+        return f"table_bytes + pitch * {self.dtype.itemsize}{copies}"
 
     @property
     def _blocks(self) -> str:

@@ -35,8 +35,11 @@ def move_gates(graph: Graph) -> Graph:
         source = producers.get(a)
         if source is None or source.op != Pointwise("mul") or len(consumers[a]) != 1 or a in kept:
             return None
-        for x, gate in (tuple(source.operands()), tuple(source.operands())[::-1]):
-            axes = _image_axes(x, gate) if x.type == a.type and panels.dtype is x.dtype and panels.rank == 3 else None
+        if panels.dtype is not a.dtype or panels.rank != 3:
+            return None
+        left, right = source.operands()
+        for x, gate in ((left, right), (right, left)):
+            axes = _image_axes(x, gate) if x.type == a.type else None
             # what nothing else reads is multiplied where it is made
             if axes is not None and len(consumers[x]) > 1 and _gains(x.shape[axes:-1], panels):
                 return _multiply(rewriter.builder, node.op, rewriter.new(x), rewriter.new(gate), panels, axes)
