@@ -156,9 +156,10 @@ def digest(storage: Storage | Path) -> str:
 
 
 def write_file(path: Path, chunks: Iterable[bytes | memoryview]) -> FileEntry:
-    """Write a file to the disk; its entry in the manifest.
+    """Write a file; its entry in the manifest.
 
-    A part is digested while it is written and the next is made, and the disk is told of much data while there is more.
+    A part is digested while it is written and the next is made, and the disk is told of much data while there is more:
+    who has all of it synced, as the cache does, then waits for the rest alone.
     """
     import hashlib  # a session that only reads needs neither
     from concurrent.futures import Future, ThreadPoolExecutor
@@ -181,7 +182,6 @@ def write_file(path: Path, chunks: Iterable[bytes | memoryview]) -> FileEntry:
             synced.result()
         if digested is not None:
             digested.result()
-        os.fsync(file.fileno())
     return FileEntry(size, sha.hexdigest())
 
 
