@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
-import llvmlite.binding as llvm
 import numpy as np
+from kernel_harness import load
 
+from onnxsmith_compiler.codegen.elf_linker import link_shared_library
 from onnxsmith_compiler.codegen.namespace import define_kernel
 from onnxsmith_compiler.codegen.numba_adapter import compile_kernel
 from onnxsmith_compiler.codegen.source import KernelSource
@@ -34,13 +35,9 @@ class CompiledKernel:
     def __init__(self, source: KernelSource, target: Target = HOST) -> None:
         self.source = source
         code = compile_kernel(source, "kernel_under_test", target)
-        machine = llvm.Target.from_triple(HOST.triple).create_target_machine()
-        self._engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
-        self._engine.add_object_file(llvm.ObjectFileRef.from_data(code))
-        self._engine.finalize_object()
-        entry = self._engine.get_function_address("kernel_under_test")
+        self._library = load(link_shared_library({source.label: code}, ["kernel_under_test"], "test.so"))
         words = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64]
-        self._function = ctypes.CFUNCTYPE(ctypes.c_int32, *words)(entry)
+        self._function = ctypes.CFUNCTYPE(ctypes.c_int32, *words)(("kernel_under_test", self._library))
 
     def __call__(self, arguments: Sequence[Any], tiles: int, scratch: int, *, cuts: Sequence[int] = ()) -> int:
         """Run all tiles, in one call or in several that meet at `cuts`; the first status that is not 0.
