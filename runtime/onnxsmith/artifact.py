@@ -28,6 +28,7 @@ from onnxsmith import program_json
 from onnxsmith.cpu import CodeTarget, library_suffix
 from onnxsmith.digests import sha256 as sha256_of
 from onnxsmith.manifest import ArtifactError, CodeFile, FileEntry, Manifest, UnfitError
+from onnxsmith.memory import HUGE_PAGE
 from onnxsmith.program import (
     SCHEMA_VERSION,
     Argument,
@@ -186,10 +187,25 @@ def write_file(path: Path, chunks: Iterable[bytes | memoryview]) -> FileEntry:
 
 
 def _parts(chunks: Iterable[bytes | memoryview]) -> Iterator[memoryview]:
-    """The chunks in parts that stay in a core's caches from one use to the next."""
+    """The chunks in parts of a huge page each, the last one shorter.
+
+    What is written a whole huge page at a time, some systems keep in huge pages, and can map them as they are. Parts
+    are also so small that they stay in a core's caches from one use to the next.
+    """
+    pending = bytearray()
     for chunk in chunks:
-        whole = memoryview(chunk)
-        yield from (whole[start : start + _CHUNK] for start in range(0, len(whole), _CHUNK))
+        rest = memoryview(chunk)
+        while rest:
+            part, rest = rest[: HUGE_PAGE - len(pending)], rest[HUGE_PAGE - len(pending) :]
+            if len(part) == HUGE_PAGE:
+                yield part
+                continue
+            pending += part
+            if len(pending) == HUGE_PAGE:
+                yield memoryview(pending)
+                pending = bytearray()
+    if pending:
+        yield memoryview(pending)
 
 
 def _write_whole(file: IO[bytes], part: memoryview) -> None:

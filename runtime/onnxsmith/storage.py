@@ -7,6 +7,7 @@ import os
 from typing import IO, Protocol
 
 from onnxsmith import zip_directory
+from onnxsmith.memory import HUGE_PAGE, ask_for_huge_pages
 
 
 class Storage(Protocol):
@@ -84,4 +85,6 @@ def _mapped(opened: IO[bytes], start: int, size: int) -> memoryview:
         mapping = mmap.mmap(opened.fileno(), size + before, access=mmap.ACCESS_READ, offset=start - before)
     except ValueError as problem:  # longer than the file
         raise OSError(f"it cannot be mapped: {problem}") from problem
+    if size >= HUGE_PAGE:
+        ask_for_huge_pages(mapping)
     return memoryview(mapping)[before:]

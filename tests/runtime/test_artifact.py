@@ -1,3 +1,5 @@
+import hashlib
+import itertools
 import json
 import os
 import struct
@@ -97,6 +99,26 @@ def test_weights_are_a_safetensors_file(tmp_path: Path) -> None:
     header = json.loads(content[8 : 8 + length])
     assert header == {"weights": {"dtype": "U8", "shape": [1000], "data_offsets": [0, 1000]}}
     assert (8 + length) % 64 == 0 and len(content) == 8 + length + 1000
+
+
+def test_large_files_are_written_a_huge_page_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(artifact, "HUGE_PAGE", 16)
+    written: list[int] = []
+    write_whole = artifact._write_whole
+
+    def note(file, part) -> None:
+        written.append(len(part))
+        write_whole(file, part)
+
+    monkeypatch.setattr(artifact, "_write_whole", note)
+    content = bytes(range(150))
+    for edges in ([150], [0, 16, 150], [1, 1, 2, 50, 66, 150], [15, 31, 47, 150], list(range(150))):
+        written.clear()
+        chunks = [memoryview(content)[a:b] for a, b in itertools.pairwise([0, *edges, 150])]
+        entry = artifact.write_file(tmp_path / "file", chunks)
+        assert (tmp_path / "file").read_bytes() == content
+        assert entry == artifact.FileEntry(150, hashlib.sha256(content).hexdigest())
+        assert written == [16] * 9 + [6]
 
 
 def test_a_program_is_run_from_its_files(tmp_path: Path) -> None:
