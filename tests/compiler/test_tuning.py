@@ -19,9 +19,9 @@ from tests.models.catalog import make_feed
 
 from onnxsmith.cache import Cache, open_cache
 from onnxsmith_compiler import pipeline, step_timer
-from onnxsmith_compiler.codegen.contraction_source import Tiling
 from onnxsmith_compiler.codegen.other_tilings import MOST_OTHERS, TilingSpace
 from onnxsmith_compiler.codegen.target import Target
+from onnxsmith_compiler.codegen.tiling import Tiling
 from onnxsmith_compiler.ir import dim as dims
 from onnxsmith_compiler.options import CompileOptions
 from onnxsmith_compiler.pipeline import CompiledModel, compile_model

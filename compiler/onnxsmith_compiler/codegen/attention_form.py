@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from onnxsmith_compiler.codegen.contraction_source import ADDRESS_BYTES, CACHE_LINE, ceil_div, ceil_to
+from onnxsmith_compiler.codegen.contraction_source import ADDRESS_BYTES, CACHE_LINE
 from onnxsmith_compiler.codegen.target import Target
 from onnxsmith_compiler.codegen.tile_shapes import TileShape
+from onnxsmith_compiler.codegen.tiling import ceil_div, ceil_to
 from onnxsmith_compiler.ir.dim import Dim
 
 TABLE_BYTES = 16 * ADDRESS_BYTES

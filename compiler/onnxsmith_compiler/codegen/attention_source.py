@@ -180,7 +180,7 @@ class _Printer:
             f"    store(tops, i, -{kind}(inf))",
             f"for first_key in range(0, seen, {columns}):",
             "    panel = offset(key_panel, first_key * square_depth)",
-            f"    {self.tile.name}(table, rows, 1, depth, panel, sums, address(panel), 0)",
+            f"    {self.tile.name}(table, rows, 1, depth, panel, sums, address(panel), 0, 0)",
             f"    used = min({columns}, seen - first_key)",
             "    for i in range(rows):",
             "        query = row + i",
@@ -210,7 +210,7 @@ class _Printer:
         return [
             f"for first in range(0, width, {columns}):",
             "    panel = offset(value_panel, first * keys)",
-            f"    {self.tile.name}(table, rows, 1, seen, panel, sums, address(panel), 0)",
+            f"    {self.tile.name}(table, rows, 1, seen, panel, sums, address(panel), 0, 0)",
             f"    used = min({columns}, width - first)",
             "    for i in range(rows):",
             "        result = offset(y, y_start + (row + i) * y_row + first)",

@@ -43,10 +43,10 @@ def add_products(builder: ir.IRBuilder, a: ir.Value, b: ir.Value, sums: ir.Value
     return builder.call(function, [sums, builder.bitcast(a, _PAIRS), builder.bitcast(b, _PAIRS)])
 
 
-def sum_of_products(a: Array, b: Array) -> Array:
-    """For bfloat16 a[K] and b[K, N], K even: the float32 sums [N] of all pairs in order, from zero."""
+def sum_of_products(a: Array, b: Array, start: Array) -> Array:
+    """For bfloat16 a[K] and b[K, N], K even: the float32 sums [N] of all pairs in order, from `start`."""
     wide_a, wide_b = (_flushed(array.astype(np.float32)) for array in (a, b))
-    total = np.zeros(b.shape[1], np.float32)
+    total = start
     for first in range(0, len(a), 2):
         for k in (first + 1, first):
             # The product is exact in float64.

@@ -3,8 +3,9 @@
 A step's *tile* is a group of rows by a group of panels (columns) of one product. In it, every panel of B is
 taken once and swept over the rows in *blocks*, each the rows of one register tile, so that the panel stays
 in the caches; meanwhile the next panel is prefetched. The addresses of the rows stand in a table in scratch
-memory. Panels of narrow floats are widened into scratch memory before the sweep where that has several blocks: each of
-them would spend instructions on it.
+memory. Long sums of a product are added up in parts: all the tile's panels are swept for some of the terms before the
+next terms', so that what is read of the rows stays in the caches as well. Panels of narrow floats are widened into
+scratch memory before the sweep where that has several blocks: each of them would spend instructions on it.
 """
 
 from __future__ import annotations
@@ -15,100 +16,16 @@ from dataclasses import dataclass
 from onnxsmith_compiler.codegen.epilogue import Epilogue
 from onnxsmith_compiler.codegen.row_tile import ROW_TILE_PANELS, row_tile_name
 from onnxsmith_compiler.codegen.source import KernelSource, Parameter
-from onnxsmith_compiler.codegen.target import Target
 from onnxsmith_compiler.codegen.tile_shapes import TileShape, narrow_tile
 from onnxsmith_compiler.ir import dim as dims
 from onnxsmith_compiler.ir.dim import Dim
 
-TILES_PER_CORE = 4
-"""Fewer would leave cores idle at the end of a step."""
 ADDRESS_BYTES = 8
 CACHE_LINE = 64
-_TYPICAL_DEPTH = 512
 _SHORT_SUM = 32
 _GRANULE = 8
-_FEW_BLOCKS = 2
-_FEW_PANELS = 3
-_MANY_BLOCKS = 16
-_LARGE_TILE = 8_000_000
-"""Multiply-adds from which on a tile is cut once more, so that no core waits long for the last one."""
 _WIDENED_BLOCKS = 3
 """So many blocks make it worth while to widen a panel first."""
-
-
-@dataclass(frozen=True)
-class Tiling:
-    """How many rows, a multiple of the register tile's, and how many panels of columns a tile of a step covers."""
-
-    rows: int
-    panels: int
-
-
-def choose_tiling(
-    tile: TileShape, m: int | None, n: int | None, depth: int | None, row: int | None, target: Target
-) -> Tiling:
-    """A Tiling for a product of m rows and n columns with sums of `depth` terms; None for what is unknown.
-
-    `row` is about how many elements of memory a further row takes. Where all of B fits into half of the
-    second-level cache, a tile is few rows by all panels; otherwise as many rows share a panel as fit beside it.
-    Tiles are made smaller where there would be too few of them for all cores. Panels that are to be widened are swept
-    over many rows wherever B fits.
-    """
-    element, height = tile.left.itemsize, tile.rows
-    depth = max(1, depth or _TYPICAL_DEPTH)
-    most_panels = max(2, target.l2 // 2 // (depth * tile.panel_row_bytes))
-    if n is not None and part_count(n, tile.columns) <= most_panels and tile.wide is None:
-        rows = _FEW_BLOCKS * height
-        few_tiles = m is not None and part_count(m, rows) < TILES_PER_CORE * target.cores
-        if few_tiles and part_count(n, tile.columns) <= _FEW_PANELS:
-            rows = height
-        return Tiling(rows, _even_panels(tile, m, n, rows, most_panels, depth, target))
-    room = target.l2 // 2 // (max(1, row or depth) * element)
-    rows = max(height, min(_MANY_BLOCKS * height, room))
-    if m is not None:
-        rows = part_count(m, max(1, part_count(m, rows)))
-    rows = ceil_to(max(1, rows), height)
-    return Tiling(rows, _even_panels(tile, m, n, rows, most_panels, depth, target))
-
-
-def single_row_tiling(tile: TileShape, n: int | None, target: Target) -> Tiling:
-    """A Tiling for a product of one row and n columns (None: unknown): at least as many panels as are read together."""
-    if n is None:
-        return Tiling(tile.rows, ROW_TILE_PANELS)
-    groups = part_count(max(1, n), tile.columns * ROW_TILE_PANELS)
-    return Tiling(tile.rows, ROW_TILE_PANELS * max(1, groups // (TILES_PER_CORE * target.cores)))
-
-
-def _even_panels(
-    tile: TileShape, m: int | None, n: int | None, rows: int, most: int, depth: int, target: Target
-) -> int:
-    """Panels of a tile, at most `most`, that cut all panels into equal parts, enough of them for all cores."""
-    if n is None:
-        return most
-    panels = part_count(max(1, n), tile.columns)
-    groups = 1 if m is None else part_count(max(1, m), rows)
-    fewest = part_count(TILES_PER_CORE * target.cores, groups)
-    if target.cores > 1 and rows * part_count(panels, fewest) * tile.columns * depth > _LARGE_TILE:
-        fewest *= 2
-    return min(_even(panels, most), _even(panels, max(1, panels // fewest)))
-
-
-def _even(whole: int, most: int) -> int:
-    """What each of as few equal parts as possible has of `whole`, at most `most`."""
-    return part_count(whole, part_count(whole, most))
-
-
-def part_count(whole: int, part: int) -> int:
-    """How many parts of `part` it takes for `whole`."""
-    return -(-whole // part)
-
-
-def ceil_div(a: Dim, b: int) -> Dim:
-    return (a + (b - 1)) // b
-
-
-def ceil_to(value: int, multiple: int) -> int:
-    return -(-value // multiple) * multiple
 
 
 def indent(lines: Iterable[str], depth: int = 1) -> list[str]:
@@ -139,13 +56,14 @@ class Sweep:
     All are expressions: `taps` the number of taps; `table` the table of the current block, whose first row
     is row `row` and whose number is `block` in the tile; `row_bytes` about how many bytes lie between the
     first elements of successive rows; `follow` the address behind the last element that the block reads,
-    near which the next block's rows begin.
+    near which the next block's rows begin. `in_parts`: the sweep is one of several, over the lines of `sum_parts`.
     """
 
     taps: str
     table: str
     row_bytes: str
     follow: str
+    in_parts: bool = False
 
 
 def panel_sweep(
@@ -166,14 +84,54 @@ def panel_sweep(
         *setup,
         *([] if shape.wide is None else [f"is_wide = blocks >= {_WIDENED_BLOCKS}"]),
         "for panel_index in range(first_panel, end_panel):",
-        f"    panel = offset(b_matrix, panel_index * steps * {width})",
+        *indent(_panel_lines(shape, sweep)),
         f"    first_column = panel_index * {width}",
         *([] if shape.wide is None else indent(_widen_panel(width))),
         "    for block in range(blocks):",
         f"        row = block * {height}",
         f"        rows = min({height}, row_count - row)",
         *indent(choice, 2),
+        *(indent(_partial_sums(shape), 2) if sweep.in_parts else []),
         *indent(panel_block(shape, epilogue, sweep, last_columns, batch, widened=shape.wide is not None), 2),
+    ]
+
+
+def sum_parts(lines: Iterable[str]) -> list[str]:
+    """Lines that run `lines`, a sweep in parts, for each part of the sums' `k_size` terms, `terms_per_part` of them.
+
+    They set `depth`, `first_term` and `is_last`. Sums of all the tile's blocks wait in `partial` for their next part.
+    """
+    return [
+        "parts = max(1, int_div(k_size + terms_per_part - 1, terms_per_part))",
+        "for part in range(parts):",
+        "    first_term = part * terms_per_part",
+        "    depth = min(terms_per_part, k_size - first_term)",
+        "    is_last = part == parts - 1",
+        *indent(lines),
+    ]
+
+
+def _partial_sums(shape: TileShape) -> list[str]:
+    return [
+        "waiting = (panel_index - first_panel) * blocks + block if parts > 1 else 0",
+        f"sums = offset(partial, waiting * {shape.rows * shape.columns})",
+    ]
+
+
+def _panel_lines(shape: TileShape, sweep: Sweep) -> list[str]:
+    """Lines that find the panel's part, and the address of the part that is read after it."""
+    if not sweep.in_parts:
+        return [
+            f"panel = offset(b_matrix, panel_index * steps * {shape.columns})",
+            f"next_panel = address(panel) + steps * {shape.panel_row_bytes}",
+        ]
+    return [
+        "place = panel_index * k_size + first_term",
+        f"panel = offset(b_matrix, place * {shape.columns})",
+        "next_place = place + k_size",
+        "if panel_index == end_panel - 1:",
+        "    next_place = end_panel * k_size if is_last else first_panel * k_size + first_term + depth",
+        f"next_panel = address(panel) + (next_place - place) * {shape.panel_row_bytes}",
     ]
 
 
@@ -198,22 +156,27 @@ def panel_block(
     `widened`: the panel may be in `wide` (if `is_wide`).
     """
 
+    resume = "first_term" if sweep.in_parts else "0"
+
     def call(tile: TileShape) -> list[str]:
-        line = f"{tile.name}({sweep.table}, rows, {sweep.taps}, depth, panel, sums, ahead, share)"
+        line = f"{tile.name}({sweep.table}, rows, {sweep.taps}, depth, panel, sums, ahead, share, {resume})"
         if not widened or tile.wide is None:
             return [line]
-        wide = f"{tile.wide.name}({sweep.table}, rows, {sweep.taps}, depth, wide, sums, ahead, share)"
+        wide = f"{tile.wide.name}({sweep.table}, rows, {sweep.taps}, depth, wide, sums, ahead, share, {resume})"
         return ["if is_wide:", f"    {wide}", "else:", f"    {line}"]
+
+    def finish(lines: list[str]) -> list[str]:
+        return ["if is_last:", *indent(lines)] if sweep.in_parts else lines
 
     whole = call(shape)
     narrow = None if last_columns is None else narrow_tile(shape, last_columns)
     if narrow is None:
-        return [*whole, *epilogue_block(shape, epilogue, batch, last_columns)]
+        return [*whole, *finish(epilogue_block(shape, epilogue, batch, last_columns))]
     return [
         "if panel_index < panels - 1:",
-        *indent([*whole, *_epilogue_loops(shape, epilogue, str(shape.columns), batch)]),
+        *indent([*whole, *finish(_epilogue_loops(shape, epilogue, str(shape.columns), batch))]),
         "else:",
-        *indent([*call(narrow), *_epilogue_loops(narrow, epilogue, str(last_columns), batch)]),
+        *indent([*call(narrow), *finish(_epilogue_loops(narrow, epilogue, str(last_columns), batch))]),
     ]
 
 
@@ -252,14 +215,15 @@ def _prefetching(shape: TileShape, epilogue: Epilogue, sweep: Sweep, batch: str)
     block's results with the others (with the first too where sums are so short that results are more than rows).
     """
     height, row_bytes = shape.rows, shape.panel_row_bytes
+    all_at_hand = "end_panel - first_panel == panels and m_size > rows_per_tile"
     setup = [
         f"panel_share = int_div({row_bytes - 1} + blocks, blocks)",
         f"row_share = min({CACHE_LINE}, int_div({height} * {sweep.row_bytes}, max(1, steps)))",
-        "has_all = end_panel - first_panel == panels and m_size > rows_per_tile",
+        f"has_all = {all_at_hand}{' and parts == 1' if sweep.in_parts else ''}",
     ]
     rows = [f"    ahead = {sweep.follow}", "    share = row_share"]
     panel = [
-        f"    ahead = address(panel) + steps * ({row_bytes} + block * panel_share)",
+        "    ahead = next_panel + steps * block * panel_share",
         "    share = panel_share",
     ]
     if epilogue.destination is None:

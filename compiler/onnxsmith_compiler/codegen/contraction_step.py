@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from onnxsmith_compiler.codegen.contraction_source import Tiling
 from onnxsmith_compiler.codegen.kernel_text import PrintedKernel, PrintedStep
 from onnxsmith_compiler.codegen.other_tilings import TilingSpace
+from onnxsmith_compiler.codegen.tiling import Tiling
 from onnxsmith_compiler.ir.dim import Dim
 from onnxsmith_compiler.ops.packed import Window
 from onnxsmith_compiler.schedule.groups import ContractGroup

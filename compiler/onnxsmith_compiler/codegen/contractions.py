@@ -8,7 +8,7 @@ from onnxsmith_compiler.codegen.attention_form import AttentionForm, attention_r
 from onnxsmith_compiler.codegen.attention_source import attention_source
 from onnxsmith_compiler.codegen.batch_axes import batch_axes
 from onnxsmith_compiler.codegen.bound_epilogue import bind_epilogue
-from onnxsmith_compiler.codegen.contraction_source import Tiling, columns_of_last_panel
+from onnxsmith_compiler.codegen.contraction_source import columns_of_last_panel
 from onnxsmith_compiler.codegen.contraction_step import contraction_step, window_sizes
 from onnxsmith_compiler.codegen.conv_source import ConvForm, conv_source, conv_tiling, merges_taps
 from onnxsmith_compiler.codegen.depthwise_source import depthwise_form
@@ -20,6 +20,7 @@ from onnxsmith_compiler.codegen.other_tilings import TilingSpace
 from onnxsmith_compiler.codegen.row_tile import ROW_TILE_PANELS
 from onnxsmith_compiler.codegen.target import Target
 from onnxsmith_compiler.codegen.tile_shapes import panel_tile, tile_shape
+from onnxsmith_compiler.codegen.tiling import Tiling
 from onnxsmith_compiler.codegen.winograd_source import MOST_BLOCK_GROUPS, WinogradForm, winograd_source, winograd_tiling
 from onnxsmith_compiler.ir import dim as dims
 from onnxsmith_compiler.ir.dim import Dim
@@ -77,7 +78,7 @@ def _matmul(group: ContractGroup, kernel: PackedMatMul, target: Target) -> Print
     def cut(tiling: Tiling) -> PrintedKernel:
         return PrintedKernel(
             source,
-            (a, b, *bound.arguments, m, kernel.n, k, k, *strides, tiling.rows, tiling.panels),
+            (a, b, *bound.arguments, m, kernel.n, k, k, *strides, *form.tiling_arguments(k, tiling)),
             form.tiles(m, kernel.n, products, tiling),
             form.cost(k, tiling, target),
             form.scratch(k, tiling),

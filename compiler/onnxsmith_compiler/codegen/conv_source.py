@@ -10,9 +10,6 @@ from dataclasses import dataclass
 
 from onnxsmith_compiler.codegen.contraction_source import (
     Sweep,
-    Tiling,
-    ceil_div,
-    choose_tiling,
     indent,
     kernel_source,
     panel_sweep,
@@ -26,6 +23,7 @@ from onnxsmith_compiler.codegen.pixel_table import PixelTable
 from onnxsmith_compiler.codegen.source import KernelSource, Parameter
 from onnxsmith_compiler.codegen.target import Target
 from onnxsmith_compiler.codegen.tile_shapes import TileShape
+from onnxsmith_compiler.codegen.tiling import Tiling, ceil_div, choose_tiling
 from onnxsmith_compiler.ir.dim import Dim
 
 _MERGED_CHANNELS = 16

@@ -13,13 +13,9 @@ from dataclasses import dataclass
 from onnxsmith_compiler.codegen.contraction_source import (
     ADDRESS_BYTES,
     CACHE_LINE,
-    Tiling,
-    ceil_div,
-    ceil_to,
     epilogue_block,
     indent,
     kernel_source,
-    part_count,
     sizes,
 )
 from onnxsmith_compiler.codegen.depthwise_row_tile import DepthwiseRowShape
@@ -30,6 +26,7 @@ from onnxsmith_compiler.codegen.pixel_table import axes_of, sizes_of
 from onnxsmith_compiler.codegen.source import KernelSource, Parameter
 from onnxsmith_compiler.codegen.tap_addresses import tap_addresses_name
 from onnxsmith_compiler.codegen.target import Target
+from onnxsmith_compiler.codegen.tiling import Tiling, ceil_div, ceil_to, part_count
 from onnxsmith_compiler.ir import dim as dims
 from onnxsmith_compiler.ir.dim import Dim
 

@@ -6,9 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from onnxsmith_compiler.codegen.contraction_source import (
-    Tiling,
-    ceil_div,
-    ceil_to,
     columns_of_last_panel,
     epilogue_block,
     indent,
@@ -24,6 +21,7 @@ from onnxsmith_compiler.codegen.epilogue import Epilogue
 from onnxsmith_compiler.codegen.pixel_table import PixelTable
 from onnxsmith_compiler.codegen.source import KernelSource, Parameter
 from onnxsmith_compiler.codegen.target import Target
+from onnxsmith_compiler.codegen.tiling import Tiling, ceil_div, ceil_to
 from onnxsmith_compiler.ir import dim as dims
 from onnxsmith_compiler.ir.dim import Dim
 

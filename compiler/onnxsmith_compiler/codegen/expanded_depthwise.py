@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from onnxsmith_compiler.codegen.batch_axes import batch_axes
 from onnxsmith_compiler.codegen.bound_epilogue import bind_epilogue
-from onnxsmith_compiler.codegen.contraction_source import Tiling, columns_of_last_panel
+from onnxsmith_compiler.codegen.contraction_source import columns_of_last_panel
 from onnxsmith_compiler.codegen.contraction_step import contraction_step, window_sizes
 from onnxsmith_compiler.codegen.depthwise_row_tile import depthwise_row_shape
 from onnxsmith_compiler.codegen.expanded_depthwise_source import ExpandedDepthwiseForm, Lines
@@ -15,6 +15,7 @@ from onnxsmith_compiler.codegen.kernel_text import PrintedKernel, PrintedStep
 from onnxsmith_compiler.codegen.other_tilings import TilingSpace
 from onnxsmith_compiler.codegen.target import Target
 from onnxsmith_compiler.codegen.tile_shapes import panel_tile
+from onnxsmith_compiler.codegen.tiling import Tiling
 from onnxsmith_compiler.ir import dim as dims
 from onnxsmith_compiler.ir.dim import Dim
 from onnxsmith_compiler.ops.packed import DepthwiseConv, PackedMatMul, Window

@@ -13,14 +13,11 @@ from dataclasses import dataclass
 from onnxsmith_compiler.codegen.contraction_source import (
     ADDRESS_BYTES,
     CACHE_LINE,
-    TILES_PER_CORE,
     Sweep,
-    Tiling,
     epilogue_block,
     indent,
     kernel_source,
     panel_block,
-    part_count,
     sizes,
 )
 from onnxsmith_compiler.codegen.depthwise_row_tile import DepthwiseRowShape
@@ -30,6 +27,7 @@ from onnxsmith_compiler.codegen.pixel_table import sizes_of
 from onnxsmith_compiler.codegen.source import KernelSource, Parameter
 from onnxsmith_compiler.codegen.target import Target
 from onnxsmith_compiler.codegen.tile_shapes import TileShape
+from onnxsmith_compiler.codegen.tiling import TILES_PER_CORE, Tiling, part_count
 from onnxsmith_compiler.ir.dim import Dim
 
 _SHARE_OF_L2 = 4

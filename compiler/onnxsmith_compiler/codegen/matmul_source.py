@@ -8,16 +8,12 @@ from onnxsmith_compiler.codegen.contraction_source import (
     ADDRESS_BYTES,
     CACHE_LINE,
     Sweep,
-    Tiling,
-    ceil_div,
-    ceil_to,
-    choose_tiling,
     indent,
     kernel_source,
     panel_sweep,
     row_sweep,
-    single_row_tiling,
     sizes,
+    sum_parts,
     tile_counts,
     tile_position,
     widened_bytes,
@@ -27,6 +23,8 @@ from onnxsmith_compiler.codegen.row_tile import ROW_TILE_PANELS
 from onnxsmith_compiler.codegen.source import KernelSource, Parameter
 from onnxsmith_compiler.codegen.target import Target
 from onnxsmith_compiler.codegen.tile_shapes import TileShape
+from onnxsmith_compiler.codegen.tiling import Tiling, ceil_div, ceil_to, choose_tiling, single_row_tiling
+from onnxsmith_compiler.ir import dim as dims
 from onnxsmith_compiler.ir.dim import Dim
 
 _AXES = "pqr"
@@ -53,11 +51,22 @@ class MatmulForm:
         return batch * ceil_div(m, tiling.rows) * ceil_div(panels, tiling.panels)
 
     def scratch(self, k: Dim, tiling: Tiling) -> Dim:
-        """Bytes of scratch a thread needs.
+        """Bytes of scratch a thread needs: addresses of rows, a widened panel, sums.
 
         Raises ValueError where the tiling's rows are no multiple of the register tile's.
         """
-        return _table_bytes(self.tile, tiling.rows) + (0 if self.single_row else widened_bytes(self.tile, k))
+        table = _table_bytes(self.tile, tiling.rows)
+        if self.single_row:
+            return table
+        terms = k if tiling.terms is None else dims.minimum(k, tiling.terms)
+        waiting = self.tile.rows if tiling.terms is None else tiling.rows * tiling.panels
+        return table + widened_bytes(self.tile, terms) + waiting * self.tile.columns * self.tile.element.itemsize
+
+    def tiling_arguments(self, k: Dim, tiling: Tiling) -> tuple[Dim, ...]:
+        """The kernel's last arguments: the tiling, for sums of k terms."""
+        if self.single_row:
+            return tiling.rows, tiling.panels
+        return tiling.rows, tiling.panels, k if tiling.terms is None else tiling.terms
 
     def cost(self, k: Dim, tiling: Tiling, target: Target) -> Dim:
         """About how many nanoseconds a tile takes."""
@@ -75,7 +84,7 @@ def matmul_tiling(form: MatmulForm, m: int | None, n: int | None, k: int | None,
     """Rows and panels of a tile for sizes that may be unknown (None)."""
     if form.single_row:
         return single_row_tiling(form.tile, n, target)
-    return choose_tiling(form.tile, m, n, k, k, target)
+    return choose_tiling(form.tile, m, n, k, k, target, in_parts=True)
 
 
 def matmul_source(form: MatmulForm, epilogue: Epilogue, label: str = "matmul") -> KernelSource:
@@ -83,10 +92,9 @@ def matmul_source(form: MatmulForm, epilogue: Epilogue, label: str = "matmul") -
 
     Parameters, in order: `a`, `b`, the epilogue's, m_size, n_size, k_size, `a_row` (elements between rows of A, which
     are dense), for each batch axis its size and the strides of A and of B in elements, rows_per_tile, panels_per_tile
-    (a Tiling). A has the type of the tile's left operand, B that of its panels; B is laid out as
-    `ops.packed.pack_columns` does, with panels of the tile's columns.
+    and, but for a single row, terms_per_part (a Tiling). A has the type of the tile's left operand, B that of its
+    panels; B is laid out as `ops.packed.pack_columns` does, with panels of the tile's columns.
     """
-    dtype = form.tile.dtype
     axes = _AXES[: form.batch_axes]
     strides = [name for axis in axes for name in (f"size_{axis}", f"a_{axis}", f"b_{axis}")]
     parameters = (
@@ -94,40 +102,48 @@ def matmul_source(form: MatmulForm, epilogue: Epilogue, label: str = "matmul") -
         Parameter("b", f"{form.tile.panel_element}*"),
         *epilogue.parameters,
         *sizes("m_size", "n_size", "k_size", "a_row", *strides, "rows_per_tile", "panels_per_tile"),
+        *(() if form.single_row else sizes("terms_per_part")),
     )
     width = form.tile.columns
     batch = "batch" if axes else "0"
-    height = 1 if form.single_row else form.tile.rows
-    per_tile = [
-        *tile_position(width, bool(axes)),
-        *_batch_lines(axes),
-        *_row_addresses(height),
-        *_panels(form, epilogue, batch),
-    ]
+    per_tile = [*tile_position(width, bool(axes)), *_batch_lines(axes), *_panels(form, epilogue, batch)]
     body = [
         "table = scratch(ctx, int64, 0)",
-        *([] if form.tile.wide is None or form.single_row else [f"wide = scratch(ctx, {dtype}, {_TABLE_BYTES})"]),
-        f"sums = stack({dtype}, {(ROW_TILE_PANELS if form.single_row else form.tile.rows) * width})",
-        "depth = k_size",
-        "column_origin = 0",
+        *_room_for_sums(form),
         *tile_counts(width),
+        "column_origin = 0",
         "for tile in range(begin, end):",
         *indent(per_tile),
     ]
     return kernel_source(label, parameters, body)
 
 
+def _room_for_sums(form: MatmulForm) -> list[str]:
+    tile = form.tile
+    if form.single_row:
+        return [f"sums = stack({tile.dtype}, {ROW_TILE_PANELS * tile.columns})"]
+    if tile.wide is None:
+        return [f"partial = scratch(ctx, {tile.dtype}, {_TABLE_BYTES})"]
+    widened = f"min(k_size, terms_per_part) * {tile.wide.panel_row_bytes}"
+    return [
+        f"wide = scratch(ctx, {tile.dtype}, {_TABLE_BYTES})",
+        f"partial = scratch(ctx, {tile.dtype}, {_TABLE_BYTES} + {widened})",
+    ]
+
+
 def _panels(form: MatmulForm, epilogue: Epilogue, batch: str) -> list[str]:
     if form.single_row:
-        return row_sweep(form.tile, epilogue, batch=batch)
+        return ["depth = k_size", *_row_addresses(1, "0"), *row_sweep(form.tile, epilogue, batch=batch)]
     element = form.tile.left.itemsize
     sweep = Sweep(
         taps="1",
         table="offset(table, row)",
         row_bytes=f"a_row * {element}",
-        follow=f"load(table, row + rows - 1) + k_size * {element}",
+        follow=f"load(table, row + rows - 1) + depth * {element}",
+        in_parts=True,
     )
-    return panel_sweep(form.tile, epilogue, sweep, last_columns=form.last_columns, batch=batch)
+    swept = panel_sweep(form.tile, epilogue, sweep, last_columns=form.last_columns, batch=batch)
+    return sum_parts([*_row_addresses(form.tile.rows, "first_term"), *swept])
 
 
 def _batch_lines(axes: str) -> list[str]:
@@ -144,8 +160,9 @@ def _batch_lines(axes: str) -> list[str]:
     return [*lines, "b_matrix = offset(b, b_start)", "a_matrix = offset(a, a_start)"]
 
 
-def _row_addresses(height: int) -> list[str]:
+def _row_addresses(height: int, first: str) -> list[str]:
+    """Lines that fill the table with the addresses of the elements number `first` of the tile's rows."""
     return [
         f"for i in range((row_count + {height - 1}) // {height} * {height}):",
-        "    store(table, i, address(offset(a_matrix, (first_row + min(i, row_count - 1)) * a_row)))",
+        f"    store(table, i, address(offset(a_matrix, (first_row + min(i, row_count - 1)) * a_row + {first})))",
     ]

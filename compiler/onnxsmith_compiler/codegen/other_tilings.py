@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from onnxsmith_compiler.codegen.contraction_source import Tiling, ceil_to, part_count
+from onnxsmith_compiler.codegen.tiling import Tiling, ceil_to, part_count
 from onnxsmith_compiler.ir.dim import Dim
 
 MOST_OTHERS = 8
@@ -40,9 +40,10 @@ class TilingSpace:
         most = self.most_units * self.row_unit
         found: dict[tuple[int, int], Tiling] = {}
         for row_factor, panel_factor in _FACTORS:
-            tiling = Tiling(
-                min(most, _even(rows, min(most, chosen.rows * row_factor), self.row_unit)),
-                _even(panels, chosen.panels * panel_factor, self.panel_unit),
+            tiling = replace(
+                chosen,
+                rows=min(most, _even(rows, min(most, chosen.rows * row_factor), self.row_unit)),
+                panels=_even(panels, chosen.panels * panel_factor, self.panel_unit),
             )
             found.setdefault((part_count(rows, tiling.rows), part_count(panels, tiling.panels)), tiling)
         found.pop((part_count(rows, chosen.rows), part_count(panels, chosen.panels)), None)

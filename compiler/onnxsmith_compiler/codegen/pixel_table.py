@@ -11,9 +11,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from onnxsmith_compiler.codegen.contraction_source import ADDRESS_BYTES, CACHE_LINE, Tiling
+from onnxsmith_compiler.codegen.contraction_source import ADDRESS_BYTES, CACHE_LINE
 from onnxsmith_compiler.codegen.pixel_routines import AXES, STARTS_SIZES, pixel_edges_name, pixel_starts_name
 from onnxsmith_compiler.codegen.tap_addresses import tap_addresses_name
+from onnxsmith_compiler.codegen.tiling import Tiling
 from onnxsmith_compiler.ir.dim import Dim
 from onnxsmith_compiler.ir.dtype import DType
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from onnxsmith_compiler.codegen.contraction_source import CACHE_LINE, ceil_to, indent, kernel_source, sizes
+from onnxsmith_compiler.codegen.contraction_source import CACHE_LINE, indent, kernel_source, sizes
 from onnxsmith_compiler.codegen.recurrent_cell import cell_loop
 from onnxsmith_compiler.codegen.row_tile import ROW_TILE_PANELS, row_tile_name
 from onnxsmith_compiler.codegen.source import KernelSource, Parameter
 from onnxsmith_compiler.codegen.tile_shapes import TileShape
+from onnxsmith_compiler.codegen.tiling import ceil_to
 from onnxsmith_compiler.ops.recurrent import COUNTER_WORDS, Cell
 
 
@@ -188,7 +189,7 @@ def _strip(form: RecurrentForm, phase: int, end: str) -> list[str]:
         f"    for number in range(block_count * {gates}):",
         f"        panel = offset(first_panel, number * {size})",
         f"        out = offset(sums, number * {pitch})",
-        f"        {tile.name}(table, row_count, 1, hidden, panel, out, address(panel) + {panel_bytes}, 64)",
+        f"        {tile.name}(table, row_count, 1, hidden, panel, out, address(panel) + {panel_bytes}, 64, 0)",
         "for part_block in range(block_count):",
         f"    first_unit = (block + part_block) * {tile.columns}",
         f"    units = min({tile.columns}, hidden - first_unit)",

@@ -41,7 +41,7 @@ _NEAR_BYTES = 1024
 
 
 def tile_intrinsic(shape: TileShape) -> Intrinsic:
-    """The intrinsic `shape.name(rows, count, taps, depth, panel, out, ahead, step)`.
+    """The intrinsic `shape.name(rows, count, taps, depth, panel, out, ahead, step, resume)`.
 
     `panel` is taps * depth rows of shape.panel_columns elements of type shape.panel_element.
     out[i, j] = sum over t, k of A(i, t)[k] * panel[t * depth + k, j] for i < count and j < columns, where
@@ -49,16 +49,19 @@ def tile_intrinsic(shape: TileShape) -> Intrinsic:
     has the shape's dtype, `rows` is int64*; `out` is dense, shape.rows * columns elements, aligned to 64 bytes;
     `count` is at least 1; where taps * depth is 0, `out` becomes zero. Rows from `count` to the next of
     shape.heights are computed too: their addresses must be readable, and their part of `out` is undefined.
+    Where `resume` is not 0, the sums go on from what `out` holds, as if the terms of both were one sum's.
     Meanwhile it prefetches memory that is needed later: from address `ahead` on, `step` bytes for each k.
     """
 
     panel, out = f"{shape.panel_element.name}*", f"{shape.dtype}*"
-    arguments = ("int64*", "int64", "int64", "int64", panel, out, "int64", "int64")
+    arguments = ("int64*", "int64", "int64", "int64", panel, out, "int64", "int64", "int64")
     return routine(shape.name, arguments, functools.partial(_build_tile, shape), _tile_reference(shape))
 
 
 def _tile_reference(shape: TileShape) -> Any:
-    def reference(rows: Any, count: int, taps: int, depth: int, panel: Any, out: Any, ahead: int, step: int) -> None:
+    def reference(
+        rows: Any, count: int, taps: int, depth: int, panel: Any, out: Any, ahead: int, step: int, resume: int
+    ) -> None:
         table, weights, result = array_pointer(rows), array_pointer(panel), array_pointer(out)
         width = shape.columns
         b = panel_rows(shape, weights.array[weights.start :], taps * depth)[:, :width]
@@ -66,7 +69,7 @@ def _tile_reference(shape: TileShape) -> Any:
         for i in range(count):
             addresses = [int(table.array[table.start + tap * shape.table_stride + i]) for tap in range(taps)]
             a = np.concatenate([elements_at(address, depth, shape.left.name) for address in addresses])
-            c[i] = chains(shape, a, b)
+            c[i] = chains(shape, a, b, c[i] if resume else None)
 
     return reference
 
@@ -80,11 +83,13 @@ def panel_rows(shape: TileShape, panel: np.ndarray[Any, Any], depth: int) -> np.
     return pairs.swapaxes(1, 2).reshape(depth, shape.panel_columns)
 
 
-def chains(shape: TileShape, a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """a[K] times b[K, N] in the order in which the tile adds up each of the N elements."""
+def chains(
+    shape: TileShape, a: np.ndarray[Any, Any], b: np.ndarray[Any, Any], start: np.ndarray[Any, Any] | None = None
+) -> np.ndarray[Any, Any]:
+    """a[K] times b[K, N], added to `start` (None: zeros) in the order in which the tile adds up each of N elements."""
+    total = np.zeros(b.shape[1], shape.element.storage) if start is None else start.copy()
     if shape.pairs:
-        return bfloat16_pairs.sum_of_products(a, b)
-    total = np.zeros(b.shape[1], a.dtype)
+        return bfloat16_pairs.sum_of_products(a, b, total)
     for element, row in zip(a, b.astype(a.dtype), strict=True):
         total += element * row
     return total
@@ -130,14 +135,14 @@ def _all_passes(one_pass: ir.Function, shape: TileShape) -> ir.Function:
     function = ir.Function(one_pass.module, one_pass.function_type, f"{one_pass.name}.passes")
     function.linkage = "internal"
     builder = ir.IRBuilder(function.append_basic_block("entry"))
-    *given, panel, out, ahead, step = function.args
+    *given, panel, out, ahead, step, resume = function.args
     _, _, taps, depth = given
     share = builder.udiv(step, _I64(shape.passes))
     distance = builder.mul(builder.mul(taps, depth), share)
     for number in range(shape.passes):
         column = _I64(number * shape.vectors * shape.lanes)
         place = builder.add(ahead, builder.mul(distance, _I64(number)))
-        builder.call(one_pass, [*given, builder.gep(panel, [column]), builder.gep(out, [column]), place, share])
+        builder.call(one_pass, [*given, builder.gep(panel, [column]), builder.gep(out, [column]), place, share, resume])
     builder.ret_void()
     return function
 
@@ -155,23 +160,35 @@ class _TileEmitter:
 
     def emit(self) -> None:
         builder = self.builder
-        rows, _, taps, depth, panel, out, ahead, step = self.function.args
+        rows, _, taps, depth, panel, out, ahead, step, resume = self.function.args
         if self.shape.pairs:
             depth, step = builder.lshr(depth, _I64(1)), builder.shl(step, _I64(1))
         entry = builder.block
+        start = self.function.append_basic_block("start")
+        resumed = self.function.append_basic_block("resumed")
         each_tap = self.function.append_basic_block("tap")
         each_k = self.function.append_basic_block("k")
         tap_done = self.function.append_basic_block("tap.done")
         done = self.function.append_basic_block("done")
         zero = ir.Constant(self.vector, [0.0] * self.shape.lanes)
         ahead = builder.inttoptr(ahead, _I8.as_pointer())
-        builder.cbranch(builder.icmp_signed(">", builder.mul(taps, depth), _I64(0)), each_tap, done)
+        builder.cbranch(builder.icmp_signed(">", builder.mul(taps, depth), _I64(0)), start, done)
+
+        builder.position_at_end(start)
+        builder.cbranch(builder.icmp_signed("!=", resume, _I64(0)), resumed, each_tap)
+        builder.position_at_end(resumed)
+        earlier = [[self._sum_place(out, i, j) for j in self._vectors] for i in range(self.height)]
+        earlier = [[builder.load(place, align=self._alignment) for place in row] for row in earlier]
+        builder.branch(each_tap)
 
         builder.position_at_end(each_tap)
-        tap = self._phi(_I64, _I64(0), entry)
-        tap_panel = self._phi(panel.type, panel, entry)
-        tap_ahead = self._phi(ahead.type, ahead, entry)
-        tap_sums = [[self._phi(self.vector, zero, entry) for _ in self._vectors] for _ in range(self.height)]
+        tap = self._phi(_I64, _I64(0), start)
+        tap_panel = self._phi(panel.type, panel, start)
+        tap_ahead = self._phi(ahead.type, ahead, start)
+        for phi, value in ((tap, _I64(0)), (tap_panel, panel), (tap_ahead, ahead)):
+            phi.add_incoming(value, resumed)
+        tap_sums = [[self._phi(self.vector, zero, start) for _ in self._vectors] for _ in range(self.height)]
+        self._carry(tap_sums, earlier, resumed)
         addresses = self._row_addresses(rows, tap)
         builder.branch(each_k)
 
@@ -205,10 +222,16 @@ class _TileEmitter:
         self._carry(totals, new, tap_done)
         for i, row in enumerate(totals):
             for j, value in enumerate(row):
-                place = builder.gep(out, [_I64(i * self.shape.columns + j * self.shape.lanes)])
-                align = self.shape.lanes * self.shape.element.itemsize
-                builder.store(value, builder.bitcast(place, self.vector.as_pointer()), align=align)
+                builder.store(value, self._sum_place(out, i, j), align=self._alignment)
         builder.ret_void()
+
+    def _sum_place(self, out: ir.Value, i: int, j: int) -> ir.Value:
+        place = self.builder.gep(out, [_I64(i * self.shape.columns + j * self.shape.lanes)])
+        return self.builder.bitcast(place, self.vector.as_pointer())
+
+    @property
+    def _alignment(self) -> int:
+        return self.shape.lanes * self.shape.element.itemsize
 
     @property
     def _vectors(self) -> range:

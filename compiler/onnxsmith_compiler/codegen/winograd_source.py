@@ -13,9 +13,6 @@ from dataclasses import dataclass
 from onnxsmith_compiler.codegen.contraction_source import (
     ADDRESS_BYTES,
     CACHE_LINE,
-    Tiling,
-    ceil_div,
-    ceil_to,
     epilogue_columns,
     indent,
     kernel_source,
@@ -26,6 +23,7 @@ from onnxsmith_compiler.codegen.pixel_table import PixelTable
 from onnxsmith_compiler.codegen.source import KernelSource, Parameter
 from onnxsmith_compiler.codegen.target import Target
 from onnxsmith_compiler.codegen.tile_shapes import TileShape, tile_shape
+from onnxsmith_compiler.codegen.tiling import Tiling, ceil_div, ceil_to
 from onnxsmith_compiler.codegen.winograd_transforms import BLOCKS, WINDOW, input_name, output_name
 from onnxsmith_compiler.ir.dim import Dim
 
@@ -242,7 +240,8 @@ def _multiply(form: WinogradForm) -> list[str]:
         f"            row = block * {tile.rows}",
         f"            rows = min({tile.rows}, row_count - row)",
         f"            ahead = address(panel) + channels * ({tile.columns * _ELEMENT_BYTES} + block * share)",
-        f"            {tile.name}(offset(addresses, row), rows, 1, channels, panel, offset({product}), ahead, share)",
+        "            block_table = offset(addresses, row)",
+        f"            {tile.name}(block_table, rows, 1, channels, panel, offset({product}), ahead, share, 0)",
     ]
 
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from tests.compiler.codegen.packing import interleave, pack_conv
 
-from onnxsmith_compiler.codegen.contraction_source import Tiling
 from onnxsmith_compiler.codegen.conv_source import ConvForm
+from onnxsmith_compiler.codegen.tiling import Tiling
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,6 @@ from tests.compiler.codegen.packing import interleave, pack_matmul
 from tile_harness import VECTOR_ON_STACK, row_addresses, tile_source
 
 from onnxsmith_compiler.codegen import bfloat16_pairs, llvm_backend, tile_shapes
-from onnxsmith_compiler.codegen.contraction_source import Tiling
 from onnxsmith_compiler.codegen.conv_source import ConvForm, conv_source, merges_taps
 from onnxsmith_compiler.codegen.epilogue import store_epilogue
 from onnxsmith_compiler.codegen.matmul_source import MatmulForm, matmul_source, matmul_tiling
@@ -24,6 +23,7 @@ from onnxsmith_compiler.codegen.numba_adapter import Compiler
 from onnxsmith_compiler.codegen.source import KernelSource
 from onnxsmith_compiler.codegen.target import Target
 from onnxsmith_compiler.codegen.tile_shapes import TileShape, panel_tile, tile_shape
+from onnxsmith_compiler.codegen.tiling import Tiling
 from onnxsmith_compiler.ir.dtype import BFLOAT16, FLOAT32
 
 Array = np.ndarray[Any, Any]
@@ -57,7 +57,7 @@ def _product(a: Array, b: Array) -> Array:
 
 
 def _sums(a: list[float], b: list[float]) -> float:
-    (total,) = bfloat16_pairs.sum_of_products(np.array(a, BF16), np.array(b, BF16)[:, None])
+    (total,) = bfloat16_pairs.sum_of_products(np.array(a, BF16), np.array(b, BF16)[:, None], np.zeros(1, np.float32))
     return float(total)
 
 
@@ -107,7 +107,7 @@ def test_the_cpu_adds_as_the_numpy_form_does(pairs_target: Target) -> None:
     a, panel = _random(WIDE.rows, 1, 64), _random(64, WIDE.columns)
     out = aligned((WIDE.rows, WIDE.columns))
     kernel((row_addresses(a, WIDE), WIDE.rows, 1, 64, interleave(panel), out), 1, 64)
-    sums = [bfloat16_pairs.sum_of_products(row[0], panel) for row in a]
+    sums = [bfloat16_pairs.sum_of_products(row[0], panel, np.zeros(panel.shape[1], np.float32)) for row in a]
     np.testing.assert_array_equal(out, np.stack(sums))
 
 
@@ -122,7 +122,7 @@ def _matmul(form: MatmulForm, a: Array, b: Array, tiling: Tiling) -> tuple[tuple
     """The kernel's arguments (the result is number 2), its tiles, its scratch."""
     (m, k), n = a.shape, b.shape[1]
     packed = interleave(pack_matmul(b, form.tile.columns))
-    arguments = (a, packed, aligned((m, n)), n, 0, m, n, k, k, tiling.rows, tiling.panels)
+    arguments = (a, packed, aligned((m, n)), n, 0, m, n, k, k, *form.tiling_arguments(k, tiling))
     return arguments, form.tiles(m, n, 1, tiling), form.scratch(k, tiling)
 
 
@@ -133,7 +133,7 @@ def test_rows_keep_their_bits_whatever_surrounds_them(n: int, k: int, pairs_targ
     for rows in (43, 15, 3, 1):
         form = MatmulForm(WIDE, last_columns=None, single_row=rows == 1)
         kernel = _compiled(matmul_source(form, store_epilogue(FLOAT32)), pairs_target)
-        for tiling in (matmul_tiling(form, rows, n, k, pairs_target), Tiling(WIDE.rows, 4)):
+        for tiling in (matmul_tiling(form, rows, n, k, pairs_target), Tiling(WIDE.rows, 4), Tiling(WIDE.rows, 2, 16)):
             arguments, tiles, scratch = _matmul(form, a[:rows], b, tiling)
             assert kernel(arguments, tiles, scratch, cuts=[tiles // 2]) == 0
             results.append(arguments[2])

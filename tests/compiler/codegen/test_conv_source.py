@@ -7,10 +7,10 @@ import pytest
 from contraction_harness import HOST, CompiledKernel, aligned, run_uncompiled
 from conv_harness import Case, case_arguments, expected_result, square_case
 
-from onnxsmith_compiler.codegen.contraction_source import Tiling
 from onnxsmith_compiler.codegen.conv_source import ConvForm, conv_source, conv_tiling, merges_taps
 from onnxsmith_compiler.codegen.epilogue import store_epilogue
 from onnxsmith_compiler.codegen.tile_shapes import panel_tile, tile_shape
+from onnxsmith_compiler.codegen.tiling import Tiling
 from onnxsmith_compiler.ir.dtype import BFLOAT16, FLOAT16, FLOAT32, FLOAT64, DType
 
 RNG = np.random.default_rng(11)

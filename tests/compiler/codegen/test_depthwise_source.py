@@ -8,12 +8,12 @@ import pytest
 from contraction_harness import HOST, CompiledKernel, aligned, run_uncompiled
 from tests.compiler.codegen.packing import pack_depthwise
 
-from onnxsmith_compiler.codegen.contraction_source import Tiling
 from onnxsmith_compiler.codegen.depthwise_row_source import DepthwiseRowForm
 from onnxsmith_compiler.codegen.depthwise_row_tile import DEPTHWISE_ROW_SHAPES, DEPTHWISE_ROW_TILES, depthwise_row_shape
 from onnxsmith_compiler.codegen.depthwise_source import DepthwiseForm, depthwise_form
 from onnxsmith_compiler.codegen.depthwise_tile import DEPTHWISE_SHAPES, DEPTHWISE_TILES, depthwise_shape
 from onnxsmith_compiler.codegen.epilogue import store_epilogue
+from onnxsmith_compiler.codegen.tiling import Tiling
 from onnxsmith_compiler.ir.dtype import BY_NAME, FLOAT32
 
 COMPILED: dict[Any, CompiledKernel] = {}

@@ -8,12 +8,13 @@ import pytest
 from contraction_harness import HOST, CompiledKernel, aligned, run_uncompiled
 from tests.compiler.codegen.packing import pack_matmul
 
-from onnxsmith_compiler.codegen.contraction_source import Tiling, columns_of_last_panel
+from onnxsmith_compiler.codegen.contraction_source import columns_of_last_panel
 from onnxsmith_compiler.codegen.epilogue import Epilogue, store_epilogue
 from onnxsmith_compiler.codegen.matmul_source import MatmulForm, matmul_source, matmul_tiling
 from onnxsmith_compiler.codegen.source import Parameter
 from onnxsmith_compiler.codegen.target import Target
 from onnxsmith_compiler.codegen.tile_shapes import panel_tile, tile_shape
+from onnxsmith_compiler.codegen.tiling import Tiling
 from onnxsmith_compiler.ir import dim as dims
 from onnxsmith_compiler.ir.dtype import BFLOAT16, BY_NAME, FLOAT16, FLOAT32, DType
 
@@ -59,10 +60,10 @@ def test_product_of_odd_sizes(m: int, n: int, k: int, dtype: str) -> None:
     kernel = _kernel(form, matmul_source(form, store_epilogue(BY_NAME[dtype])))
     a, b = _random((m, k), dtype), _random((k, n), dtype)
     packed = pack_matmul(b, form.tile.columns)
-    for tiling in (matmul_tiling(form, m, n, k, HOST), Tiling(form.tile.rows, 1)):
+    for tiling in (matmul_tiling(form, m, n, k, HOST), Tiling(form.tile.rows, 1), Tiling(2 * form.tile.rows, 2, 4)):
         c = aligned((m, n), dtype)
         tiles = form.tiles(m, n, 1, tiling)
-        arguments = (a, packed, c, n, 0, m, n, k, k, tiling.rows, tiling.panels)
+        arguments = (a, packed, c, n, 0, m, n, k, k, *form.tiling_arguments(k, tiling))
         assert kernel(arguments, tiles, form.scratch(k, tiling), cuts=[tiles // 2]) == 0
         _close(c, a @ b, k)
 
@@ -80,7 +81,7 @@ def test_a_single_row_has_the_bits_that_it_has_among_others(n: int, k: int, dtyp
         for tiling in (matmul_tiling(form, m, n, k, HOST), matmul_tiling(form, m, None, k, HOST)):
             c = aligned((m, n), dtype)
             tiles = form.tiles(m, n, 1, tiling)
-            arguments = (a, packed, c, n, 0, m, n, k, k, tiling.rows, tiling.panels)
+            arguments = (a, packed, c, n, 0, m, n, k, k, *form.tiling_arguments(k, tiling))
             assert kernel(arguments, tiles, form.scratch(k, tiling), cuts=[tiles // 2]) == 0
             results.append(c[0])
     _close(results[0], a[0] @ b, k)
@@ -118,11 +119,14 @@ def test_rows_keep_their_bits_whatever_surrounds_them() -> None:
 
     def product(rows: np.ndarray[Any, Any], tiling: Tiling) -> np.ndarray[Any, Any]:
         c = aligned((len(rows), n))
-        arguments = (rows, packed, c, n, 0, len(rows), n, k, k, tiling.rows, tiling.panels)
+        arguments = (rows, packed, c, n, 0, len(rows), n, k, k, *form.tiling_arguments(k, tiling))
         kernel(arguments, form.tiles(len(rows), n, 1, tiling), form.scratch(k, tiling))
         return c
 
     whole = product(a, Tiling(280, 8))
+    for terms in (1, 64, 150, 300, 301, 1000):
+        np.testing.assert_array_equal(product(a, Tiling(28, 2, terms)), whole)
+        np.testing.assert_array_equal(product(a[5:7], Tiling(14, 3, terms)), whole[5:7])
     np.testing.assert_array_equal(product(a, Tiling(14, 1)), whole)
     for first, end in ((0, 1), (5, 7), (20, 33)):
         np.testing.assert_array_equal(product(a[first:end], Tiling(28, 2)), whole[first:end])
@@ -134,7 +138,7 @@ def test_columns_past_the_last_are_not_stored() -> None:
     m, n, k, row = 5, 35, 4, 48
     a, b = _random((m, k), "float32"), _random((k, n), "float32")
     c = np.full((m + 1, row), 7, np.float32)
-    arguments = (a, pack_matmul(b, form.tile.columns), c, row, 0, m, n, k, k, 14, 1)
+    arguments = (a, pack_matmul(b, form.tile.columns), c, row, 0, m, n, k, k, 14, 1, k)
     kernel(arguments, form.tiles(m, n, 1, Tiling(14, 1)), form.scratch(k, Tiling(14, 1)))
     _close(c[:m, :n], a @ b, k)
     assert (c[:, n:] == 7).all()
@@ -147,15 +151,18 @@ def test_empty_sums_are_zero_and_empty_results_have_no_tiles() -> None:
     tiling = matmul_tiling(form, 3, 5, 0, HOST)
     c = np.full((3, 5), np.nan, np.float32)
     nothing = np.zeros(1, np.float32)
-    assert kernel((nothing, nothing, c, 5, 0, 3, 5, 0, 0, *_pair(tiling)), form.tiles(3, 5, 1, tiling), 4096) == 0
+    assert (
+        kernel(
+            (nothing, nothing, c, 5, 0, 3, 5, 0, 0, *form.tiling_arguments(0, tiling)),
+            form.tiles(3, 5, 1, tiling),
+            4096,
+        )
+        == 0
+    )
     np.testing.assert_array_equal(c, 0)
     assert form.tiles(0, 5, 1, tiling) == 0
     assert form.tiles(3, 0, 1, tiling) == 0
     assert form.tiles(3, 5, 0, tiling) == 0
-
-
-def _pair(tiling: Tiling) -> tuple[int, int]:
-    return tiling.rows, tiling.panels
 
 
 @pytest.mark.parametrize("narrow", [BFLOAT16, FLOAT16], ids=str)
@@ -175,11 +182,11 @@ def test_narrow_panels_give_the_bits_of_the_same_in_float32(m: int, n: int, k: i
         for tiling in (matmul_tiling(form, m, n, k, HOST), Tiling(form.tile.rows, 4)):
             c = aligned((m, n))
             tiles = form.tiles(m, n, 1, tiling)
-            arguments = (a, packed, c, n, 0, m, n, k, k, tiling.rows, tiling.panels)
+            arguments = (a, packed, c, n, 0, m, n, k, k, *form.tiling_arguments(k, tiling))
             assert kernel(arguments, tiles, form.scratch(k, tiling), cuts=[tiles // 2]) == 0
             results.append(c)
     uncompiled = aligned((m, n))
-    arguments = (a, packed, uncompiled, n, 0, m, n, k, k, tiling.rows, tiling.panels)
+    arguments = (a, packed, uncompiled, n, 0, m, n, k, k, *form.tiling_arguments(k, tiling))
     assert run_uncompiled(source, arguments, tiles, form.scratch(k, tiling)) == 0
     _close(uncompiled, a @ b.astype(np.float32), k)
     _close(results[0], a @ b.astype(np.float32), k)
@@ -198,7 +205,7 @@ def test_prefetching_of_results_changes_none() -> None:
         for kernel in (plain, ahead):
             c = aligned((m, n))
             tiling = Tiling(tile.rows, 4)
-            arguments = (a, pack_matmul(b, tile.columns), c, n, 0, m, n, k, k, *_pair(tiling))
+            arguments = (a, pack_matmul(b, tile.columns), c, n, 0, m, n, k, k, *form.tiling_arguments(k, tiling))
             assert kernel(arguments, form.tiles(m, n, 1, tiling), form.scratch(k, tiling)) == 0
             results.append(c)
         np.testing.assert_array_equal(*results)
@@ -213,7 +220,7 @@ def test_strided_rows_and_whole_panels() -> None:
     wide = _random((m, 29), "float32")
     b, c = _random((k, n), "float32"), aligned((m, n))
     tiling = Tiling(tile.rows, 2)
-    arguments = (wide[:, 3:], pack_matmul(b, tile.columns), c, n, 0, m, n, k, 29, *_pair(tiling))
+    arguments = (wide[:, 3:], pack_matmul(b, tile.columns), c, n, 0, m, n, k, 29, *form.tiling_arguments(k, tiling))
     assert kernel(arguments, form.tiles(m, n, 1, tiling), form.scratch(k, tiling)) == 0
     _close(c, wide[:, 3 : 3 + k] @ b, k)
 
@@ -230,7 +237,7 @@ def test_a_last_panel_that_is_not_full(n: int, dtype: str) -> None:
         kernel = _kernel(form, matmul_source(form, store_epilogue(BY_NAME[dtype])))
         for tiling in (matmul_tiling(form, m, n, k, HOST), Tiling(tile.rows, 1)):
             c = aligned((m, n), dtype)
-            arguments = (a, pack_matmul(b, tile.columns), c, n, 0, m, n, k, k, *_pair(tiling))
+            arguments = (a, pack_matmul(b, tile.columns), c, n, 0, m, n, k, k, *form.tiling_arguments(k, tiling))
             assert kernel(arguments, form.tiles(m, n, 1, tiling), form.scratch(k, tiling)) == 0
             results.append(c)
     _close(results[0], a @ b, k)
@@ -256,7 +263,7 @@ def test_batch_axes_have_strides_of_their_own() -> None:
     c = aligned((3, 2, m, n))
     tiling = Tiling(tile.rows, 1)
     axes = (3, m * k, 0, 2, 0, packed[0].size)
-    arguments = (a, packed, c, n, m * n, m, n, k, k, *axes, *_pair(tiling))
+    arguments = (a, packed, c, n, m * n, m, n, k, k, *axes, *form.tiling_arguments(k, tiling))
     tiles = form.tiles(m, n, 6, tiling)
     assert kernel(arguments, tiles, form.scratch(k, tiling), cuts=[1, 7]) == 0
     _close(c, a @ b, k)
@@ -284,7 +291,7 @@ def test_the_epilogue_finishes() -> None:
     m, n, k = 31, 45, 19
     a, b, bias, c = _random((m, k), "float32"), _random((k, n), "float32"), _random((n,), "float32"), aligned((m, n))
     tiling = Tiling(tile.rows, 2)
-    arguments = (a, pack_matmul(b, tile.columns), c, n, bias, m, n, k, k, *_pair(tiling))
+    arguments = (a, pack_matmul(b, tile.columns), c, n, bias, m, n, k, k, *form.tiling_arguments(k, tiling))
     assert kernel(arguments, form.tiles(m, n, 1, tiling), form.scratch(k, tiling)) == 0
     _close(c, np.maximum(a @ b + bias, 0), k)
 
@@ -295,7 +302,7 @@ def test_text_runs_uncompiled() -> None:
     m, n, k = 16, 34, 3
     a, b, c = _random((m, k), "float32"), _random((k, n), "float32"), aligned((m, n))
     tiling = Tiling(tile.rows, 1)
-    arguments = (a, pack_matmul(b, tile.columns), c, n, 0, m, n, k, k, *_pair(tiling))
+    arguments = (a, pack_matmul(b, tile.columns), c, n, 0, m, n, k, k, *form.tiling_arguments(k, tiling))
     source = matmul_source(form, store_epilogue(FLOAT32))
     assert run_uncompiled(source, arguments, form.tiles(m, n, 1, tiling), form.scratch(k, tiling)) == 0
     _close(c, a @ b, k)

@@ -44,6 +44,25 @@ def test_every_height_of_every_tile(shape: TileShape) -> None:
             np.testing.assert_allclose(again[:count], expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("shape", NATIVE, ids=lambda shape: shape.name)
+def test_a_sum_that_is_resumed_is_that_of_all_terms(shape: TileShape) -> None:
+    whole, rest = CompiledKernel(tile_source(shape)), CompiledKernel(tile_source(shape, resume=7))
+    rng = np.random.default_rng(4)
+    for count in (1, 3, shape.rows):
+        a = rng.standard_normal((count, 1, 23)).astype(shape.dtype)
+        panel = rng.standard_normal((23, shape.panel_columns)).astype(shape.panel_element.storage)
+        expected, out, uncompiled = (aligned((shape.rows, shape.columns), shape.dtype) for _ in range(3))
+        assert whole((row_addresses(a, shape), count, 1, 23, panel, expected), 1, 64) == 0
+        first, last = a[:, :, :10].copy(), a[:, :, 10:].copy()
+        assert whole((row_addresses(first, shape), count, 1, 10, panel[:10].copy(), out), 1, 64) == 0
+        uncompiled[...] = out
+        arguments = (row_addresses(last, shape), count, 1, 13, panel[10:].copy())
+        assert rest((*arguments, out), 1, 64) == 0
+        np.testing.assert_array_equal(out[:count], expected[:count])
+        run_uncompiled(tile_source(shape, resume=7), (*arguments, uncompiled), 1, 64)
+        np.testing.assert_allclose(uncompiled[:count], expected[:count], rtol=1e-4, atol=1e-4)
+
+
 def test_nothing_to_add_gives_zeros() -> None:
     shape = tile_shape(HOST, "float32")
     out = aligned((shape.rows, shape.columns))

@@ -9,9 +9,9 @@ from contraction_harness import HOST, CompiledKernel, aligned, run_uncompiled
 from scipy.signal import correlate
 from tests.compiler.codegen.packing import pack_conv
 
-from onnxsmith_compiler.codegen.contraction_source import Tiling
 from onnxsmith_compiler.codegen.epilogue import store_epilogue
 from onnxsmith_compiler.codegen.tile_shapes import tile_shape
+from onnxsmith_compiler.codegen.tiling import Tiling
 from onnxsmith_compiler.codegen.winograd_source import WinogradForm, winograd_block, winograd_source, winograd_tiling
 from onnxsmith_compiler.codegen.winograd_transforms import BLOCKS, WEIGHT_MATRICES
 from onnxsmith_compiler.ir.dtype import FLOAT32

@@ -14,7 +14,7 @@ VECTOR_ON_STACK = re.compile(r"v?mov[ua]p[sd]\s+%[xyz]mm.*\(%rsp\)|st[rp]\s+q.*\
 """Assembly that spills a vector."""
 
 
-def tile_source(shape: TileShape) -> KernelSource:
+def tile_source(shape: TileShape, resume: int = 0) -> KernelSource:
     """A kernel that calls the tile once; its parameters are the tile's up to `out`."""
     parameters = (
         Parameter("rows", "int64*"),
@@ -25,8 +25,9 @@ def tile_source(shape: TileShape) -> KernelSource:
         Parameter("out", f"{shape.dtype}*"),
     )
     names = ", ".join(parameter.name for parameter in parameters)
-    text = f"def kernel(ctx, {names}, begin, end):\n    {shape.name}({names}, address(panel), 64)\n    return 0\n"
-    return KernelSource(shape.name, text, parameters)
+    call = f"{shape.name}({names}, address(panel), 64, {resume})"
+    text = f"def kernel(ctx, {names}, begin, end):\n    {call}\n    return 0\n"
+    return KernelSource(f"{shape.name}{resume or ''}", text, parameters)
 
 
 def row_addresses(a: np.ndarray[Any, Any], shape: TileShape) -> np.ndarray[Any, Any]:
