@@ -41,7 +41,7 @@ def _register_tile(shape: TileShape) -> KernelSource:
         f"sums = stack({shape.dtype}, {shape.rows * shape.columns})",
         "for p in range(count):",
         f"    panel = offset(panels, p * depth * {shape.columns})",
-        f"    {shape.name}(table, 1, 1, depth, panel, sums, address(panel), 64)",
+        f"    {shape.name}(table, 1, 1, depth, panel, sums, address(panel), 64, 0)",
         f"    for j in range({shape.columns}):",
         "        store(out, p * pitch + j, load(sums, j))",
     ]
