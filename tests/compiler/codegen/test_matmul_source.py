@@ -96,6 +96,11 @@ def test_a_single_row_has_the_bits_that_it_has_among_others(n: int, k: int, dtyp
         (196, 576, 96, Tiling(28, 9)),
         (196, 64, 384, Tiling(14, 2)),  # few panels: rows are shared out
         (3136, 144, 24, Tiling(28, 5)),
+        (197, 768, 1152, Tiling(210, 1)),
+        (197, 768, 3072, Tiling(210, 3, 768)),  # long sums: the rows' terms stay in the cache, a part at a time
+        (197, 768, 1537, Tiling(210, 3, 576)),  # in about equal parts
+        (28, 768, 3072, Tiling(28, 1)),  # the few rows stay there whole
+        (197, 64, 3072, Tiling(28, 2)),  # and so do the few panels
     ],
 )
 def test_tiles_are_enough_for_two_cores(m: int, n: int, k: int, expected: Tiling) -> None:
