@@ -73,7 +73,8 @@ def panel_sweep(
 
     Reads `b_matrix` (the product's first panel), `depth` (elements of a row in one tap), `first_row`,
     `row_count`, `n_size`, `panels`, `column_origin` (the epilogue's n for the product's first column) and, where panels
-    are of narrow floats, `wide` (room in scratch memory, see `widened_bytes`). `last_columns` is what
+    are of narrow floats, `wide` (room in scratch memory, see `widened_bytes`). `sums` has room for a register tile; a
+    sweep in parts takes it from `partial`, with room for all the tile's sums. `last_columns` is what
     `columns_of_last_panel` says.
     """
     width, height = shape.columns, shape.rows
