@@ -296,8 +296,10 @@ def _slice(draft: Draft) -> None:
     axis = draft.draw(st.sampled_from(_fixed_axes(draft, x)))
     size = x.shape[axis]
     assert isinstance(size, int)
-    start, end = draft.draw(st.integers(-size - 1, size)), draft.draw(st.integers(-size - 1, size + 1))
     step = draft.draw(st.sampled_from((1, 1, 2, -1)))
+    # Backwards from before the first element is from the first one; the reference slices as numpy, which takes none.
+    start = draft.draw(st.integers(-size if step < 0 else -size - 1, size))
+    end = draft.draw(st.integers(-size - 1, size + 1))
     count = len(range(size)[start:end:step])
     names = [draft.integers(start), draft.integers(end), draft.integers(axis), draft.integers(step)]
     draft.node("Slice", [x.name, *names], x.dtype, (*x.shape[:axis], count, *x.shape[axis + 1 :]), x.exact)
@@ -362,11 +364,19 @@ def _quantised(draft: Draft, accept: Callable[[Tensor], bool]) -> Tensor | None:
     return draft.node("QuantizeLinear", [x.name, *_scale(draft, to)], to, x.shape, True)
 
 
-def _scale(draft: Draft, dtype: str, *, even: bool = False) -> tuple[str, str]:
-    """A scale and a zero point of the type; `even`: an even one."""
+def _scale(draft: Draft, dtype: str, *, zero_unit: int = 1) -> tuple[str, str]:
+    """A scale, and a zero point of the type that is a multiple of `zero_unit`."""
     scale = draft.draw(st.sampled_from((0.03125, 0.25, 0.5)))
-    zero = 2 * draft.draw(st.integers(0, 50)) if even else draft.draw(st.integers(0, 100))
+    zero = zero_unit * draft.draw(st.integers(0, 100 // zero_unit))
     return draft.constant(np.asarray(scale), REAL), draft.constant(np.asarray(zero), dtype)
+
+
+def _result_scale(draft: Draft, dtype: str) -> tuple[str, str]:
+    """A scale and a zero point of a product. An even one: where it is odd, ties show that the reference adds it first.
+
+    The compiler rounds before, as onnxruntime does.
+    """
+    return _scale(draft, dtype, zero_unit=2)
 
 
 def _dequantise(draft: Draft) -> None:
@@ -387,7 +397,7 @@ def _quantised_product(draft: Draft) -> None:
         zeros = [draft.constant(np.asarray(zero), dtype) for zero, dtype in ((3, x.dtype), (-2, "int8"))]
         draft.node("MatMulInteger", [x.name, weights, *zeros], "int32", shape, True)
     else:
-        operands = [x.name, *_scale(draft, x.dtype), weights, *_scale(draft, "int8"), *_scale(draft, x.dtype)]
+        operands = [x.name, *_scale(draft, x.dtype), weights, *_scale(draft, "int8"), *_result_scale(draft, x.dtype)]
         draft.node("QLinearMatMul", operands, x.dtype, shape, True)
 
 
@@ -398,8 +408,7 @@ def _quantised_convolution(draft: Draft) -> None:
     channels, outputs = x.shape[1], draft.draw(st.sampled_from((1, 6)))
     assert isinstance(channels, int)
     weights = draft.constant(_short_integers(draft, (outputs, channels, 3, 3)), "int8")
-    # The reference rounds once the zero point is added, not before, which ties show where it is odd.
-    result = _scale(draft, x.dtype, even=True)
+    result = _result_scale(draft, x.dtype)
     operands = [x.name, *_scale(draft, x.dtype), weights, *_scale(draft, "int8"), *result]
     attributes = {"pads": [1, 1, 1, 1], "kernel_shape": [3, 3]}
     draft.node("QLinearConv", operands, x.dtype, (x.shape[0], outputs, *x.shape[2:]), True, **attributes)
