@@ -1,6 +1,6 @@
 """The benchmark: `python -m bench.run [--models NAME ...] [--threads 1 2] [--repeats 7] [--folder FOLDER]`.
 
-Results of earlier runs are kept for models that this run does not name.
+Results of earlier runs are kept for models and numbers of threads that this run does not name.
 """
 
 from __future__ import annotations
@@ -45,7 +45,9 @@ def main() -> int:
         print(f"the load average is {load:.1f}: other programs run beside the benchmark, times will be unfair")
     with tempfile.TemporaryDirectory() as temporary:
         for model in select(options.models):
-            results["models"][model.name] = measure(model, options, Path(temporary))
+            row = measure(model, options, Path(temporary))
+            earlier = results["models"].get(model.name, {}).get("threads", {})
+            results["models"][model.name] = row | {"threads": dict(sorted((earlier | row["threads"]).items()))}
             store.write_text(json.dumps(results, indent=1))
             report.write(results, options.output)
     print(f"written to {options.output / 'RESULTS.md'}")
