@@ -47,7 +47,7 @@ def main() -> int:
         for model in select(options.models):
             row = measure(model, options, Path(temporary))
             earlier = results["models"].get(model.name, {}).get("threads", {})
-            results["models"][model.name] = row | {"threads": dict(sorted((earlier | row["threads"]).items()))}
+            results["models"][model.name] = row | {"threads": in_order(earlier | row["threads"])}
             store.write_text(json.dumps(results, indent=1))
             report.write(results, options.output)
     print(f"written to {options.output / 'RESULTS.md'}")
@@ -62,6 +62,10 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--folder", type=Path, default=DEFAULT_FOLDER, help="where the models are")
     parser.add_argument("--output", type=Path, default=ROOT / "bench", help="where the report goes")
     return parser.parse_args(arguments)
+
+
+def in_order(by_threads: dict[str, Any]) -> dict[str, Any]:
+    return dict(sorted(by_threads.items(), key=lambda item: int(item[0])))
 
 
 def begin(store: Path, threads: Sequence[int]) -> dict[str, Any]:

@@ -35,7 +35,7 @@ class Memory:
     def __init__(self, size: int) -> None:
         is_large = size >= HUGE_PAGE
         unit = HUGE_PAGE if is_large else _PAGE
-        self.size = max(size + unit - 1, 1) // unit * unit or unit
+        self.size = max(1, -(-size // unit)) * unit
         spare = unit if is_large else 0
         try:
             self._map = _anonymous(self.size + spare)

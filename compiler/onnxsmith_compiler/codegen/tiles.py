@@ -177,8 +177,10 @@ class _TileEmitter:
         builder.position_at_end(start)
         builder.cbranch(builder.icmp_signed("!=", resume, _I64(0)), resumed, each_tap)
         builder.position_at_end(resumed)
-        earlier = [[self._sum_place(out, i, j) for j in self._vectors] for i in range(self.height)]
-        earlier = [[builder.load(place, align=self._alignment) for place in row] for row in earlier]
+        earlier = [
+            [builder.load(self._sum_place(out, i, j), align=self._alignment) for j in self._vectors]
+            for i in range(self.height)
+        ]
         builder.branch(each_tap)
 
         builder.position_at_end(each_tap)

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import ctypes
 import itertools
 from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-from kernel_harness import load
+from kernel_harness import load_kernel
 
-from onnxsmith_compiler.codegen.elf_linker import link_shared_library
 from onnxsmith_compiler.codegen.namespace import define_kernel
-from onnxsmith_compiler.codegen.numba_adapter import compile_kernel
 from onnxsmith_compiler.codegen.source import KernelSource
 from onnxsmith_compiler.codegen.target import Target
 
@@ -34,10 +31,7 @@ class CompiledKernel:
 
     def __init__(self, source: KernelSource, target: Target = HOST) -> None:
         self.source = source
-        code = compile_kernel(source, "kernel_under_test", target)
-        self._library = load(link_shared_library({source.label: code}, ["kernel_under_test"], "test.so"))
-        words = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64]
-        self._function = ctypes.CFUNCTYPE(ctypes.c_int32, *words)(("kernel_under_test", self._library))
+        self._function = load_kernel(source, target)
 
     def __call__(self, arguments: Sequence[Any], tiles: int, scratch: int, *, cuts: Sequence[int] = ()) -> int:
         """Run all tiles, in one call or in several that meet at `cuts`; the first status that is not 0.

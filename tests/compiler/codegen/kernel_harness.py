@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -46,15 +47,20 @@ def load(library: bytes) -> ctypes.CDLL:
         Path(file.name).unlink()
 
 
+def load_kernel(source: KernelSource, target: Target) -> Callable[[int, int, int, int], int]:
+    """`source` as machine code for `target`: a function of the addresses of context and arguments, and of tiles."""
+    code = compile_kernel(source, "under_test", target)
+    function = load(link_shared_library({source.label: code}, ["under_test"], "test.so")).under_test
+    function.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64]
+    function.restype = ctypes.c_int32
+    return function
+
+
 class Loaded:
     """A compiled kernel; `context` is the ctx that its last call was given."""
 
     def __init__(self, source: KernelSource, target: Target) -> None:
-        compiled = compile_kernel(source, "under_test", target)
-        self.library = load(link_shared_library({source.label: compiled}, ["under_test"], "test.so"))
-        self.function = self.library.under_test
-        self.function.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64]
-        self.function.restype = ctypes.c_int32
+        self.function = load_kernel(source, target)
         self.context = np.zeros(CONTEXT_WORDS, np.int64)
 
     def __call__(self, *arguments: np.ndarray | int, begin: int = 0, end: int = 1) -> int:
