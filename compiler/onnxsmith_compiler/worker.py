@@ -19,6 +19,7 @@ after another and leaves when its input ends, or when it has been idle for a min
 from __future__ import annotations
 
 import contextlib
+import gc
 import math
 import os
 import signal
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
 
 _IDLE_SECONDS = 60.0
 _ATTEMPTS = 2
+_GARBAGE_THRESHOLD = 200_000
 
 
 class Kept:
@@ -57,6 +59,7 @@ class Kept:
 
     def __init__(self) -> None:
         self.asides = Asides()
+        self.sealing = threading.Lock()
         self._nursery: Nursery | None = None
 
     def nursery(self) -> Nursery:
@@ -66,6 +69,11 @@ class Kept:
 
         self._nursery = living(self._nursery, lambda: Nursery(Target.host(), Limits()))
         return self._nursery
+
+    def leave(self) -> None:
+        """Make ready for the end of the process: a program that was answered with goes to the disk first."""
+        with self.sealing:
+            self.asides.clear()
 
 
 @dataclass(frozen=True)
@@ -125,6 +133,7 @@ class ModelChanged(CompileError):
 def main() -> None:
     """Serve requests until the session is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the session decides what an interrupt ends
+    gc.set_threshold(_GARBAGE_THRESHOLD)  # a model makes many objects, few of which are garbage
     with os.fdopen(os.dup(0), "rb") as incoming, os.fdopen(os.dup(1), "wb") as outgoing:
         os.dup2(2, 1)  # whatever a library prints must not end up between two messages
         serve(incoming, outgoing)
@@ -133,9 +142,9 @@ def main() -> None:
 def serve(incoming: IO[bytes], outgoing: IO[bytes], idle_seconds: float = _IDLE_SECONDS) -> None:
     """Answer requests from `incoming` on `outgoing` until the former ends."""
     kept = Kept()
-    leave_with_parent(incoming.fileno(), kept.asides.clear)
+    leave_with_parent(incoming.fileno(), kept.leave)
     while True:
-        with _leave_when_idle(idle_seconds, kept.asides.clear):
+        with _leave_when_idle(idle_seconds, kept.leave):
             received = protocol.receive(incoming)
         if received is None:
             return
@@ -144,9 +153,13 @@ def serve(incoming: IO[bytes], outgoing: IO[bytes], idle_seconds: float = _IDLE_
             _prepare(kept)
             continue
         answer, block = answer_to(Request(message, data, outgoing, kept))
-        protocol.send(outgoing, answer, block)
-        if answer["kind"] == "done" and message.get("cache"):
-            _cache(message).prune(keep=(answer["key"],))  # the session has yet to open it
+        with kept.sealing:
+            protocol.send(outgoing, answer, block)
+            if answer["kind"] == "done" and message.get("cache"):
+                cache, key = _cache(message), answer["key"]
+                if key is not None:
+                    cache.programs.seal(key)
+                cache.prune(keep=(key,))  # the session has yet to open it
 
 
 def _prepare(kept: Kept) -> None:

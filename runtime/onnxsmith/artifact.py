@@ -65,7 +65,6 @@ _LEVEL_FOLDERS = {"linux": "glibc-hwcaps"}
 
 _WEIGHT_ALIGNMENT = 64
 _CHUNK = 1 << 20
-_SYNC_BYTES = 1 << 26
 
 
 class Package(Record):
@@ -159,8 +158,7 @@ def digest(storage: Storage | Path) -> str:
 def write_file(path: Path, chunks: Iterable[bytes | memoryview]) -> FileEntry:
     """Write a file; its entry in the manifest.
 
-    A part is digested while it is written and the next is made, and the disk is told of much data while there is more:
-    who has all of it synced, as the cache does, then waits for the rest alone.
+    A part is digested while it is written and the next is made.
     """
     import hashlib  # a session that only reads needs neither
     from concurrent.futures import Future, ThreadPoolExecutor
@@ -168,19 +166,13 @@ def write_file(path: Path, chunks: Iterable[bytes | memoryview]) -> FileEntry:
     size = 0
     sha = hashlib.sha256()
     digested: Future[Any] | None = None
-    synced: Future[None] | None = None
-    synced_size = 0
-    with path.open("wb", buffering=0) as file, ThreadPoolExecutor(2) as threads:
+    with path.open("wb", buffering=0) as file, ThreadPoolExecutor(1) as thread:
         for part in _parts(chunks):
             if digested is not None:
                 digested.result()
-            digested = threads.submit(sha.update, part)
+            digested = thread.submit(sha.update, part)
             _write_whole(file, part)
             size += len(part)
-            if size - synced_size >= _SYNC_BYTES and (synced is None or synced.done()):
-                synced, synced_size = threads.submit(os.fsync, file.fileno()), size
-        if synced is not None:
-            synced.result()
         if digested is not None:
             digested.result()
     return FileEntry(size, sha.hexdigest())

@@ -2,15 +2,17 @@
 
     <directory>/kernels/ab/abcd...     one compiled kernel
     <directory>/tilings/ab/abcd...     how one step is cut fastest: see onnxsmith_compiler.tuning
-    <directory>/programs/ab/abcd.../   one compiled model, as `artifact.write` leaves it
+    <directory>/programs/ab/abcd.../   one compiled model, as `artifact.write` leaves it, and a seal
     <directory>/sources/ab/abcd...     what is known of a model file: see onnxsmith.source
     <directory>/locks, <directory>/tmp
 
 An entry is code. So the directory belongs to the user and is writable by nobody else, or it is not used.
-Entries appear by rename, whole and never changed afterwards. A single file begins with the SHA-256 of its
-contents, which is checked on every read; a program's files are checked by whoever loads it. When the cache
-outgrows its bound, what was used longest ago goes first; modification times record the last use. A disk that
-refuses to be written to (full, or mounted for reading) makes the cache no worse than that: what is there is used.
+Entries appear by rename, whole and never changed afterwards, but until they have reached the disk a crash of the
+system may still damage them. So a single file begins with the SHA-256 of its contents, which is checked on every read.
+A program is used at once, while its files go to the disk, and has a seal from then on; one without it is read in full
+and checked before it is used. When the cache outgrows its bound, what was used longest ago goes first; modification
+times record the last use. A disk that refuses to be written to (full, or mounted for reading) makes the cache no worse
+than that: what is there is used.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from onnxsmith import locks
 from onnxsmith.options import DEFAULT_CACHE_BYTES
 
 _DIGEST_BYTES = 32
+_SEAL = "sealed"
 _WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
 
@@ -72,7 +75,6 @@ class Store:
                 with open(temporary, "xb") as file:
                     file.write(hashlib.sha256(data).digest())
                     file.write(data)
-                    os.fsync(file.fileno())
                 _make_private(path.parent)
                 os.replace(temporary, path)
         except OSError as refusal:
@@ -99,34 +101,37 @@ class Store:
 
 
 class DirectoryStore:
-    """Folders of files by key. Keys are hexadecimal digests."""
+    """Folders of files by key. Keys are hexadecimal digests. `is_whole` reads one that has no seal."""
 
-    def __init__(self, root: Path, name: str) -> None:
+    def __init__(self, root: Path, name: str, is_whole: Callable[[Path], bool]) -> None:
         self.name = name
         self._root = root
         self._directory = root / name
+        self._is_whole = is_whole
 
     def find(self, key: str) -> Path | None:
-        """The folder kept under `key`, whose contents the caller checks; None where there is none."""
+        """The folder kept under `key`; None where there is none. One without a seal gets it, or is removed."""
         path = self._path(key)
         if not os.path.isdir(path):  # Path's own would raise where it may not look
             return None
+        if not os.path.exists(path / _SEAL):
+            if not self._is_whole(path):
+                self.remove(key)
+                return None
+            self.seal(key)
         _note_use(path)
         return path
 
     def put(self, key: str, write: Callable[[Path], None]) -> Path:
         """Let `write` fill an empty folder, keep it under `key` and return where it is.
 
-        Where another process was faster, its folder is kept. OSError where the disk refuses.
+        Where another process was faster, its folder is kept. It is still to be sealed. OSError where the disk refuses.
         """
         path = self._path(key)
         with _temporary_folder(self._root) as folder:
             temporary = folder / "entry"
             temporary.mkdir(mode=0o700)
             write(temporary)
-            for file in (file for file in temporary.rglob("*") if file.is_file()):
-                with open(file, "rb") as opened:
-                    os.fsync(opened.fileno())
             _make_private(path.parent)
             try:
                 os.rename(temporary, path)
@@ -134,6 +139,16 @@ class DirectoryStore:
                 if not path.is_dir():
                     raise
         return path
+
+    def seal(self, key: str) -> None:
+        """Wait until the folder under `key` is on the disk, and note there that it is, unless the disk refuses."""
+        path = self._path(key)
+        with contextlib.suppress(OSError):
+            if not os.path.exists(path / _SEAL):
+                for file in (file for file in path.rglob("*") if file.is_file()):
+                    with open(file, "r+b") as opened:
+                        os.fsync(opened.fileno())
+                (path / _SEAL).touch()
 
     def remove(self, key: str) -> None:
         """Forget `key`, if it is there. What a session has open stays readable to it."""
@@ -179,7 +194,7 @@ class Cache:
         self.kernels = Store(directory, "kernels", self._note_refusal)
         self.sources = Store(directory, "sources", self._note_refusal)
         self.tilings = Store(directory, "tilings", self._note_refusal)
-        self.programs = DirectoryStore(directory, "programs")
+        self.programs = DirectoryStore(directory, "programs", _is_whole_program)
 
     @property
     def stores(self) -> tuple[Store | DirectoryStore, ...]:
@@ -270,6 +285,16 @@ def _why_unsafe(path: Path) -> str | None:
     if found.st_mode & _WRITABLE_BY_OTHERS:
         return f"others may write to it (mode {stat.S_IMODE(found.st_mode):04o}; 0700 would be right)"
     return None
+
+
+def _is_whole_program(folder: Path) -> bool:
+    from onnxsmith import artifact  # here: few programs are without a seal
+
+    try:
+        artifact.verify_files(folder, artifact.read_manifest(folder))
+    except artifact.ArtifactError:
+        return False
+    return True
 
 
 def _make_private(path: Path) -> None:

@@ -21,7 +21,8 @@ from onnxsmith.errors import EngineError, Fail, NotImplemented, error, named_err
 from onnxsmith.forks import UNDIVIDED
 
 _STDERR_TAIL = 2000
-_EXIT_SECONDS = 2.0
+# A process that nobody can write to any more leaves at once, unless the disk has yet to take a program.
+_EXIT_SECONDS = 60.0
 
 
 def call(

@@ -12,7 +12,7 @@ import time
 import pytest
 
 from onnxsmith import locks, source
-from onnxsmith.cache import Cache, open_cache
+from onnxsmith.cache import Cache, DirectoryStore, open_cache
 
 
 def key(text: str) -> str:
@@ -54,10 +54,60 @@ def test_damaged_entry_is_nothing_and_is_removed(cache, damage):
 
 def test_folder_is_kept_whole(cache):
     path = cache.programs.put(key("p"), write_files(b"code"))
+    cache.programs.seal(key("p"))
     assert path == cache.programs.find(key("p"))
     assert (path / "code.so").read_bytes() == b"code"
     assert (path / "sub" / "weights").read_bytes() == b"w"
     assert cache.programs.find(key("q")) is None
+
+
+class TestSeal:
+    """A folder whose writer died before all of it was on the disk is checked by who finds it, once."""
+
+    @pytest.fixture
+    def checked(self):
+        return []
+
+    @pytest.fixture
+    def store(self, tmp_path, checked):
+        def is_whole(folder):
+            checked.append(folder)
+            return (folder / "code.so").read_bytes() == b"code"
+
+        return DirectoryStore(tmp_path, "programs", is_whole)
+
+    def test_sealed_folder_is_not_checked(self, store, checked):
+        path = store.put(key("p"), write_files(b"code"))
+        store.seal(key("p"))
+        assert store.find(key("p")) == path
+        assert checked == []
+
+    def test_whole_folder_is_checked_once(self, store, checked):
+        path = store.put(key("p"), write_files(b"code"))
+        assert store.find(key("p")) == store.find(key("p")) == path
+        assert checked == [path]
+
+    def test_damaged_folder_is_removed(self, store, checked):
+        path = store.put(key("p"), write_files(b"half"))
+        assert store.find(key("p")) is None
+        assert not path.exists()
+        assert checked == [path]
+
+    def test_folder_that_is_gone_is_not_sealed(self, store):
+        path = store.put(key("p"), write_files(b"code"))
+        store.remove(key("p"))
+        store.seal(key("p"))
+        assert not path.exists()
+
+    def test_folder_is_not_sealed_where_the_disk_fails(self, store, checked, monkeypatch):
+        def refuse(descriptor):
+            raise OSError(errno.EIO, "Input/output error")
+
+        path = store.put(key("p"), write_files(b"code"))
+        monkeypatch.setattr(os, "fsync", refuse)
+        store.seal(key("p"))
+        assert store.find(key("p")) == store.find(key("p")) == path
+        assert checked == [path, path]
 
 
 def test_folder_of_a_failed_writer_never_appears(cache):
@@ -183,6 +233,7 @@ def test_models_and_kernels_do_not_wait_for_each_other(cache):
 def test_entries_can_be_used_where_nothing_can_be_written(cache, monkeypatch):
     cache.kernels.put(key("a"), b"one")
     path = cache.programs.put(key("p"), write_files(b"code"))
+    cache.programs.seal(key("p"))
 
     def refuse(*args, **kwargs):
         raise OSError(errno.EROFS, "Read-only file system")

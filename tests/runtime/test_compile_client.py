@@ -246,6 +246,15 @@ class TestCache:
         assert session.run(None, {"x": [-1.0, 2.0]})[0].tolist() == [0, 2]
         assert path.read_bytes() == content
 
+    def test_process_that_ends_at_once_leaves_its_program_on_the_disk(self, relu_model, tmp_path):
+        path, folder = tmp_path / "model.onnx", tmp_path / "cache"
+        path.write_bytes(relu_model)
+        script = f"import onnxsmith; onnxsmith.InferenceSession({str(path)!r})"
+        environment = os.environ | {"ONNXSMITH_CACHE_DIR": str(folder)}
+        subprocess.run([sys.executable, "-c", script], env=environment, check=True)
+        (entry,) = open_cache(folder).programs.entries()
+        assert (entry.path / "sealed").exists()
+
     def test_processes_compile_one_model_once(self, tmp_path):
         data = model(
             [helper.make_node("Relu", ["x"], ["a"]), helper.make_node("Neg", ["a"], ["y"])],

@@ -5,7 +5,6 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 
 from onnxsmith_compiler.errors import (
     CyclicGraph,
@@ -138,5 +137,7 @@ def _cycle(needs: list[set[int]], done: set[int]) -> list[int]:
 
 def _missing(name: str, known: Iterable[str]) -> str:
     """The undefined name, with the known one that it may be a misspelling of."""
+    from difflib import get_close_matches  # here: few models lack a name
+
     near = get_close_matches(name[:200], list(known)[:2000], n=1)
     return f"{quoted(name)} (not {quoted(near[0])}?)" if near else quoted(name)
