@@ -64,6 +64,16 @@ MODELS = (
     *(ZooModel(name, "digits", {"batch": 1}) for name in DIGITS_NAMES),
     *(ZooModel(f"{name}, {DIGITS_ROWS} rows", "digits", {"batch": DIGITS_ROWS}, name) for name in DIGITS_NAMES),
 )
+# The kernels of many layers are the same in models of one family: what is compiled before, with an empty cache.
+RELATIVES = {
+    "resnet18": "resnet50",
+    "mobilenetv3_large_100": "mobilenetv2_100",
+    "vit_small_patch16_224": "vit_base_patch16_224",
+    "distilbert": "bert-base",
+    "bert-base-symbolic": "bert-base",
+    "gpt2-decode": "gpt2",
+    "gru": "lstm",
+}
 BY_NAME = {model.name: model for model in MODELS}
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.catalog import MODELS
+from bench.catalog import MODELS, RELATIVES
 from bench.peers import ENGINES, OURS, REFERENCE
 
 NAMES = [engine.name for engine in ENGINES]
@@ -80,17 +80,19 @@ def latency_table(results: Results, threads: str) -> str:
 
 
 def footprint_table(results: Results) -> str:
-    columns = [f"{OURS.name} cold", *NAMES]
+    columns = [f"{OURS.name} cold", "after a relative", *NAMES]
     lines = [
         "## Start and memory, 1 thread, one process an engine\n",
         "Seconds until a session is ready, imports not counted: cold is a first compilation with an empty",
-        "cache, the rest is in a new process that finds the cache filled (the peers keep none). Peak memory",
-        "is of the whole process, import to fourth run.\n",
+        "cache, after a relative one with a cache in which another model of the family is "
+        f"({', '.join(f'{model} after {other}' for model, other in RELATIVES.items())}), the rest is",
+        "in a new process that finds the cache filled (the peers keep none). Peak memory is of the whole",
+        "process, import to fourth run.\n",
         *header("model", *(f"{name}, s" for name in columns), *(f"{name}, MiB" for name in NAMES)),
     ]
     for model, row in _in_order(results):
         prints = row["footprint"]
-        cells = [_number(prints.get(name, {}), "open_s", ".3g") for name in ("cold", *NAMES)]
+        cells = [_number(prints.get(name, {}), "open_s", ".3g") for name in ("cold", "relative", *NAMES)]
         cells += [_number(prints.get(name, {}), "peak_mib", ".0f") for name in NAMES]
         lines.append(f"| {model} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"

@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 import pytest
 from bench import child, report, work
-from bench.catalog import MODELS, make_feed, select
+from bench.catalog import MODELS, RELATIVES, make_feed, select
 from onnx import helper
 from tests.models import convolutional, recurrent
 from tests.models.catalog import make_feed as small_feed
@@ -117,3 +117,7 @@ def test_table_shows_results_and_failures(ours: dict[str, object], row: str) -> 
 
 def test_names_of_models_are_distinct() -> None:
     assert len({model.name for model in MODELS}) == len(MODELS)
+
+
+def test_relatives_are_models_of_the_benchmark() -> None:
+    assert {*RELATIVES, *RELATIVES.values()} <= {model.name for model in MODELS}
