@@ -44,6 +44,7 @@ from onnxsmith_compiler.parent import leave_with_parent
 LONGEST = 1 << 16
 """Bytes of the longest packet."""
 _POLL_SECONDS = 0.01
+_NICENESS = 5
 _GARBAGE_THRESHOLD = 200_000
 _WARM_UP = KernelSource(
     "warm-up",
@@ -93,6 +94,7 @@ def _be_worker(connection: int, errors: int) -> NoReturn:
     """Serve `connection` until the pool is gone; what is printed goes to `errors`."""
     code = 1
     try:
+        os.nice(_NICENESS)  # the compile process goes first: who writes the weights alone at the end leaves cores idle
         os.dup2(errors, 1)
         os.dup2(errors, 2)
         os.dup2(connection, 0)  # the nursery's socket, which it keeps open for the parent alone

@@ -115,8 +115,9 @@ def _even_panels(
     if n is None:
         return most
     panels = part_count(max(1, n), tile.columns)
-    groups = 1 if m is None else part_count(max(1, m), rows)
-    fewest = part_count(TILES_PER_CORE * target.cores, groups)
+    groups = TILES_PER_CORE * target.cores
+    # A last group of few rows hardly counts.
+    fewest = groups if m is None else part_count(groups * rows, max(rows, m))
     work = rows * part_count(panels, fewest) * tile.columns * (depth or _TYPICAL_DEPTH)
     if target.cores > 1 and terms is None and work > _LARGE_TILE:
         fewest *= 2

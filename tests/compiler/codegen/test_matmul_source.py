@@ -100,7 +100,8 @@ def test_a_single_row_has_the_bits_that_it_has_among_others(n: int, k: int, dtyp
         (197, 768, 3072, Tiling(210, 3, 768)),  # long sums: the rows' terms stay in the cache, a part at a time
         (197, 768, 1537, Tiling(210, 3, 576)),  # in about equal parts
         (28, 768, 3072, Tiling(28, 1)),  # the few rows stay there whole
-        (197, 64, 3072, Tiling(28, 2)),  # and so do the few panels
+        (197, 64, 3072, Tiling(28, 1)),  # and so do the few panels
+        (197, 384, 384, Tiling(28, 6)),  # the eighth group has one row: panels are shared out as for seven
     ],
 )
 def test_tiles_are_enough_for_two_cores(m: int, n: int, k: int, expected: Tiling) -> None:
