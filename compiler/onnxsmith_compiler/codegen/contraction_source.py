@@ -22,7 +22,6 @@ from onnxsmith_compiler.ir.dim import Dim
 
 ADDRESS_BYTES = 8
 CACHE_LINE = 64
-_SHORT_SUM = 32
 _GRANULE = 8
 _WIDENED_BLOCKS = 3
 """So many blocks make it worth while to widen a panel first."""
@@ -215,28 +214,25 @@ def _prefetching(shape: TileShape, epilogue: Epilogue, sweep: Sweep, batch: str)
     them, they are at hand: then it is the rows of the next block with the first panel, and the place of the next
     block's results with the others (with the first too where sums are so short that results are more than rows).
     """
-    height, row_bytes = shape.rows, shape.panel_row_bytes
+    height = shape.rows
     all_at_hand = "end_panel - first_panel == panels and m_size > rows_per_tile"
-    setup = [
-        f"panel_share = int_div({row_bytes - 1} + blocks, blocks)",
-        f"row_share = min({CACHE_LINE}, int_div({height} * {sweep.row_bytes}, max(1, steps)))",
-        f"has_all = {all_at_hand}{' and parts == 1' if sweep.in_parts else ''}",
-    ]
+    setup = [f"has_all = {all_at_hand}{' and parts == 1' if sweep.in_parts else ''}"]
     rows = [f"    ahead = {sweep.follow}", "    share = row_share"]
     panel = [
         "    ahead = next_panel + steps * block * panel_share",
         "    share = panel_share",
     ]
     if epilogue.destination is None:
+        setup += _shares(shape, sweep, "0")
         return setup, ["if has_all and panel_index == first_panel:", *rows, "else:", *panel]
     here = epilogue.destination("first_row", "column_origin", batch)
     below = epilogue.destination(f"(first_row + {height})", "column_origin", batch)
     setup += [
         f"results = {below}",
         f"block_bytes = results - ({here})",
-        f"row_panels = 1 if steps >= {_SHORT_SUM} else 0",
-        "result_panels = max(1, (panels - row_panels) * steps)",
-        f"result_share = min({2 * CACHE_LINE}, int_div(block_bytes, result_panels))",
+        *_shares(shape, sweep, "block_bytes"),
+        "row_panels = load(shares, 2)",
+        "result_share = load(shares, 3)",
     ]
     results = [
         "    ahead = results + block * block_bytes + (panel_index - row_panels) * steps * result_share",
@@ -249,6 +245,16 @@ def _prefetching(shape: TileShape, epilogue: Epilogue, sweep: Sweep, batch: str)
         *results,
         "else:",
         *panel,
+    ]
+
+
+def _shares(shape: TileShape, sweep: Sweep, block_bytes: str) -> list[str]:
+    rows_bytes = f"{shape.rows} * {sweep.row_bytes}"
+    return [
+        "shares = stack(int64, 4)",
+        f"prefetch_shares(shares, blocks, steps, panels, {shape.panel_row_bytes}, {rows_bytes}, {block_bytes})",
+        "panel_share = load(shares, 0)",
+        "row_share = load(shares, 1)",
     ]
 
 

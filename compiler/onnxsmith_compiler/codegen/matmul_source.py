@@ -133,7 +133,8 @@ def _room_for_sums(form: MatmulForm) -> list[str]:
 
 def _panels(form: MatmulForm, epilogue: Epilogue, batch: str) -> list[str]:
     if form.single_row:
-        return ["depth = k_size", *_row_addresses(1, "0"), *row_sweep(form.tile, epilogue, batch=batch)]
+        start = "address(offset(a_matrix, first_row * a_row))"
+        return ["depth = k_size", f"store(table, 0, {start})", *row_sweep(form.tile, epilogue, batch=batch)]
     element = form.tile.left.itemsize
     sweep = Sweep(
         taps="1",
@@ -143,7 +144,7 @@ def _panels(form: MatmulForm, epilogue: Epilogue, batch: str) -> list[str]:
         in_parts=True,
     )
     swept = panel_sweep(form.tile, epilogue, sweep, last_columns=form.last_columns, batch=batch)
-    return sum_parts([*_row_addresses(form.tile.rows, "first_term"), *swept])
+    return sum_parts([*_row_addresses(form), *swept])
 
 
 def _batch_lines(axes: str) -> list[str]:
@@ -160,9 +161,11 @@ def _batch_lines(axes: str) -> list[str]:
     return [*lines, "b_matrix = offset(b, b_start)", "a_matrix = offset(a, a_start)"]
 
 
-def _row_addresses(height: int, first: str) -> list[str]:
-    """Lines that fill the table with the addresses of the elements number `first` of the tile's rows."""
+def _row_addresses(form: MatmulForm) -> list[str]:
+    """Lines that fill the table with the addresses of the elements number `first_term` of the tile's rows."""
+    height, element = form.tile.rows, form.tile.left.itemsize
+    entries = f"(row_count + {height - 1}) // {height} * {height}"
     return [
-        f"for i in range((row_count + {height - 1}) // {height} * {height}):",
-        f"    store(table, i, address(offset(a_matrix, (first_row + min(i, row_count - 1)) * a_row + {first})))",
+        "start = address(offset(a_matrix, first_row * a_row + first_term))",
+        f"row_addresses(table, start, a_row * {element}, row_count, {entries})",
     ]

@@ -19,6 +19,7 @@ from onnxsmith_compiler.codegen.order_keys import ORDER_KEYS
 from onnxsmith_compiler.codegen.pixel_routines import PIXEL_ROUTINES
 from onnxsmith_compiler.codegen.row_tile import ROW_TILES
 from onnxsmith_compiler.codegen.scalar import SCALAR_INTRINSICS
+from onnxsmith_compiler.codegen.sweep_routines import SWEEP_ROUTINES
 from onnxsmith_compiler.codegen.tap_addresses import TAP_ADDRESSES
 from onnxsmith_compiler.codegen.tiles import TILES
 from onnxsmith_compiler.codegen.transpose import TRANSPOSES
@@ -63,6 +64,7 @@ KERNEL_NAMESPACE: Mapping[str, Any] = MappingProxyType(
         **ROW_TILES,
         **DEPTHWISE_TILES,
         **DEPTHWISE_ROW_TILES,
+        **SWEEP_ROUTINES,
         **TAP_ADDRESSES,
         **PIXEL_ROUTINES,
         **SOFTMAXES,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-_NAMES = "tile|row|depthwise|winograd|tap_addresses|pixel_starts|pixel_edges|attention_softmax"
+_NAMES = "tile|row|prefetch|depthwise|winograd|tap_addresses|pixel_starts|pixel_edges|attention_softmax"
 _CALL = re.compile(rf"\b((?:{_NAMES})_\w+)\(")
 
 
