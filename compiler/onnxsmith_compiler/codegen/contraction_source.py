@@ -291,28 +291,33 @@ def epilogue_columns(epilogue: Epilogue, columns: str, place: str, batch: str) -
     ]
 
 
-def tile_position(width: int, batched: bool) -> list[str]:
-    """Lines that find the tile's rows, panels and product from `tile`: rows run fastest, products slowest."""
+def tile_position(*, batched: bool) -> list[str]:
+    """Lines that find the tile's rows, panels and product from `tile`: panels run fastest, products slowest.
+
+    So a thread that takes tiles from one end has whole rows, as it had in the step before and will have in the next:
+    what it reads is in its own core's caches, and what it writes is wanted there.
+    """
     lines = [
-        "row_group = int_rem(tile, row_groups)",
-        "panel_group = int_div(tile, row_groups)",
+        "row_group = int_div(tile, panel_groups)",
+        "panel_group = int_rem(tile, panel_groups)",
         "first_row = row_group * rows_per_tile",
         "row_count = min(rows_per_tile, m_size - first_row)",
         "first_panel = panel_group * panels_per_tile",
         "end_panel = min(first_panel + panels_per_tile, panels)",
     ]
     if batched:
-        lines[1:2] = [
-            "panel_group = int_rem(int_div(tile, row_groups), panel_groups)",
+        lines[:1] = [
+            "row_group = int_rem(int_div(tile, panel_groups), row_groups)",
             "batch = int_div(tile, row_groups * panel_groups)",
         ]
     return lines
 
 
-def tile_counts(width: int) -> list[str]:
-    """Lines that count the groups of rows and of panels."""
+def tile_counts(width: int, *, batched: bool) -> list[str]:
+    """Lines that count the groups of panels, and those of rows where there are several products."""
+    rows = ["row_groups = int_div(m_size + rows_per_tile - 1, rows_per_tile)"]
     return [
-        "row_groups = int_div(m_size + rows_per_tile - 1, rows_per_tile)",
+        *(rows if batched else []),
         f"panels = (n_size + {width - 1}) // {width}",
         "panel_groups = int_div(panels + panels_per_tile - 1, panels_per_tile)",
     ]

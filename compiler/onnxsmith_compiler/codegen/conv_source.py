@@ -102,7 +102,7 @@ def conv_source(form: ConvForm, epilogue: Epilogue, label: str = "conv") -> Kern
         follow=f"{last} + depth * {tile.left.itemsize}",
     )
     per_tile = [
-        *tile_position(tile.columns, True),
+        *tile_position(batched=True),
         f"b_matrix = offset(w, batch * panels * taps * depth * {tile.columns})",
         "column_origin = batch * n_size",
         *table.fill("batch * group_channels"),
@@ -113,7 +113,7 @@ def conv_source(form: ConvForm, epilogue: Epilogue, label: str = "conv") -> Kern
         *table.setup(),
         *([] if tile.wide is None else [f"wide = scratch(ctx, {tile.dtype}, {table.end_text})"]),
         f"sums = stack({tile.dtype}, {tile.rows * tile.columns})",
-        *tile_counts(tile.columns),
+        *tile_counts(tile.columns, batched=True),
         "for tile in range(begin, end):",
         *indent(per_tile),
     ]

@@ -64,13 +64,16 @@ class DepthwiseRowForm:
         return dims.product(positions[:-1]) * ceil_div(positions[-1], self.tile.rows)
 
     def tiling(self, positions: Sequence[Dim], channels: Dim, target: Target) -> Tiling:
-        """Blocks and panels of a tile: all panels, unless there are too few blocks for all cores."""
+        """Blocks and panels of a tile: all panels, unless there are too few blocks for all cores.
+
+        The convolutions around it are cut by pixels too: each core finds in its caches what it wrote.
+        """
         panels = part_count(channels, self.tile.columns) if isinstance(channels, int) else 1
         blocks = self.rows(positions)
         if not isinstance(blocks, int):
             return Tiling(_BLOCKS_PER_TILE, max(1, panels))
         tiles = max(1, round(blocks / _BLOCKS_PER_TILE))
-        if tiles < target.cores and panels >= _FEWEST_PANELS * target.cores:
+        if blocks < 2 * target.cores and panels >= _FEWEST_PANELS * target.cores:
             return Tiling(max(1, part_count(blocks, tiles)), part_count(panels, target.cores))
         even = ceil_to(tiles, target.cores)
         return Tiling(max(1, part_count(blocks, even if even <= 2 * tiles else tiles)), max(1, panels))
@@ -131,11 +134,11 @@ def _body(tile: DepthwiseRowShape, axes: str, epilogue: Epilogue, last_columns: 
         "column_origin = 0",
         f"segments = (out_x + {tile.rows - 1}) // {tile.rows}",
         "all_blocks = int_div(m_size, out_x) * segments",
-        "row_groups = int_div(all_blocks + rows_per_tile - 1, rows_per_tile)",
         f"panels = (n_size + {tile.columns - 1}) // {tile.columns}",
+        "panel_groups = int_div(panels + panels_per_tile - 1, panels_per_tile)",
         "for tile in range(begin, end):",
-        "    row_group = int_rem(tile, row_groups)",
-        "    first_panel = int_div(tile, row_groups) * panels_per_tile",
+        "    row_group = int_div(tile, panel_groups)",
+        "    first_panel = int_rem(tile, panel_groups) * panels_per_tile",
         "    first_block = row_group * rows_per_tile",
         "    block_count = min(rows_per_tile, all_blocks - first_block)",
         *indent(_fill_table(tile, axes)),

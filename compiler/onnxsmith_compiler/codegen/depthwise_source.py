@@ -121,7 +121,7 @@ def _body(tile: DepthwiseShape, table: PixelTable, epilogue: Epilogue, last_colu
         *indent(epilogue_block(tile, epilogue, "0", last_columns)),
     ]
     per_tile = [
-        *tile_position(tile.columns, False),
+        *tile_position(batched=False),
         *table.fill("0"),
         "for panel_index in range(first_panel, end_panel):",
         *indent(panel),
@@ -132,7 +132,7 @@ def _body(tile: DepthwiseShape, table: PixelTable, epilogue: Epilogue, last_colu
         "column_origin = 0",
         *table.setup(),
         f"sums = stack({tile.dtype}, {tile.rows * tile.columns})",
-        *tile_counts(tile.columns),
+        *tile_counts(tile.columns, batched=False),
         "for tile in range(begin, end):",
         *indent(per_tile),
     ]

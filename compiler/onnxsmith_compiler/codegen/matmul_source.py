@@ -106,11 +106,11 @@ def matmul_source(form: MatmulForm, epilogue: Epilogue, label: str = "matmul") -
     )
     width = form.tile.columns
     batch = "batch" if axes else "0"
-    per_tile = [*tile_position(width, bool(axes)), *_batch_lines(axes), *_panels(form, epilogue, batch)]
+    per_tile = [*tile_position(batched=bool(axes)), *_batch_lines(axes), *_panels(form, epilogue, batch)]
     body = [
         "table = scratch(ctx, int64, 0)",
         *_room_for_sums(form),
-        *tile_counts(width),
+        *tile_counts(width, batched=bool(axes)),
         "column_origin = 0",
         "for tile in range(begin, end):",
         *indent(per_tile),
