@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 
     from onnxsmith.loader import Library
 
-_SPIN_SECONDS = 100e-6
+# A thread waits for so long between two steps only where the host of a virtual machine takes a core away for a while.
+# It would take that of a thread that sleeps meanwhile as well, and be as slow to give it back.
+_SPIN_SECONDS = 2e-3
 _CROWDED_SPIN_SECONDS = 2e-6  # with more threads than cores, a spinning thread keeps a working one waiting
 _FUTEX_NUMBERS = {"x86_64": 202, "aarch64": 98}
 
