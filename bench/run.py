@@ -93,7 +93,8 @@ def measure(model: ZooModel, options: argparse.Namespace, temporary: Path) -> di
     feed_path = temporary / "feed.npz"
     feed = write_feed(model, path, feed_path)
     # Compiled anew, whatever the user's own cache holds; later steps find the cache filled.
-    environment = os.environ | {"ONNXSMITH_CACHE_DIR": str(temporary / "cache")}
+    cache = temporary / "cache"
+    environment = os.environ | {"ONNXSMITH_CACHE_DIR": str(cache)}
     row: dict[str, Any] = {
         "commit": commit(),
         "load": os.getloadavg()[0],
@@ -104,14 +105,14 @@ def measure(model: ZooModel, options: argparse.Namespace, temporary: Path) -> di
     footprints = row["footprint"]
     start = ["footprint", str(path), str(feed_path), "1"]
     if model.name in RELATIVES:
-        shutil.rmtree(temporary / "cache", ignore_errors=True)
+        shutil.rmtree(cache, ignore_errors=True)
         relative = BY_NAME[RELATIVES[model.name]]
         relative_path, relative_feed = ensure(relative, options.folder), temporary / "relative.npz"
         write_feed(relative, relative_path, relative_feed)
         child(["footprint", str(relative_path), str(relative_feed), "1", OURS.name], environment)
         footprints["relative"] = child([*start, OURS.name], environment)
         say(model, f"seconds to compile after {relative.name}", footprints["relative"], "open_s")
-    shutil.rmtree(temporary / "cache", ignore_errors=True)
+    shutil.rmtree(cache, ignore_errors=True)
     footprints["cold"] = child([*start, OURS.name], environment)
     say(model, "seconds to compile", footprints["cold"], "open_s")
     for engine in ENGINES:

@@ -17,6 +17,7 @@ from onnxsmith_compiler.codegen.contraction_source import (
     indent,
     kernel_source,
     sizes,
+    tile_counts,
 )
 from onnxsmith_compiler.codegen.depthwise_row_tile import DepthwiseRowShape
 from onnxsmith_compiler.codegen.epilogue import Epilogue
@@ -134,8 +135,7 @@ def _body(tile: DepthwiseRowShape, axes: str, epilogue: Epilogue, last_columns: 
         "column_origin = 0",
         f"segments = (out_x + {tile.rows - 1}) // {tile.rows}",
         "all_blocks = int_div(m_size, out_x) * segments",
-        f"panels = (n_size + {tile.columns - 1}) // {tile.columns}",
-        "panel_groups = int_div(panels + panels_per_tile - 1, panels_per_tile)",
+        *tile_counts(tile.columns, batched=False),
         "for tile in range(begin, end):",
         "    row_group = int_div(tile, panel_groups)",
         "    first_panel = int_rem(tile, panel_groups) * panels_per_tile",

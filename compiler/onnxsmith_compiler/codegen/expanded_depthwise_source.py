@@ -19,6 +19,7 @@ from onnxsmith_compiler.codegen.contraction_source import (
     kernel_source,
     panel_block,
     sizes,
+    tile_counts,
 )
 from onnxsmith_compiler.codegen.depthwise_row_tile import DepthwiseRowShape
 from onnxsmith_compiler.codegen.epilogue import Epilogue
@@ -155,8 +156,7 @@ class ExpandedDepthwiseForm:
             f"        store(line, i, {tile.dtype}(0.0))",
             f"    for i in range((pad_x + in_x) * {width}, pitch * {width}):",
             f"        store(line, i, {tile.dtype}(0.0))",
-            f"panels = (n_size + {width - 1}) // {width}",
-            "panel_groups = int_div(panels + panels_per_tile - 1, panels_per_tile)",
+            *tile_counts(width, batched=False),
             "bands = int_div(out_y + rows_per_tile - 1, rows_per_tile)",
         ]
 

@@ -17,6 +17,8 @@ from onnxsmith_compiler.codegen.contraction_source import (
     indent,
     kernel_source,
     sizes,
+    tile_counts,
+    tile_position,
 )
 from onnxsmith_compiler.codegen.epilogue import Epilogue
 from onnxsmith_compiler.codegen.pixel_table import PixelTable
@@ -170,22 +172,16 @@ def winograd_source(form: WinogradForm, epilogue: Epilogue, label: str = "winogr
         *epilogue.parameters,
         *sizes("m_size", "n_size", "channels", *table.sizes, "height", "width", "rows_per_tile", "panels_per_tile"),
     )
-    panels = f"(n_size + {tile.columns - 1}) // {tile.columns}"
     body = [
         "depth = channels",
         *table.setup(),
         *_scratch_lines(form),
         f"sums = stack({tile.dtype}, {form.block**2 * tile.columns})",
         "column_origin = 0",
-        f"panels = {panels}",
-        "panel_groups = int_div(panels + panels_per_tile - 1, panels_per_tile)",
+        *tile_counts(tile.columns, batched=False),
         "transformed = -1",
         "for tile in range(begin, end):",
-        "    row_group = int_div(tile, panel_groups)",
-        "    first_panel = (tile - row_group * panel_groups) * panels_per_tile",
-        "    end_panel = min(first_panel + panels_per_tile, panels)",
-        "    first_row = row_group * rows_per_tile",
-        "    row_count = min(rows_per_tile, m_size - first_row)",
+        *indent(tile_position(batched=False)),
         f"    blocks = (row_count + {tile.rows - 1}) // {tile.rows}",
         "    if row_group != transformed:",
         "        transformed = row_group",
